@@ -1,0 +1,186 @@
+"""Backends: which array library computes, on which device, and how it runs an epoch.
+
+This package is the only place that names CuPy, PyTorch or JAX, one file each, imported
+when it is selected and not before. Layers never see it: their arrays tell them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import DeviceError, UsageError
+
+__all__ = ["LIBRARIES", "Backend", "Run", "Step", "select"]
+
+Array = Any
+Params = dict[str, Array]
+# step(params, state, x, t[, weight]) -> (params, state, loss): fixed shapes, nothing read back
+Step = Callable[..., tuple[Params, Params, Array]]
+# run(params, state, data, order) yields (params, state, losses) after each chunk of steps
+Run = Callable[
+    [Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, np.ndarray]]
+]
+
+LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
+
+
+def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library on a device.
+
+    Attributes
+    ----------
+    library, version : str
+        "numpy", "cupy", "torch", "jax" or "strict", and its version.
+    device, device_name : str
+        "cpu", "cuda:0"; and what the hardware calls itself.
+    memory : int
+        Bytes of the device's memory, in all; 0 if unknown.
+    xp : module
+        The library's Array API namespace.
+    asarray : callable
+        NumPy array to device array; may share memory with it.
+    to_numpy : callable
+        Device array to a NumPy array of its own.
+    loop : callable
+        ``loop(step)`` returns ``run(params, state, data, order)``, which trains one pass:
+        for each row of `order`, an integer array of shape (steps, batch), it gathers those
+        rows from each array of `data` and calls `step`. It yields parameters, state and the
+        losses of the steps done since the last time, so that a progress bar moves, signals
+        are seen and checkpoints written, while nothing waits for the device in between.
+        Whatever a library needs per step (a compiled scan, a captured graph) lives there.
+    compile : callable
+        Compiles a function of arrays where the library can; elsewhere returns it as it is.
+    """
+
+    library: str
+    version: str
+    device: str
+    device_name: str
+    memory: int
+    xp: Any
+    asarray: Callable[[np.ndarray], Array]
+    to_numpy: Callable[[Array], np.ndarray]
+    loop: Callable[[Step], Run]
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
+
+    def __str__(self) -> str:
+        memory = f", {self.memory / 2**30:.1f} GiB" if self.memory else ""
+        return f"{self.library} {self.version} on {self.device} ({self.device_name}{memory})"
+
+
+def select(device: str = "auto", library: str | None = None) -> Backend:
+    """Choose an array library and a device, and make sure that they work.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda", "cuda:N", or "auto": cuda where it is usable, else cpu. With "auto",
+        one line on stderr says what was chosen.
+    library : str, optional
+        "numpy", "cupy", "torch", "jax", or "strict" (array-api-strict, the standard's
+        referee: slow). By default numpy on the CPU and cupy on CUDA.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    UsageError
+        An unknown name, or a library that does not run on that device.
+    DeviceError
+        The library is missing, or the device unusable; the message says what to install.
+    """
+    kind, index = _parse(device)
+    if library is not None and library not in LIBRARIES:
+        raise UsageError(f"--backend {library!r}: expected one of {', '.join(LIBRARIES)}")
+    if kind == "cuda" and library in ("numpy", "strict"):
+        raise UsageError(f"{library} runs on the CPU only: use --device cpu, or --backend cupy")
+    if kind == "cpu" and library == "cupy":
+        raise UsageError("cupy runs on CUDA only: use --device cuda, or --backend numpy")
+    if kind != "auto":
+        return _open(library or {"cpu": "numpy", "cuda": "cupy"}[kind], kind, index)
+
+    candidates = {
+        None: [("cupy", "cuda"), ("numpy", "cpu")],
+        "cupy": [("cupy", "cuda")],
+        "numpy": [("numpy", "cpu")],
+        "strict": [("strict", "cpu")],
+    }.get(library, [(library or "", "cuda"), (library or "", "cpu")])
+    for name, where in candidates[:-1]:
+        try:
+            backend, why = _open(name, where, 0), ""
+            break
+        except DeviceError as error:
+            why = f"; no CUDA: {error}"
+    else:
+        backend = _open(*candidates[-1], 0)
+    print(f"device auto: {backend}{why if len(candidates) > 1 else ''}", file=sys.stderr)
+    return backend
+
+
+def _parse(device: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(cpu|auto)|cuda(?::(\d+))?", device.strip().lower())
+    if not match:
+        raise UsageError(f"--device {device!r}: expected cpu, cuda, cuda:N or auto")
+    return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
+
+
+# Where each library's `open(kind, index)` stands, and how a user gets the library.
+_MODULES = {"numpy": "numpy", "strict": "numpy", "cupy": "cupy", "torch": "torch", "jax": "jax"}
+_PACKAGES = {
+    "array_api_strict": "pip install array-api-strict",
+    "cupy": "pip install 'cupy-cuda13x[ctk]' (driver 580 or newer; else 'cupy-cuda12x[ctk]')",
+    "torch": "pip install torch",
+    "jax": "pip install jax",
+}
+
+
+def _open(library: str, kind: str, index: int) -> Backend:
+    try:
+        module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")
+        opener = module.open_strict if library == "strict" else module.open
+        return opener(kind, index)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise DeviceError(f"{library} cannot be imported: {error}") from error
+        raise DeviceError(f"{library} is not installed: {_PACKAGES[error.name]}") from None
+    except ImportError as error:
+        # CuPy wraps a missing shared library into many lines, the first few of them rules.
+        lines = (line.strip(" =") for line in str(error).splitlines())
+        reason = next((line for line in lines if line), "no reason given")
+        raise DeviceError(f"{library} is installed but cannot be imported: {reason}") from error
+
+
+def cpu_name() -> str:
+    """The processor's name as the operating system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_memory() -> int:
+    """Bytes of main memory; 0 if the operating system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -1,0 +1,83 @@
+"""CuPy on CUDA: finding out, before any data is touched, whether the GPU can be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.cupy
+import cupy
+
+from xpnet.backend import Backend, Run, Step
+from xpnet.backend.loop import plain_loop
+from xpnet.errors import DeviceError
+
+# cudaError codes that mean "no usable GPU", and what a user can do about each.
+_REASONS = {
+    3: "the NVIDIA driver could not start; restart the machine or reinstall the driver",
+    35: "the NVIDIA driver is missing or older than this CuPy needs; install a newer driver, "
+    "or the CuPy wheel for yours (cupy-cuda12x, cupy-cuda13x)",
+    46: "the GPU is in exclusive use by another process; wait for it or choose another one",
+    100: "the driver sees no GPU; is CUDA_VISIBLE_DEVICES empty or wrong?",
+    802: "the GPU system is not ready yet; is the fabric manager running?",
+    803: "driver and kernel module are of different versions; restart the machine",
+    804: "forward compatibility is not supported on this GPU; install the CuPy wheel for the driver",
+    999: "the NVIDIA driver failed; see the kernel log",
+}
+
+
+def open(kind: str, index: int) -> Backend:
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()  # the first call that really asks the driver
+    except runtime.CUDARuntimeError as error:
+        reason = _REASONS.get(error.status, str(error))
+        raise DeviceError(
+            f"no usable CUDA GPU: {reason} [driver {_cuda(runtime.driverGetVersion)}, "
+            f"CuPy {cupy.__version__} built for CUDA {_cuda(runtime.runtimeGetVersion)}]"
+        ) from error
+    if count == 0:
+        raise DeviceError(f"no usable CUDA GPU: {_REASONS[100]}")
+    if index >= count:
+        there = "cuda:0 only" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"cuda:{index} does not exist: this machine has {there}")
+    try:
+        device = cupy.cuda.Device(index)
+        device.use()  # Device(9) itself never fails
+        # A kernel, a product and a copy back: NVRTC, CUDA headers or cuBLAS that are missing
+        # are found here, not in the middle of the first step.
+        x = cupy.arange(4, dtype="float32").reshape(2, 2)
+        result = float(cupy.matmul(x + x, x).sum())
+    except Exception as error:  # DynamicLibNotFoundError, ImportError, CUDARuntimeError, ...
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise DeviceError(
+            f"cuda:{index} was found, but a first kernel failed: {type(error).__name__}: "
+            f"{reason.strip()}; CuPy needs CUDA's own libraries: pip install 'cupy-cuda13x[ctk]'"
+        ) from error
+    if result != 44.0:
+        raise DeviceError(f"cuda:{index} computes wrong results: expected 44, got {result}")
+
+    def loop(step: Step) -> Run:
+        # The place of the captured graph: whatever it needs to keep (graph, pool, workspace)
+        # lives in the closure that is returned here.
+        return plain_loop(step, array_api_compat.cupy, cupy.asnumpy)
+
+    return Backend(
+        library="cupy",
+        version=cupy.__version__,
+        device=f"cuda:{index}",
+        device_name=runtime.getDeviceProperties(index)["name"].decode(),
+        memory=device.mem_info[1],
+        xp=array_api_compat.cupy,
+        asarray=cupy.asarray,
+        to_numpy=cupy.asnumpy,
+        loop=loop,
+    )
+
+
+def _cuda(version: Any) -> str:
+    """13020 as "13.2"; 0 as "none"."""
+    try:
+        number = version()
+    except Exception:  # whatever it is, it must not hide the error that is being reported
+        return "unknown"
+    return f"{number // 1000}.{number % 1000 // 10}" if number else "none"

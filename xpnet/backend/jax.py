@@ -1,0 +1,92 @@
+"""JAX: a chunk of steps is one compiled ``lax.scan``, its parameters donated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from xpnet.backend import Backend, Params, Run, Step, cpu_memory, cpu_name
+from xpnet.errors import DeviceError, UsageError
+
+# Steps per compiled scan, at most. A call costs about 0.1 ms, so this many make it vanish;
+# more would only make Ctrl-C wait.
+CHUNK_STEPS = 100
+
+
+def open(kind: str, index: int) -> Backend:
+    try:
+        devices = jax.devices("gpu" if kind == "cuda" else "cpu")
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"no CUDA in JAX: pip install 'jax[cuda13]' ({reason})") from error
+    if index >= len(devices):
+        raise DeviceError(f"cuda:{index} does not exist: JAX sees {len(devices)} GPU(s), from cuda:0")
+    device = devices[index]
+    stats = (device.memory_stats() or {}) if kind == "cuda" else {}
+
+    def asarray(array: np.ndarray) -> Any:
+        if array.dtype == np.float64 and not jax.config.jax_enable_x64:
+            raise UsageError(
+                "JAX would turn float64 into float32: set JAX_ENABLE_X64=1, "
+                "or call jax.config.update('jax_enable_x64', True) first"
+            )
+        return jax.device_put(array, device)
+
+    return Backend(
+        library="jax",
+        version=jax.__version__,
+        device=f"cuda:{index}" if kind == "cuda" else "cpu",
+        device_name=device.device_kind if kind == "cuda" else cpu_name(),
+        memory=stats.get("bytes_limit", 0) if kind == "cuda" else cpu_memory(),
+        xp=jnp,
+        asarray=asarray,
+        to_numpy=np.array,
+        loop=_loop,
+        compile=_compile,
+    )
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = jax.jit(function)
+
+    def call(*args: Any) -> Any:
+        # On a GPU, JAX's default float32 product is TF32; every other library's is not.
+        with jax.default_matmul_precision("highest"):
+            return compiled(*args)
+
+    return call
+
+
+def _loop(step: Step) -> Run:
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def scan(
+        params: Params, state: Params, data: tuple[Any, ...], order: Any
+    ) -> tuple[Params, Params, Any]:
+        def body(carry: tuple[Params, Params], rows: Any) -> tuple[tuple[Params, Params], Any]:
+            # Rows are in range, so mode="clip" changes nothing; the default fills with NaN
+            # where they are not, at the price of a pass over the batch.
+            batch = [jnp.take(array, rows, axis=0, mode="clip") for array in data]
+            params, state, loss = step(*carry, *batch)
+            return (params, state), loss
+
+        (params, state), losses = lax.scan(body, (params, state), order)
+        return params, state, losses
+
+    def run(
+        params: Params, state: Params, data: tuple[Any, ...], order: Any
+    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+        steps = order.shape[0]
+        # Chunks of one length, because each new length is compiled anew.
+        length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
+        for start in range(0, steps, length):
+            with jax.default_matmul_precision("highest"):
+                params, state, losses = scan(params, state, data, order[start : start + length])
+            yield params, state, np.array(losses)
+
+    return run

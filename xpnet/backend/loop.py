@@ -1,0 +1,37 @@
+"""The plain epoch loop, for every library that runs a step eagerly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Params, Run, Step
+
+# Seconds of work between two yields: short enough for Ctrl-C and a progress bar, long
+# enough that reading the losses back, which waits for a GPU, costs nothing.
+CHUNK_SECONDS = 0.1
+
+
+def plain_loop(step: Step, xp: Any, to_numpy: Any) -> Run:
+    """Gather, step, gather, step, ... in Python; losses are read back once per chunk."""
+
+    def run(
+        params: Params, state: Params, data: tuple[Any, ...], order: Any
+    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+        steps = order.shape[0]
+        losses: list[Any] = []
+        began = time.perf_counter()
+        for i in range(steps):
+            rows = order[i, :]
+            batch = [xp.take(array, rows, axis=0) for array in data]
+            params, state, loss = step(params, state, *batch)
+            losses.append(loss)
+            if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
+                yield params, state, to_numpy(xp.stack(losses))
+                losses = []
+                began = time.perf_counter()
+
+    return run

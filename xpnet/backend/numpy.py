@@ -1,0 +1,39 @@
+"""NumPy on the CPU, and array-api-strict, which is NumPy that allows the standard only."""
+
+from __future__ import annotations
+
+import array_api_compat.numpy
+import numpy as np
+
+from xpnet.backend import Backend, cpu_memory, cpu_name
+from xpnet.backend.loop import plain_loop
+
+
+def open(kind: str, index: int) -> Backend:
+    return Backend(
+        library="numpy",
+        version=np.__version__,
+        device="cpu",
+        device_name=cpu_name(),
+        memory=cpu_memory(),
+        xp=array_api_compat.numpy,
+        asarray=np.asarray,
+        to_numpy=np.array,
+        loop=lambda step: plain_loop(step, array_api_compat.numpy, np.array),
+    )
+
+
+def open_strict(kind: str, index: int) -> Backend:
+    import array_api_strict as strict
+
+    return Backend(
+        library="strict",
+        version=strict.__version__,
+        device="cpu",
+        device_name=cpu_name(),
+        memory=cpu_memory(),
+        xp=strict,
+        asarray=strict.asarray,
+        to_numpy=np.array,
+        loop=lambda step: plain_loop(step, strict, np.array),
+    )

@@ -1,0 +1,52 @@
+"""PyTorch on the CPU or CUDA, without autograd: the layers bring their own backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.torch
+import numpy as np
+import torch
+
+from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
+from xpnet.backend.loop import plain_loop
+from xpnet.errors import DeviceError
+
+
+def open(kind: str, index: int) -> Backend:
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            built = torch.version.cuda
+            why = f"built for CUDA {built}, finds no usable GPU" if built else "is a CPU build"
+            raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}")
+        count = torch.cuda.device_count()
+        if index >= count:
+            raise DeviceError(f"cuda:{index} does not exist: torch sees {count} GPU(s), from cuda:0")
+        device = torch.device("cuda", index)
+        name = torch.cuda.get_device_name(device)
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        device, name, memory = torch.device("cpu"), cpu_name(), cpu_memory()
+
+    def asarray(array: np.ndarray) -> Any:
+        if not array.flags.writeable:  # torch warns of memory that it could write to
+            array = array.copy()
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    def to_numpy(array: Any) -> np.ndarray:
+        return np.array(array.cpu().numpy())
+
+    def loop(step: Step) -> Run:
+        return plain_loop(torch.no_grad()(step), array_api_compat.torch, to_numpy)
+
+    return Backend(
+        library="torch",
+        version=torch.__version__,
+        device=str(device),
+        device_name=name,
+        memory=memory,
+        xp=array_api_compat.torch,
+        asarray=asarray,
+        to_numpy=to_numpy,
+        loop=loop,
+    )

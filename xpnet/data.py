@@ -1,0 +1,258 @@
+"""Data: what is trained on, how it is split, scaled, checked, and in which order it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet.errors import DataError
+
+__all__ = [
+    "Dataset",
+    "Rows",
+    "Scaling",
+    "batch_order",
+    "check_features",
+    "check_targets",
+    "chunks",
+    "is_streamed",
+    "select_rows",
+    "split",
+    "standardize",
+]
+
+# Rows are read and checked this many bytes at a time.
+CHUNK_BYTES = 16 << 20
+
+
+class Scaling(NamedTuple):
+    """x ↦ (x - shift) · scale, applied to each batch on its way into the network.
+
+    Attributes
+    ----------
+    shift, scale : float, or array of the shape of one sample
+    """
+
+    shift: Any = 0.0
+    scale: Any = 1.0
+
+
+class Rows:
+    """Some rows of a memory-mapped array: an index, nothing is read until a batch is.
+
+    Parameters
+    ----------
+    array : array, shape=(N, ...)
+    rows : integer array, shape=(n,)
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self.array, self.rows = array, rows
+        self.shape = (len(rows), *array.shape[1:])
+        self.dtype = array.dtype
+        self.ndim = array.ndim
+        self.nbytes = len(rows) * array[:1].nbytes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.array[self.rows[index]])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples with their targets.
+
+    Attributes
+    ----------
+    x : array, shape=(N, ...)
+        Features or images, in their own dtype (uint8 stays uint8), or `Rows`.
+    t : array
+        Class indices, shape=(N,), int; or real targets, shape=(N, M).
+    classes : tuple of str, or None
+        The classes' names in the order of their indices; None means regression.
+    scaling : Scaling
+        What the network should see of `x`.
+    image_shape : (H, W), or None
+        If a row of `x` is a grey image.
+    target_scaling : Scaling
+        Regression: t has been standardised so; predictions are brought back by it.
+    """
+
+    x: Any
+    t: np.ndarray
+    classes: tuple[str, ...] | None = None
+    scaling: Scaling = Scaling()
+    image_shape: tuple[int, int] | None = None
+    target_scaling: Scaling = Scaling()
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network for it has: classes, or target columns."""
+        return len(self.classes) if self.classes is not None else self.t.shape[1]
+
+
+def is_streamed(x: Any) -> bool:
+    """Whether `x` is read from its file batch by batch rather than held in memory."""
+    return isinstance(x, np.memmap | Rows)
+
+
+def select_rows(x: Any, rows: np.ndarray) -> Any:
+    """x[rows]: a copy of what is in memory, an index into what is not."""
+    if isinstance(x, Rows):
+        return Rows(x.array, x.rows[rows])
+    return Rows(x, rows) if isinstance(x, np.memmap) else x[rows]
+
+
+def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, rows) of consecutive pieces of about 16 MiB."""
+    size = max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes))
+    for start in range(0, len(x), size):
+        yield start, np.asarray(x[start : start + size])
+
+
+def split(
+    t: np.ndarray, fraction: float, seed: int | Sequence[int], *, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of two parts, the second one `fraction` of the whole; both in rising order.
+
+    Parameters
+    ----------
+    t : array, shape=(N, ...)
+        Targets.
+    fraction : float in [0, 1)
+    seed : int or sequence of int
+    stratify : bool
+        Every class (t must then be class indices) is divided in the same proportion, to
+        within one sample.
+
+    Returns
+    -------
+    rest, part : integer arrays; len(part) is N · fraction, rounded
+
+    Raises
+    ------
+    DataError
+        One of the two would be empty although fraction > 0.
+    """
+    n = len(t)
+    shuffled = np.random.default_rng(seed).permutation(n)
+    if fraction == 0.0:
+        return np.arange(n), np.arange(0)
+    if stratify:
+        shuffled = shuffled[np.argsort(t[shuffled], kind="stable")]
+    # Along the list ordered by class, take each sample at which the running count that is
+    # due passes the next whole number: in every class its share, over all exactly `fraction`.
+    due = np.floor(np.arange(n + 1) * fraction + 0.5)
+    taken = np.diff(due) > 0
+    if not 0 < taken.sum() < n:
+        raise DataError(f"a part of {fraction} of {n} samples leaves one side empty")
+    return np.sort(shuffled[~taken]), np.sort(shuffled[taken])
+
+
+def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The rows of each batch of an epoch, a pure function of (seed, epoch).
+
+    Returns
+    -------
+    list of integer arrays, shape=(steps, batch)
+        First the full batches, then, if batch_size does not divide n, one of what is left:
+        every sample is seen once. Drawn anew, not stored, when a run is resumed.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(n)
+    full = n // batch_size * batch_size
+    parts = [order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)]
+    return [part for part in parts if part.size]
+
+
+def standardize(x: Any) -> Scaling:
+    """The scaling to mean 0 and standard deviation 1 per column, computed in float64.
+
+    A constant column (deviation 0) is shifted and left at that.
+    """
+    count, mean, square = 0, np.float64(0.0), np.float64(0.0)
+    for _, rows in chunks(x):
+        rows = rows.astype(np.float64)
+        delta = rows.mean(axis=0) - mean
+        total = count + len(rows)
+        # Chan et al., 1979: means and squared deviations of two parts joined without loss.
+        square = square + ((rows - rows.mean(axis=0)) ** 2).sum(axis=0)
+        square = square + delta**2 * (count * len(rows) / total)
+        mean = mean + delta * (len(rows) / total)
+        count = total
+    deviation = np.sqrt(square / count)
+    # Rounding leaves a constant column a deviation of a few ulps; dividing by it would blow up.
+    varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
+    return Scaling(mean, 1.0 / np.where(varies, deviation, 1.0))
+
+
+def check_features(x: Any, name: str = "x") -> None:
+    """Refuse what cannot be trained on: `DataError` names the row and what was expected."""
+    if not hasattr(x, "dtype") or x.ndim < 1:
+        raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
+    if x.dtype.kind not in "buif":
+        raise DataError(f"{name}: got values of type {x.dtype}, expected real numbers")
+    if len(x) == 0:
+        raise DataError(f"{name}: got no samples, expected at least one")
+    if x.dtype.kind != "f":
+        return
+    for start, rows in chunks(x):
+        if not np.isfinite(rows).all():
+            bad = np.argwhere(~np.isfinite(rows))[0]
+            where = "".join(f", column {i}" for i in bad[1:2])
+            raise DataError(
+                f"{name}: row {start + bad[0]}{where}: got {rows[tuple(bad)]}, "
+                "expected a finite number"
+            )
+
+
+def check_targets(t: Any, n: int, outputs: int, loss: str, name: str = "t") -> None:
+    """Refuse targets that do not fit n samples, a network of `outputs` outputs, and its loss.
+
+    Parameters
+    ----------
+    t : array
+        Class indices, shape=(N,); or one row per sample, shape=(N, outputs).
+    n, outputs : int
+    loss : str
+        Class name of the loss: one-hot rows must add up to 1 for SoftmaxWithLoss and
+        HingeLoss, values lie in [0, 1] for SigmoidWithLoss.
+
+    Raises
+    ------
+    DataError
+    """
+    check_features(t, name)
+    if len(t) != n:
+        raise DataError(f"{name}: got {len(t)} targets for {n} samples, expected one each")
+    if t.ndim == 1 and (outputs > 1 or loss == "SigmoidWithLoss"):
+        classes = max(outputs, 2)
+        if t.dtype.kind == "f":
+            whole = t == np.floor(t)
+            if not whole.all():
+                row = int(np.argmin(whole))
+                raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index")
+            raise DataError(f"{name}: got class indices as {t.dtype}, expected integers")
+        if (bad := (t < 0) | (t >= classes)).any():
+            row = int(np.argmax(bad))
+            raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
+        return
+    if t.shape not in {(n, outputs), (n,) if outputs == 1 else (n, outputs)}:
+        raise DataError(f"{name}: got shape {t.shape}, expected ({n},) or ({n}, {outputs})")
+    if loss in ("SoftmaxWithLoss", "HingeLoss"):
+        bad = (np.abs(t.sum(axis=1) - 1.0) > 1e-5) | (t < 0).any(axis=1)
+        what = "a row of probabilities that add up to 1"
+    elif loss == "SigmoidWithLoss":
+        bad, what = ((t < 0) | (t > 1)).any(axis=1), "values from 0 to 1"
+    else:
+        return
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name}: row {row}: got {t[row].tolist()}, expected {what}")

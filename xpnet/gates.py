@@ -1,0 +1,101 @@
+"""The gate: a pure pair of functions, forward and backward. Here, those of arithmetic.
+
+A gate has no state of its own. ``forward(*inputs)`` returns the output and a cache;
+``backward(cache, dout, needs)`` takes that cache and the gradient of the final output with
+respect to this gate's output, and returns one gradient per input. Parameters are inputs
+like any other; a layer is a gate with parameters, a loss a gate whose output is 0-d. So
+one protocol serves all of them, and one graph, one gradient check and one test table do.
+
+A gate never writes into an array that it was handed, never branches on an array's value
+and never brings one to the host: that is what ``jax.jit``, CUDA graph capture and
+array-api-strict ask for, alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from xpnet.ops import Array, namespace, unbroadcast
+
+__all__ = ["Add", "Exp", "Gate", "Max", "Mul", "Reciprocal"]
+
+Grads = tuple[Array | None, ...]
+BOTH = (True, True)
+
+
+class Gate(Protocol):
+    """What a graph asks of a node.
+
+    ``needs`` holds one bool per input: whether its gradient is wanted. Where it is False,
+    backward returns None in its place; the gradient of the data with respect to the first
+    layer, which nobody reads, is a third of the work of a step.
+    """
+
+    def forward(self, *inputs: Any) -> tuple[Array, Any]: ...
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = ...) -> Grads: ...
+
+
+class Add:
+    """y = a + b, the distributor: each input receives dout."""
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
+        return a + b, (a.shape, b.shape)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
+        return tuple(
+            unbroadcast(dout, shape) if need else None
+            for shape, need in zip(cache, needs, strict=True)
+        )
+
+
+class Mul:
+    """y = a b, the switch: each input receives dout times the other one."""
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
+        return a * b, (a, b)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
+        a, b = cache
+        return (
+            unbroadcast(dout * b, a.shape) if needs[0] else None,
+            unbroadcast(dout * a, b.shape) if needs[1] else None,
+        )
+
+
+class Max:
+    """y = max(a, b), the router: the larger input receives dout; at a tie, the first one."""
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
+        return namespace(a, b).maximum(a, b), (a >= b, a.shape, b.shape)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
+        first, a_shape, b_shape = cache
+        xp = namespace(dout)
+        return (
+            unbroadcast(xp.where(first, dout, 0.0), a_shape) if needs[0] else None,
+            unbroadcast(xp.where(first, 0.0, dout), b_shape) if needs[1] else None,
+        )
+
+
+class Exp:
+    """y = exp(x); dx = dout y."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        y = namespace(x).exp(x)
+        return y, y
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = (True,)) -> Grads:
+        return (dout * cache,)
+
+
+class Reciprocal:
+    """y = 1 / x; dx = -dout y²."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        y = 1.0 / x
+        return y, y
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = (True,)) -> Grads:
+        return (-dout * (cache * cache),)

@@ -1,0 +1,101 @@
+"""What a run has done so far: the losses, a record per epoch, the best weights.
+
+All of it goes into a checkpoint, so that a resumed run ends with the history, and not only
+with the weights, of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.checkpoint import section
+
+__all__ = ["Epoch", "History"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's figures.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Counted from 1; steps over the whole run.
+    train_loss : float
+        Mean over the epoch's steps, each measured before its update.
+    train_score, val_loss, val_score : float or None
+        After the epoch. A score is the accuracy, or R² for a regression; the training one
+        is taken on at most 10,000 evenly spaced samples. None: nothing to measure it on.
+    seconds, samples_per_second : float
+        Of training alone, without evaluation and checkpoints.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_score: float | None
+    val_loss: float | None
+    val_score: float | None
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass
+class History:
+    """The course of a run.
+
+    Attributes
+    ----------
+    losses : list of float
+        One per step.
+    epochs : list of Epoch
+    best_epoch : int
+        The epoch of the smallest val_loss, 0 before the first.
+    best_params : dict of str to numpy array
+        Its weights, kept for early stopping; empty without it.
+    steps_in_epoch, seconds_in_epoch : int, float
+        How far an unfinished epoch has got.
+    reason : str
+        Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop".
+    """
+
+    losses: list[float] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_params: dict[str, np.ndarray] = field(default_factory=dict)
+    steps_in_epoch: int = 0
+    seconds_in_epoch: float = 0.0
+    reason: str = ""
+
+    def column(self, name: str) -> list[float | None]:
+        """One figure of all epochs: ``history.column("val_loss")``."""
+        return [getattr(epoch, name) for epoch in self.epochs]
+
+    @property
+    def best_val_loss(self) -> float:
+        return self.epochs[self.best_epoch - 1].val_loss or 0.0 if self.best_epoch else float("inf")
+
+    def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(arrays, meta) for a checkpoint."""
+        arrays = {f"best/{name}": value for name, value in self.best_params.items()}
+        arrays["losses"] = np.array(self.losses, np.float64)
+        return arrays, {
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "best_epoch": self.best_epoch,
+            "steps_in_epoch": self.steps_in_epoch,
+            "seconds_in_epoch": self.seconds_in_epoch,
+        }
+
+    @classmethod
+    def unpack(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> History:
+        return cls(
+            losses=arrays["losses"].tolist(),
+            epochs=[Epoch(**epoch) for epoch in meta["epochs"]],
+            best_epoch=meta["best_epoch"],
+            best_params=section(arrays, "best/"),
+            steps_in_epoch=meta["steps_in_epoch"],
+            seconds_in_epoch=meta["seconds_in_epoch"],
+        )

@@ -1,0 +1,57 @@
+"""Initial weights, drawn on the host from one seeded NumPy Generator.
+
+So a seed means the same weights on every library and device. All return float64, shape
+(fan_in, fan_out); who trains in float32 rounds them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["he", "initializer", "normal", "xavier"]
+
+
+def normal(rng: np.random.Generator, fan_in: int, fan_out: int, std: float = 0.01) -> np.ndarray:
+    """W ~ N(0, std²): the books' first choice, 0.01 (weights so small that depth kills them)."""
+    return std * rng.standard_normal((fan_in, fan_out))
+
+
+def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
+    r"""W ~ N(0, 2 / (fan_in + fan_out)), for sigmoid, tanh and no activation.
+
+    Keeps the variance of activations and of gradients about equal from layer to layer.
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
+    neural networks", 2010, eq. 12. (The book's "Xavier" is the one-sided 1 / fan_in.)
+    """
+    return math.sqrt(2.0 / (fan_in + fan_out)) * rng.standard_normal((fan_in, fan_out))
+
+
+def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
+    """W ~ N(0, 2 / fan_in), for ReLU: half of whose inputs, and of their variance, is lost.
+
+    Source: He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015, eq. 10.
+    """
+    return math.sqrt(2.0 / fan_in) * rng.standard_normal((fan_in, fan_out))
+
+
+def initializer(
+    name: str | float, activation: str
+) -> Callable[[np.random.Generator, int, int], np.ndarray]:
+    """The function for "he", "xavier", a standard deviation, or "auto".
+
+    "auto" is he before a rectifier (relu, leaky_relu), else xavier.
+    """
+    if isinstance(name, int | float):
+        std = float(name)
+        if not std >= 0.0:
+            raise ValueError(f"initial standard deviation is {std}; expected a number >= 0")
+        return lambda rng, fan_in, fan_out: normal(rng, fan_in, fan_out, std)
+    if name == "auto":
+        name = "he" if activation in ("relu", "leaky_relu") else "xavier"
+    functions = {"he": he, "xavier": xavier}
+    if name not in functions:
+        raise ValueError(f"init is {name!r}; expected auto, he, xavier or a standard deviation")
+    return functions[name]

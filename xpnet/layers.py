@@ -1,0 +1,216 @@
+"""Layers: Affine, the activations, Dropout.
+
+Each is a gate (see `xpnet.gates`): ``forward(*inputs) -> (output, cache)`` beside
+``backward(cache, dout, needs) -> one gradient per input``. Letters of shapes: N batch, D
+inputs, M outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from xpnet.gates import Grads
+from xpnet.ops import Array, hash32, matmul, namespace, random_bits
+
+__all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+
+ONE = (True,)
+
+
+class AffineCache(NamedTuple):
+    x: Array  # flattened to (N, D)
+    W: Array
+    x_shape: tuple[int, ...]
+
+
+class Affine:
+    r"""y = x W + b.
+
+    Inputs
+    ------
+    x : array, shape=(..., D)
+        The trailing axes whose sizes multiply to D are the features, all before them the
+        batch: images of shape (N, C, H, W) with C·H·W = D give (N, M), a sequence of shape
+        (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
+    W : array, shape=(D, M)
+    b : array, shape=(M,)
+
+    Notes
+    -----
+    With :math:`y_{nm} = \sum_d x_{nd} W_{dm} + b_m` and G the gradient with respect to y,
+
+    .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
+    """
+
+    def forward(self, x: Array, W: Array, b: Array) -> tuple[Array, AffineCache]:
+        x_shape = x.shape
+        if x.ndim == 2 and x_shape[1] == W.shape[0]:
+            y = matmul(x, W)
+            y += b
+            return y, AffineCache(x, W, x_shape)
+        xp = namespace(x)
+        batch = x_shape[: _batch_axes(x_shape, W.shape)]
+        x = xp.reshape(x, (math.prod(batch), W.shape[0]))
+        y = matmul(x, W)
+        y += b
+        return xp.reshape(y, (*batch, W.shape[1])), AffineCache(x, W, x_shape)
+
+    def backward(
+        self, cache: AffineCache, dout: Array, needs: Sequence[bool] = (True, True, True)
+    ) -> Grads:
+        x, W, x_shape = cache
+        xp = namespace(dout)
+        if dout.ndim != 2:
+            dout = xp.reshape(dout, (x.shape[0], W.shape[1]))
+        dx = dW = db = None
+        if needs[0]:
+            dx = matmul(dout, W.T)
+            if dx.shape != x_shape:
+                dx = xp.reshape(dx, x_shape)
+        if needs[1]:
+            dW = matmul(x.T, dout)
+        if needs[2]:
+            db = xp.sum(dout, axis=0)
+        return dx, dW, db
+
+
+def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
+    """How many leading axes of x are the batch; the fewest trailing ones are the features."""
+    features = 1
+    for axis in reversed(range(len(x_shape))):
+        features *= x_shape[axis]
+        if features == W_shape[0]:
+            return axis
+    raise ValueError(
+        f"x of shape {tuple(x_shape)} does not fit W of shape {tuple(W_shape)}: expected "
+        f"trailing axes of x whose sizes multiply to {W_shape[0]}"
+    )
+
+
+class Sigmoid:
+    """y = 1 / (1 + exp(-x)); dx = dout y (1 - y).
+
+    Computed as ``(tanh(x / 2) + 1) / 2``, the same function without an exponential that
+    could overflow: ±1000 gives 1 and 0, and no warning.
+    """
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = namespace(x).tanh(x * 0.5)
+        y *= 0.5
+        y += 0.5
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        dx = 1.0 - cache
+        dx *= cache
+        dx *= dout
+        return (dx,)
+
+
+class Tanh:
+    """y = tanh(x); dx = dout (1 - y²)."""
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = namespace(x).tanh(x)
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        dx = cache * cache
+        dx *= -1.0
+        dx += 1.0
+        dx *= dout
+        return (dx,)
+
+
+class ReLU:
+    """y = max(x, 0); dx = dout where x > 0, else 0 (so 0 at x = 0, as in the books)."""
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = namespace(x).maximum(x, 0.0)
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (namespace(dout).where(cache > 0, dout, 0.0),)
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """y = x where x > 0, else alpha x; dx = dout, or alpha dout (so also at x = 0).
+
+    Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic
+    models", 2013.
+    """
+
+    alpha: float = 0.01
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        positive = x > 0
+        return namespace(x).where(positive, x, x * self.alpha), positive
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (namespace(dout).where(cache, dout, dout * self.alpha),)
+
+
+class Identity:
+    """y = x: no activation, as at the output of a regression network."""
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return x, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout,)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout: y = x m / (1 - ratio), where m is 0 with probability `ratio`, else 1.
+
+    Inputs
+    ------
+    x : array, any shape
+    step : int32 array with one element, or None
+        The training step. None means inference: x passes unchanged.
+
+    Parameters
+    ----------
+    ratio : float in [0, 1)
+        Share of the elements set to zero in training.
+    seed, layer : int
+        Together with `step` and the element's number they determine the mask: the same
+        bits on every library, drawn again in a resumed run, never stored.
+
+    Notes
+    -----
+    Dividing in training keeps the expected value, so that inference need not know of it.
+    Source: Srivastava et al., "Dropout", JMLR 15, 2014 (there, the division is in the test).
+    """
+
+    ratio: float = 0.5
+    seed: int = 0
+    layer: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ratio < 1.0:
+            raise ValueError(f"Dropout ratio is {self.ratio}; expected 0 <= ratio < 1")
+
+    def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
+        if step is None or self.ratio == 0.0:
+            return x, None
+        xp = namespace(x)
+        bits = random_bits(math.prod(x.shape), hash32(self.seed, self.layer), step)
+        # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers:
+        # no rounding that could differ from one library to the next.
+        keep = (bits >> 8) & 0xFFFFFF >= int(self.ratio * (1 << 24))
+        keep = xp.reshape(keep, x.shape)
+        return xp.where(keep, x * (1.0 / (1.0 - self.ratio)), 0.0), keep
+
+    def backward(
+        self, cache: Array | None, dout: Array, needs: Sequence[bool] = (True, False)
+    ) -> Grads:
+        if cache is None:
+            return dout, None
+        dx = namespace(dout).where(cache, dout * (1.0 / (1.0 - self.ratio)), 0.0)
+        return dx, None

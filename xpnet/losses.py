@@ -1,0 +1,184 @@
+"""Losses: gates whose output is 0-d, and whose targets receive no gradient.
+
+All take ``forward(x, t, weight=None)`` with
+
+- x, shape=(..., C): the network's outputs ("scores"), before any softmax or sigmoid;
+- t: class indices, shape=(...), or one-hot rows or real targets, shape=(..., C);
+- weight, shape=(...): how much each sample counts, 1 if left out.
+
+With l_i the loss of sample i, ``reduction="mean"`` gives Σ w_i l_i / Σ w_i and "sum" gives
+Σ w_i l_i. A loss also knows how to read the scores that it was trained on: ``decide`` turns
+them into class indices (or, for regression, leaves them), ``probabilities`` into those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from xpnet.gates import Grads
+from xpnet.ops import Array, namespace, reduce_samples, targets_like
+
+__all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
+
+Reduction = Literal["mean", "sum"]
+FIRST = (True, False, False)
+
+
+class Residual(NamedTuple):
+    """What three of the losses keep: their gradient is (y - t) times the sample's factor."""
+
+    y: Array
+    t: Array
+    factor: Any
+
+
+def _residual_backward(cache: Residual, dout: Array) -> Grads:
+    dx = cache.y - cache.t
+    dx *= cache.factor * dout
+    return dx, None, None
+
+
+def _softmax(x: Array) -> tuple[Array, Array, Array]:
+    """(x - max, exp of it, its sum): the largest exponent is 0, so nothing overflows."""
+    xp = namespace(x)
+    shifted = x - xp.max(x, axis=-1, keepdims=True)
+    exps = xp.exp(shifted)
+    return shifted, exps, xp.sum(exps, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class SoftmaxWithLoss:
+    r"""Softmax and cross-entropy in one: :math:`l = \log\sum_j e^{x_j} - \sum_j t_j x_j`.
+
+    Notes
+    -----
+    With :math:`y_j = e^{x_j} / \sum_k e^{x_k}` and :math:`l = -\sum_j t_j \log y_j`,
+    :math:`\partial l / \partial x_j = y_j - t_j` because :math:`\sum_j t_j = 1`; so the mean
+    over N samples has the gradient :math:`(y - t) / N`. The log-sum-exp form never takes
+    the logarithm of an underflown probability. One-hot rows may be soft, but must add up
+    to 1. Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
+    """
+
+    reduction: Reduction = "mean"
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
+        xp = namespace(x)
+        t = targets_like(t, x)
+        shifted, y, total = _softmax(x)
+        losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
+        loss, factor = reduce_samples(losses, weight, self.reduction == "mean")
+        y /= total
+        return loss, Residual(y, t, factor)
+
+    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+        return _residual_backward(cache, dout)
+
+    def probabilities(self, x: Array) -> Array:
+        """softmax(x), shape=(..., C)."""
+        _, exps, total = _softmax(x)
+        exps /= total
+        return exps
+
+    def decide(self, x: Array) -> Array:
+        """The class of the largest score, shape=(...)."""
+        return namespace(x).argmax(x, axis=-1)
+
+
+@dataclass(frozen=True)
+class SquaredLoss:
+    r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t.
+
+    ``reduction="sum"`` is E = ½ Σ (y - t)² over the whole batch, "mean" the same divided by
+    the number of samples (not of elements). Class indices are taken as one-hot rows.
+    """
+
+    reduction: Reduction = "mean"
+
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
+        t = targets_like(t, y)
+        difference = y - t
+        losses = 0.5 * namespace(y).sum(difference * difference, axis=-1)
+        loss, factor = reduce_samples(losses, weight, self.reduction == "mean")
+        return loss, Residual(y, t, factor)
+
+    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+        return _residual_backward(cache, dout)
+
+    def decide(self, y: Array) -> Array:
+        """For classification with one-hot targets: the class of the largest output."""
+        return namespace(y).argmax(y, axis=-1)
+
+
+@dataclass(frozen=True)
+class SigmoidWithLoss:
+    r"""Sigmoid and binary cross-entropy in one, summed over the outputs.
+
+    :math:`l = \sum_j \max(x_j, 0) - x_j t_j + \log(1 + e^{-|x_j|})`, which is
+    :math:`-\sum_j t_j \log y_j + (1 - t_j) \log(1 - y_j)` with :math:`y = \sigma(x)`, without
+    overflow; :math:`\partial l / \partial x_j = y_j - t_j`.
+    """
+
+    reduction: Reduction = "mean"
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
+        xp = namespace(x)
+        t = targets_like(t, x)
+        losses = xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+        loss, factor = reduce_samples(xp.sum(losses, axis=-1), weight, self.reduction == "mean")
+        return loss, Residual(_sigmoid(x), t, factor)
+
+    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+        return _residual_backward(cache, dout)
+
+    def probabilities(self, x: Array) -> Array:
+        """sigmoid(x) per output; for a single output, the two classes 0 and 1, shape=(..., 2)."""
+        y = _sigmoid(x)
+        return namespace(x).concat([1.0 - y, y], axis=-1) if x.shape[-1] == 1 else y
+
+    def decide(self, x: Array) -> Array:
+        """Class 1 where a single output is positive; of several outputs, the largest."""
+        xp = namespace(x)
+        return xp.astype(x[..., 0] > 0, xp.int32) if x.shape[-1] == 1 else xp.argmax(x, axis=-1)
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
+
+
+@dataclass(frozen=True)
+class HingeLoss:
+    r"""Multiclass SVM loss :math:`l = \sum_{j \ne c} \max(0, x_j - x_c + \Delta)`, c the true class.
+
+    Notes
+    -----
+    Every class j that violates the margin receives +1, the true class -1 for each of them.
+    Source: Weston and Watkins, "Support vector machines for multi-class pattern
+    recognition", 1999; lecture 2 of CS231n.
+    """
+
+    margin: float = 1.0
+    reduction: Reduction = "mean"
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        xp = namespace(x)
+        t = targets_like(t, x)
+        true = xp.sum(x * t, axis=-1, keepdims=True)
+        margins = xp.maximum(x - true + self.margin, 0.0) * (1.0 - t)
+        loss, factor = reduce_samples(
+            xp.sum(margins, axis=-1), weight, self.reduction == "mean"
+        )
+        return loss, (margins, t, factor)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+        margins, t, factor = cache
+        xp = namespace(dout)
+        violated = xp.astype(margins > 0, margins.dtype)
+        dx = violated - t * xp.sum(violated, axis=-1, keepdims=True)
+        dx *= factor * dout
+        return dx, None, None
+
+    def decide(self, x: Array) -> Array:
+        """The class of the largest score, shape=(...)."""
+        return namespace(x).argmax(x, axis=-1)

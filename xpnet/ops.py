@@ -1,0 +1,197 @@
+"""Array functions that the Array API standard lacks, and that the layers need.
+
+Everything here is written against the standard alone: the namespace is taken from the
+data, so the same lines run on NumPy, CuPy, PyTorch, JAX and array-api-strict.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from array_api_compat import array_namespace as namespace
+from array_api_compat import device
+
+Array = Any  # "an array of any library that follows the standard"; no static type names that
+
+__all__ = [
+    "Array",
+    "device",
+    "hash32",
+    "matmul",
+    "namespace",
+    "one_hot",
+    "random_bits",
+    "reduce_samples",
+    "targets_like",
+    "unbroadcast",
+]
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Matrix product ``a b``: the one door that every product of a layer goes through.
+
+    Parameters
+    ----------
+    a : array, shape=(N, K)
+    b : array, shape=(K, M)
+
+    Returns
+    -------
+    array, shape=(N, M)
+
+    Notes
+    -----
+    CuPy refuses its own ``matmul`` while a stream is being captured, and lower precisions
+    belong inside the product; both need a single place to be put right.
+    """
+    return namespace(a, b).matmul(a, b)
+
+
+def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
+    """Sum `grad` over the axes along which an operand of shape `shape` was broadcast.
+
+    If ``y = f(x)`` repeats x along an axis, then by the chain rule x receives the sum of
+    the gradients of its copies.
+    """
+    if grad.shape == shape:
+        return grad
+    xp = namespace(grad)
+    lead = grad.ndim - len(shape)
+    axes = tuple(range(lead)) + tuple(
+        lead + i for i, n in enumerate(shape) if n == 1 and grad.shape[lead + i] != 1
+    )
+    return xp.reshape(xp.sum(grad, axis=axes), shape)
+
+
+def one_hot(labels: Array, classes: int, dtype: Any) -> Array:
+    """Rows of the identity matrix: ``out[..., j] = 1 if labels[...] == j else 0``.
+
+    Parameters
+    ----------
+    labels : integer array, shape=(...)
+        Class indices; one outside [0, classes) gives a row of zeros.
+    classes : int
+    dtype
+        Of the result.
+
+    Returns
+    -------
+    array, shape=(..., classes)
+    """
+    xp = namespace(labels)
+    index = xp.arange(classes, dtype=labels.dtype, device=device(labels))
+    return xp.astype(labels[..., None] == index, dtype)
+
+
+def targets_like(t: Array, y: Array) -> Array:
+    """Bring targets into the shape and dtype of the network's output `y`, shape=(..., C).
+
+    Accepted are an array of y's own shape (one-hot rows, or real targets), and one that
+    lacks y's last axis: class indices when C > 1, the target itself when C = 1.
+    """
+    xp = namespace(y)
+    if t.shape == y.shape:
+        return t if t.dtype == y.dtype else xp.astype(t, y.dtype)
+    if t.shape == y.shape[:-1]:
+        if y.shape[-1] == 1:
+            return xp.astype(t[..., None], y.dtype)
+        if xp.isdtype(t.dtype, "integral"):
+            return one_hot(t, y.shape[-1], y.dtype)
+    raise ValueError(
+        f"targets of shape {tuple(t.shape)} and dtype {t.dtype} do not fit outputs of shape "
+        f"{tuple(y.shape)}; expected integer class indices of shape {tuple(y.shape[:-1])} "
+        f"or an array of shape {tuple(y.shape)}"
+    )
+
+
+def reduce_samples(losses: Array, weight: Array | None, mean: bool) -> tuple[Array, Any]:
+    r"""Bring one loss per sample to the loss of the batch.
+
+    Parameters
+    ----------
+    losses : array, shape=(...)
+        One value per sample.
+    weight : array of the same shape, or None
+        How much each sample counts; None means 1 each.
+    mean : bool
+        True: :math:`\sum_i w_i l_i / \sum_i w_i`. False: :math:`\sum_i w_i l_i`.
+
+    Returns
+    -------
+    loss : 0-d array
+    factor : float, or array, shape=(..., 1)
+        The derivative of the loss with respect to each sample's own, broadcastable
+        against that sample's row of outputs.
+    """
+    xp = namespace(losses)
+    if weight is None:
+        factor = 1.0 / max(math.prod(losses.shape), 1) if mean else 1.0
+        loss = xp.sum(losses)
+        return (loss * factor if mean else loss), factor
+    if weight.shape != losses.shape:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; expected one value per sample, "
+            f"shape {tuple(losses.shape)}"
+        )
+    weight = xp.astype(weight, losses.dtype)
+    factors = weight / xp.sum(weight) if mean else weight
+    return xp.sum(losses * factors), factors[..., None]
+
+
+# Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, "Prospecting for Hash Functions",
+# 2018), as signed numbers: uint32 lacks shifts in PyTorch, int32 wraps to the same bits.
+_MIX1 = 0x7FEB352D
+_MIX2 = 0x846CA68B - (1 << 32)
+
+
+def _mix(h: Array) -> Array:
+    """lowbias32 of an int32 array; consumes `h`. The masks make the signed shifts logical."""
+    h ^= (h >> 16) & 0xFFFF
+    h *= _MIX1
+    h ^= (h >> 15) & 0x1FFFF
+    h *= _MIX2
+    h ^= (h >> 16) & 0xFFFF
+    return h
+
+
+def hash32(*words: int) -> int:
+    """Hash Python integers to one signed 32-bit integer, by the mixer of `random_bits`."""
+    h = 0
+    for word in words:
+        h = (h + word) & 0xFFFFFFFF
+        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        h ^= h >> 16
+    return h - (1 << 32) if h >= 1 << 31 else h
+
+
+def random_bits(n: int, key: int, step: Array) -> Array:
+    """n pseudo-random 32-bit integers, a pure function of (key, step, element).
+
+    Parameters
+    ----------
+    n : int
+    key : int
+        Signed 32-bit stream number, from `hash32`.
+    step : int32 array with one element
+        The training step, on the device: nothing is read back to the host.
+
+    Returns
+    -------
+    int32 array, shape=(n,)
+        The same bits on every library: there is no generator whose state would have to be
+        stored in a checkpoint or kept in step between devices.
+
+    Notes
+    -----
+    Two rounds of a 32-bit mixer over the element's number, keyed differently in each round
+    by (key, step), so that the numbers of two steps are not shifted copies of each other.
+    """
+    xp = namespace(step)
+    # One element, not none: NumPy warns when a 0-d integer wraps around.
+    first = _mix(xp.astype(xp.reshape(step, (1,)), xp.int32) + key)
+    second = _mix(first + key)
+    h = xp.arange(n, dtype=xp.int32, device=device(step))
+    h = _mix(h + first)
+    return _mix(h + second)

@@ -1,0 +1,292 @@
+"""Optimizers, schedules of the learning rate, weight decay, clipping.
+
+An optimizer is a rule for one parameter: ``rule(p, g, lr, step, *slots)`` returns the new
+parameter followed by its new slots (the velocity, the moments). `init` and `update` below
+apply a rule to flat dicts. Everything consumes what it is given and returns what replaces
+it: written in place where arrays are mutable, rebound where they are not.
+
+Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from xpnet.ops import Array, device, namespace
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "add_weight_decay",
+    "clip_by_global_norm",
+    "constant",
+    "cosine",
+    "exponential",
+    "init",
+    "step_decay",
+    "update",
+]
+
+Params = dict[str, Array]
+Schedule = Callable[[Array], Any]  # step (0-d array of the parameters' dtype, from 0) -> lr
+
+
+class Optimizer(Protocol):
+    """What `init` and `update` ask of a rule."""
+
+    lr: float | Schedule
+    slots: ClassVar[tuple[str, ...]]
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array, *slots: Array) -> tuple[Array, ...]: ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """p ← p - lr g. Source: Robbins and Monro, 1951."""
+
+    lr: float | Schedule = 0.01
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array) -> tuple[Array, ...]:
+        g *= lr
+        p -= g
+        return (p,)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """v ← μ v - lr g; p ← p + v. Source: Polyak, 1964; the book's Momentum."""
+
+    lr: float | Schedule = 0.01
+    momentum: float = 0.9
+    slots: ClassVar[tuple[str, ...]] = ("v",)
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
+        v *= self.momentum
+        g *= lr
+        v -= g
+        p += v
+        return p, v
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """v ← μ v - lr g; p ← p + μ v - lr g.
+
+    The gradient is taken where p itself stands, after a change of variables. Source:
+    Nesterov, 1983; in this form Sutskever et al., 2013, and Bengio et al., 2013.
+    """
+
+    lr: float | Schedule = 0.01
+    momentum: float = 0.9
+    slots: ClassVar[tuple[str, ...]] = ("v",)
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
+        g *= lr
+        v *= self.momentum
+        v -= g
+        p -= g
+        p += self.momentum * v
+        return p, v
+
+
+@dataclass(frozen=True)
+class AdaGrad:
+    """h ← h + g²; p ← p - lr g / (√h + ε). Source: Duchi, Hazan, Singer, JMLR 12, 2011."""
+
+    lr: float | Schedule = 0.01
+    eps: float = 1e-7
+    slots: ClassVar[tuple[str, ...]] = ("h",)
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
+        h += g * g
+        g *= lr
+        g /= namespace(h).sqrt(h) + self.eps
+        p -= g
+        return p, h
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """h ← ρ h + (1 - ρ) g²; p ← p - lr g / (√h + ε). Source: Tieleman and Hinton, 2012."""
+
+    lr: float | Schedule = 0.01
+    decay_rate: float = 0.99
+    eps: float = 1e-7
+    slots: ClassVar[tuple[str, ...]] = ("h",)
+
+    def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
+        h *= self.decay_rate
+        h += (1.0 - self.decay_rate) * (g * g)
+        g *= lr
+        g /= namespace(h).sqrt(h) + self.eps
+        p -= g
+        return p, h
+
+
+@dataclass(frozen=True)
+class Adam:
+    """m ← β₁ m + (1 - β₁) g; v ← β₂ v + (1 - β₂) g²; p ← p - lr m̂ / (√v̂ + ε).
+
+    m̂ = m / (1 - β₁ᵏ) and v̂ = v / (1 - β₂ᵏ) correct for starting at 0. Source: Kingma and Ba,
+    "Adam", 2015, algorithm 1. (The book adds ε = 1e-7 to √v before the correction.)
+    """
+
+    lr: float | Schedule = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def rule(
+        self, p: Array, g: Array, lr: Any, step: Array, m: Array, v: Array
+    ) -> tuple[Array, ...]:
+        xp = namespace(p)
+        m *= self.beta1
+        m += (1.0 - self.beta1) * g
+        g *= g
+        g *= 1.0 - self.beta2
+        v *= self.beta2
+        v += g
+        # 1 - βᵏ as -expm1(k log β): no cancellation in float32, where 1 - 0.999 has 4 digits.
+        correction1 = -xp.expm1(step * math.log(self.beta1))
+        correction2 = -xp.expm1(step * math.log(self.beta2))
+        root = xp.sqrt(v / correction2)
+        root += self.eps
+        p -= (lr / correction1) * (m / root)
+        return p, m, v
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay: p ← p - lr λ p, then Adam's step.
+
+    The decay applies to weights (two axes or more), not to biases. Source: Loshchilov and
+    Hutter, "Decoupled weight decay regularization", 2019, algorithm 2 (its λ times lr).
+    """
+
+    lr: float | Schedule = 0.001
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def rule(
+        self, p: Array, g: Array, lr: Any, step: Array, m: Array, v: Array
+    ) -> tuple[Array, ...]:
+        if p.ndim > 1:
+            p *= 1.0 - lr * self.weight_decay
+        return Adam(self.lr, self.beta1, self.beta2, self.eps).rule(p, g, lr, step, m, v)
+
+
+def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
+    """The state before the first step: ``step`` (0-d int32) and ``W1.v``-like zero slots."""
+    first = next(iter(params.values()))
+    xp = namespace(first)
+    state = {"step": xp.zeros((), dtype=xp.int32, device=device(first))}
+    for name, p in params.items():
+        for slot in optimizer.slots:
+            state[f"{name}.{slot}"] = xp.zeros_like(p)
+    return state
+
+
+def update(
+    optimizer: Optimizer, grads: Params, state: Params, params: Params
+) -> tuple[Params, Params]:
+    """One step: the new parameters and the new state. Consumes all three dicts' arrays."""
+    step = state["step"]
+    step += 1
+    new_params, new_state = {}, {"step": step}
+    first = next(iter(params.values()))
+    k = namespace(first).astype(step, first.dtype)
+    lr = optimizer.lr(k - 1.0) if callable(optimizer.lr) else optimizer.lr
+    for name, p in params.items():
+        slots = [f"{name}.{slot}" for slot in optimizer.slots]
+        values = optimizer.rule(p, grads[name], lr, k, *(state[slot] for slot in slots))
+        new_params[name] = values[0]
+        new_state.update(zip(slots, values[1:], strict=True))
+    return new_params, new_state
+
+
+def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:
+    """L2: g ← g + λ W, the gradient of ½ λ ΣW², for weights (two axes or more), not biases."""
+    new = {}
+    for name, g in grads.items():
+        if g.ndim > 1:
+            g += decay * params[name]
+        new[name] = g
+    return new
+
+
+def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
+    """Scale all gradients by max_norm / ‖g‖ where ‖g‖, over all of them, is the larger one.
+
+    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training RNNs", 2013, algorithm 1.
+    """
+    arrays = list(grads.values())
+    xp = namespace(arrays[0])
+    total = xp.sum(arrays[0] * arrays[0])
+    for g in arrays[1:]:
+        total = total + xp.sum(g * g)
+    # Divides by max(norm, max_norm), which is never 0: no branch on a value.
+    scale = max_norm / xp.maximum(xp.sqrt(total), max_norm)
+    new = {}
+    for name, g in grads.items():
+        g *= scale
+        new[name] = g
+    return new
+
+
+def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
+    """lr throughout, after `warmup` steps of linear growth from lr / warmup.
+
+    Source of the warm-up, here and below: Goyal et al., "Accurate, large minibatch SGD", 2017.
+    """
+    return _warm(lambda k: lr, lr, warmup) if warmup else lr
+
+
+def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -> Schedule:
+    """lr factor^⌊k / every⌋: a fall by `factor` each `every` steps."""
+    log = math.log(factor)
+    return _warm(lambda k: lr * namespace(k).exp(namespace(k).floor(k / every) * log), lr, warmup)
+
+
+def exponential(lr: float, steps: int, end: float = 0.01, *, warmup: int = 0) -> Schedule:
+    """lr end^(k / steps): a steady fall that reaches lr · end after `steps` steps."""
+    rate = math.log(end) / steps
+    return _warm(lambda k: lr * namespace(k).exp(k * rate), lr, warmup)
+
+
+def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Schedule:
+    """lr (end + (1 - end) (1 + cos(π k / steps)) / 2), lr · end from `steps` on.
+
+    Source: Loshchilov and Hutter, "SGDR", 2017, eq. 5, one period.
+    """
+
+    def schedule(k: Array) -> Array:
+        xp = namespace(k)
+        angle = xp.minimum(k / steps, 1.0) * math.pi
+        return (lr * end) + (0.5 * lr * (1.0 - end)) * (1.0 + xp.cos(angle))
+
+    return _warm(schedule, lr, warmup)
+
+
+def _warm(schedule: Callable[[Array], Any], lr: float, warmup: int) -> Schedule:
+    if warmup <= 0:
+        return schedule
+
+    def warmed(k: Array) -> Array:
+        xp = namespace(k)
+        return xp.where(k < warmup, (k + 1.0) * (lr / warmup), schedule(k - warmup))
+
+    return warmed

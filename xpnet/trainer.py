@@ -1,0 +1,492 @@
+"""The trainer: one step as a pure function, epochs of it, evaluation, early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from xpnet import checkpoint, optim, resume as resuming
+from xpnet.backend import Backend, Step, select
+from xpnet.data import (
+    Scaling,
+    batch_order,
+    check_features,
+    check_targets,
+    is_streamed,
+    select_rows,
+)
+from xpnet.errors import CheckpointError, DataError, NonFiniteLossError, UsageError
+from xpnet.feed import Feed
+from xpnet.history import Epoch, History
+from xpnet.models import Network, mlp
+from xpnet.ops import Array, namespace, targets_like
+
+__all__ = ["Trainer", "make_step"]
+
+# The training score, measured every epoch, is taken on at most so many samples.
+TRAIN_SCORE_SAMPLES = 10_000
+
+Callback = Callable[["Trainer", Epoch], bool | None]
+
+
+def make_step(
+    network: Network,
+    optimizer: optim.Optimizer,
+    *,
+    prepare: Callable[[Array], Array] = lambda x: x,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+) -> Step:
+    """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
+
+    Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
+    fixed and nothing is read back to the host, so the same function is looped over, scanned
+    by JAX, or captured into a CUDA graph. Consumes params and state.
+    """
+
+    def step(
+        params: dict[str, Array], state: dict[str, Array], x: Array, t: Array, *weight: Array
+    ) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        extra = {"weight": weight[0]} if weight else {}
+        loss, grads = network.gradient(params, prepare(x), t, step=state["step"], **extra)
+        if weight_decay:
+            grads = optim.add_weight_decay(grads, params, weight_decay)
+        if clip_norm is not None:
+            grads = optim.clip_by_global_norm(grads, clip_norm)
+        params, state = optim.update(optimizer, grads, state, params)
+        return params, state, loss
+
+    return step
+
+
+class Trainer:
+    """Trains a network, and uses it.
+
+    Parameters
+    ----------
+    network : Network
+        Its initial parameters are copied, never written to.
+    optimizer : Optimizer, optional
+        A rule of `xpnet.optim`; SGD(0.01) by default.
+    backend : Backend, optional
+        From `xpnet.select`; NumPy by default.
+    dtype : {"float32", "float64"}
+    scaling : Scaling, optional
+        What is done to x before it enters the network. By default uint8 values are divided
+        by 255, and all others left as they are.
+    weight_decay : float
+        λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss is without it.
+    clip_norm : float, optional
+        Largest norm of all gradients together.
+    seed : int
+        Of the batch order.
+
+    Attributes
+    ----------
+    params, state : dict of str to array
+        Parameters and optimizer state, arrays of the backend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((200, 3))
+    >>> t = (x.sum(axis=1) > 0).astype(int)
+    >>> trainer = Trainer(mlp([3, 8, 2]), optim.Adam(0.01))
+    >>> history = trainer.fit(x, t, epochs=30, batch_size=20)
+    >>> trainer.evaluate(x, t)["accuracy"] > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: optim.Optimizer | None = None,
+        *,
+        backend: Backend | None = None,
+        dtype: Literal["float32", "float64"] = "float32",
+        scaling: Scaling | None = None,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if dtype not in ("float32", "float64"):
+            raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
+        self.network = network
+        self.optimizer = optimizer or optim.SGD()
+        self.backend = backend or select("cpu")
+        self.seed = seed
+        self.feed = Feed(self.backend, dtype, scaling)
+        self.params = self.feed.copies(network.params)
+        self.state = optim.init(self.optimizer, self.params)
+        prepare = self.feed.prepare
+        self._run = self.backend.loop(
+            make_step(
+                network,
+                self.optimizer,
+                prepare=prepare,
+                weight_decay=weight_decay,
+                clip_norm=clip_norm,
+            )
+        )
+        self._measure = self.backend.compile(self._measure_batch)
+        self._scores = self.backend.compile(lambda params, x: network.predict(params, prepare(x)))
+
+    # -- Training ----------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        t: np.ndarray,
+        *,
+        epochs: int = 10,
+        batch_size: int = 100,
+        validation: tuple[Any, np.ndarray] | None = None,
+        sample_weight: np.ndarray | None = None,
+        patience: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        stop: Callable[[], bool] | None = None,
+        folder: str | Path | None = None,
+        resume: bool = False,
+        save_seconds: float = 60.0,
+        extra: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> History:
+        """Train.
+
+        Parameters
+        ----------
+        x : array, shape=(N, ...)
+            Features or images. A memory-mapped array is read batch by batch, never whole.
+        t : array
+            Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs).
+        epochs, batch_size : int
+            The last batch of an epoch is smaller where batch_size does not divide N.
+        validation : (x, t), optional
+            Measured after each epoch.
+        sample_weight : array, shape=(N,), optional
+            How much each sample counts, relative to the others of its batch.
+        patience : int, optional
+            Stop when val_loss has not fallen for so many epochs, and restore the weights of
+            its best epoch. Needs `validation`.
+        callbacks : sequence of callable
+            ``callback(trainer, epoch_record)`` after each epoch; True ends the training.
+        stop : callable, optional
+            Asked between steps, about ten times a second; True saves and ends.
+        folder : path, optional
+            Where checkpoints are written: at most every `save_seconds`, and at the end.
+        resume : bool
+            Go on from the newest checkpoint in `folder`, if there is one; on NumPy, to the
+            very bits that an undisturbed run reaches.
+        extra : mapping, optional
+            Put into each checkpoint's meta data, as it is.
+        progress : bool
+            Show a progress bar on stderr.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        DataError, UsageError
+            Before the first step.
+        CheckpointError
+            The checkpoint is of another network, data set, seed or batch size.
+        NonFiniteLossError
+            With the epoch and step; the checkpoints on disk are of before.
+        """
+        if epochs < 1 or batch_size < 1:
+            raise UsageError(f"epochs is {epochs}, batch_size {batch_size}; expected at least 1")
+        if patience is not None and (validation is None or patience < 1):
+            raise UsageError("patience needs validation data, and at least 1 epoch")
+        if resume and folder is None:
+            raise UsageError("resume needs the folder of the checkpoints")
+        t = np.asarray(t)
+        self._check(x, t)
+        if validation is not None:
+            validation = (validation[0], np.asarray(validation[1]))
+            self._check(*validation, what=" of the validation set")
+        weights = [] if sample_weight is None else [self._check_weights(sample_weight, len(x))]
+
+        run = resuming.Run(self, folder, resuming.identity(self, x, t, batch_size), extra or {})
+        history = run.restore() if resume else History()
+        held = None if validation is None else self._resident(*validation)
+        scored = self._scored_part(x, t)
+        data: tuple[Any, ...] = (self.feed.samples_or_file(x), self.feed.targets(t), *weights)
+        if not is_streamed(x):
+            data = (data[0], *map(self.backend.asarray, data[1:]))
+
+        bar = tqdm(
+            total=epochs * -(-len(x) // batch_size), initial=len(history.losses), unit="step",
+            disable=not progress, leave=False, dynamic_ncols=True,
+        )  # fmt: skip
+        with bar:
+            saved = time.monotonic()
+            while not history.reason and len(history.epochs) < epochs:
+                for losses in self._train_epoch(data, history, batch_size):
+                    bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
+                    bar.update(len(losses))
+                    if stop is not None and stop():
+                        history.reason = "stop"
+                        break
+                    if time.monotonic() - saved >= save_seconds:
+                        run.save(history)
+                        saved = time.monotonic()
+                if history.reason:
+                    break
+                record = self._close_epoch(history, len(x), batch_size, scored, held)
+                if record.val_loss is not None and record.val_loss < history.best_val_loss:
+                    history.best_epoch = record.epoch
+                    history.best_params = self._to_host() if patience else {}
+                if any([callback(self, record) for callback in callbacks]):
+                    history.reason = "callback"
+                if patience is not None and record.epoch - history.best_epoch >= patience:
+                    history.reason = "patience"
+        history.reason = history.reason or "epochs"
+        run.save(history, final=True)
+        if history.best_params and history.reason != "stop":
+            self.params = self.feed.copies(history.best_params)
+        return history
+
+    def _train_epoch(
+        self, data: tuple[Any, ...], history: History, batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Run what is left of an epoch; yields the losses of each chunk of steps."""
+        epoch, done = len(history.epochs), history.steps_in_epoch
+        for order in batch_order(data[0].shape[0], batch_size, self.seed, epoch):
+            skipped = min(done, len(order))
+            done -= skipped
+            for part, rows in self.feed.shards(data, order[skipped:]):
+                began = time.perf_counter()
+                for params, state, losses in self._run(self.params, self.state, part, rows):
+                    self.params, self.state = params, state
+                    history.seconds_in_epoch += time.perf_counter() - began
+                    _check_finite(losses, epoch + 1, len(history.losses))
+                    history.steps_in_epoch += len(losses)
+                    history.losses.extend(losses.tolist())
+                    yield losses
+                    began = time.perf_counter()
+
+    def _close_epoch(
+        self, history: History, n: int, batch_size: int, scored: Any, held: Any
+    ) -> Epoch:
+        """Measure, and append the epoch's record."""
+        losses = np.array(history.losses[-history.steps_in_epoch :])
+        sizes = np.full(len(losses), batch_size)
+        sizes[-1] = n - batch_size * (len(losses) - 1)
+        seconds = history.seconds_in_epoch
+        val_loss, val_score = self._evaluate(*held) if held else (None, None)
+        record = Epoch(
+            epoch=len(history.epochs) + 1,
+            step=len(history.losses),
+            train_loss=float((losses * (sizes if self._averages else 1)).sum() / n),
+            train_score=self._evaluate(*scored)[1],
+            val_loss=val_loss,
+            val_score=val_score,
+            seconds=seconds,
+            samples_per_second=n / seconds if seconds else 0.0,
+        )
+        history.epochs.append(record)
+        history.steps_in_epoch, history.seconds_in_epoch = 0, 0.0
+        return record
+
+    # -- Checks and conversions --------------------------------------------------------
+
+    @property
+    def _outputs(self) -> int:
+        return next(reversed(self.network.params.values())).shape[-1]
+
+    @property
+    def _averages(self) -> bool:
+        return self.network.loss_gate.reduction == "mean"
+
+    def _check_samples(self, x: Any, what: str = "") -> None:
+        check_features(x, f"x{what}")
+        sizes = self.network.spec.get("sizes")
+        if sizes and math.prod(x.shape[1:]) != sizes[0]:
+            raise DataError(
+                f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
+                f"expected {sizes[0]} features, as many as the network has inputs"
+            )
+
+    def _check(self, x: Any, t: np.ndarray, what: str = "") -> None:
+        self._check_samples(x, what)
+        loss = type(self.network.loss_gate).__name__
+        check_targets(t, len(x), self._outputs, loss, f"t{what}")
+
+    def _check_weights(self, weight: Any, n: int) -> np.ndarray:
+        weight = np.asarray(weight, self.feed.dtype)
+        if weight.shape != (n,) or not ((weight > 0) & np.isfinite(weight)).all():
+            raise DataError(f"sample_weight: expected {n} positive numbers, one a sample")
+        return weight
+
+    def _resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
+        return self.feed.samples_or_file(x), self.feed.targets(t)
+
+    def _scored_part(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
+        if len(x) > TRAIN_SCORE_SAMPLES:
+            rows = np.linspace(0, len(x) - 1, TRAIN_SCORE_SAMPLES).astype(np.int64)
+            x, t = select_rows(x, rows), t[rows]
+        return self._resident(x, t)
+
+    def _to_host(self) -> dict[str, np.ndarray]:
+        return {name: self.backend.to_numpy(value) for name, value in self.params.items()}
+
+    # -- Use ---------------------------------------------------------------------------
+
+    def _classifies(self, t: Array) -> bool:
+        """Squared loss on real targets is regression; all else is classification."""
+        squared = type(self.network.loss_gate).__name__ == "SquaredLoss"
+        return not squared or (t.ndim == 1 and self._outputs > 1)
+
+    def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
+        """The loss of a batch, and the sum that its score is made of.
+
+        For classification the number of right answers; for regression the squared error.
+        """
+        net = self.network
+        inputs = {**params, "x": self.feed.prepare(x), "t": t}
+        (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
+        xp = namespace(scores)
+        if not self._classifies(t):
+            error = scores - targets_like(t, scores)
+            return loss, xp.sum(error * error)
+        if t.ndim > 1:
+            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0]
+        right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
+        return loss, xp.sum(xp.astype(right, scores.dtype))
+
+    def _evaluate(self, x: Any, t: np.ndarray) -> tuple[float, float | None]:
+        """(loss per sample, accuracy or R²)."""
+        total = points = 0.0
+        for part, batch in self.feed.batches(x):
+            loss, sum_ = self._measure(self.params, batch, self.backend.asarray(t[part]))
+            total += float(loss) * (batch.shape[0] if self._averages else 1)
+            points += float(sum_)
+        if self._classifies(t):
+            return total / len(t), points / len(t)
+        variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
+        return total / len(t), 1.0 - points / variation if variation else None
+
+    def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
+        """Loss (per sample) and score on a data set.
+
+        Returns
+        -------
+        dict
+            "loss", and "accuracy" for classification or "r2" for regression (None where
+            the targets do not vary).
+        """
+        t = np.asarray(t)
+        self._check(x, t)
+        loss, score = self._evaluate(*self._resident(x, t))
+        return {"loss": loss, "accuracy" if self._classifies(t) else "r2": score}
+
+    def scores(self, x: Any) -> np.ndarray:
+        """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
+        self._check_samples(x)
+        parts = [
+            self.backend.to_numpy(self._scores(self.params, batch))
+            for _, batch in self.feed.batches(self.feed.samples_or_file(x))
+        ]
+        return np.concatenate(parts)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Class indices, shape=(N,); after a regression the outputs, shape=(N, outputs)."""
+        scores = self.scores(x)
+        if type(self.network.loss_gate).__name__ == "SquaredLoss":
+            return scores
+        return np.asarray(self.network.loss_gate.decide(scores))
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Probabilities of the classes, shape=(N, classes).
+
+        Raises
+        ------
+        UsageError
+            The loss is neither softmax nor sigmoid: its scores are not probabilities.
+        """
+        gate = self.network.loss_gate
+        if not hasattr(gate, "probabilities"):
+            raise UsageError(
+                f"{type(gate).__name__} gives scores, not probabilities; "
+                "train with the softmax or sigmoid loss, or call scores()"
+            )
+        return np.asarray(gate.probabilities(self.scores(x)))
+
+    # -- Files -------------------------------------------------------------------------
+
+    def packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(arrays, meta) of the model, for `checkpoint.save`."""
+        arrays = {f"params/{name}": value for name, value in self._to_host().items()}
+        if self.feed.scaling is not None:
+            arrays["scaling/shift"] = np.asarray(self.feed.scaling.shift)
+            arrays["scaling/scale"] = np.asarray(self.feed.scaling.scale)
+        return arrays, {"format": 1, "spec": self.network.spec, "dtype": self.feed.dtype}
+
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Save parameters, architecture and scaling as one file that `Trainer.load` reads."""
+        arrays, meta = self.packed()
+        checkpoint.save(path, arrays, meta | {"extra": dict(extra or {})})
+
+    @classmethod
+    def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Trainer:
+        """A trainer with the network, parameters and scaling of a saved model or checkpoint.
+
+        Parameters
+        ----------
+        path : path
+        network : Network, optional
+            Needed for a network that was not built by `mlp`.
+        **options
+            As for Trainer: optimizer, backend, ...; the optimizer starts afresh.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        return cls.unpacked(*checkpoint.load(path), path=path, network=network, **options)
+
+    @classmethod
+    def unpacked(
+        cls,
+        arrays: dict[str, np.ndarray],
+        meta: dict[str, Any],
+        *,
+        path: str | Path,
+        network: Network | None = None,
+        **options: Any,
+    ) -> Trainer:
+        """As `load`, from a checkpoint that has been read already; `path` is for messages."""
+        if network is None:
+            if not meta["spec"]:
+                raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
+            network = mlp(**meta["spec"])
+        if "scaling/shift" in arrays:
+            scaling = Scaling(arrays["scaling/shift"], arrays["scaling/scale"])
+            options.setdefault("scaling", scaling)
+        trainer = cls(network, **{"dtype": meta["dtype"], **options})
+        params = checkpoint.section(arrays, "params/")
+        shapes = {name: p.shape for name, p in network.params.items()}
+        if {name: p.shape for name, p in params.items()} != shapes:
+            raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
+        trainer.params = trainer.feed.copies(params)
+        return trainer
+
+
+def _check_finite(losses: np.ndarray, epoch: int, before: int) -> None:
+    finite = np.isfinite(losses)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise NonFiniteLossError(
+            f"the loss became {losses[first]} in epoch {epoch}, step {before + first + 1}: "
+            "try a smaller learning rate, clipped gradients, or scaled inputs",
+            epoch,
+            before + first + 1,
+        )
