@@ -119,7 +119,7 @@ def load_latest(
     CheckpointError
         There is none, or none that verifies.
     """
-    skipped = []
+    skipped: list[CheckpointError] = []
     for path in numbered(Path(folder)):
         try:
             return *load(path), path, skipped

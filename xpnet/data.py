@@ -40,6 +40,9 @@ class Scaling(NamedTuple):
     scale: Any = 1.0
 
 
+AS_IS = Scaling()
+
+
 class Rows:
     """Some rows of a memory-mapped array: an index, nothing is read until a batch is.
 
@@ -81,14 +84,18 @@ class Dataset:
         If a row of `x` is a grey image.
     target_scaling : Scaling
         Regression: t has been standardised so; predictions are brought back by it.
+    columns, label_column : tuple of str, str
+        Of a CSV file: the features' names, and the label column's name or number.
     """
 
     x: Any
     t: np.ndarray
     classes: tuple[str, ...] | None = None
-    scaling: Scaling = Scaling()
+    scaling: Scaling = AS_IS
     image_shape: tuple[int, int] | None = None
-    target_scaling: Scaling = Scaling()
+    target_scaling: Scaling = AS_IS
+    columns: tuple[str, ...] = ()
+    label_column: str = ""
 
     def __len__(self) -> int:
         return len(self.t)
@@ -244,7 +251,7 @@ def check_targets(t: Any, n: int, outputs: int, loss: str, name: str = "t") -> N
             row = int(np.argmax(bad))
             raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
         return
-    if t.shape not in {(n, outputs), (n,) if outputs == 1 else (n, outputs)}:
+    if t.shape != (n, outputs) and t.shape != (n,):
         raise DataError(f"{name}: got shape {t.shape}, expected ({n},) or ({n}, {outputs})")
     if loss in ("SoftmaxWithLoss", "HingeLoss"):
         bad = (np.abs(t.sum(axis=1) - 1.0) > 1e-5) | (t < 0).any(axis=1)

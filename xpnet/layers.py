@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from xpnet.gates import Grads
 from xpnet.ops import Array, hash32, matmul, namespace, random_bits

@@ -149,13 +149,13 @@ def _sigmoid(x: Array) -> Array:
 
 @dataclass(frozen=True)
 class HingeLoss:
-    r"""Multiclass SVM loss :math:`l = \sum_{j \ne c} \max(0, x_j - x_c + \Delta)`, c the true class.
+    r"""Multiclass SVM: :math:`l = \sum_{j \ne c} \max(0, x_j - x_c + \Delta)`.
 
     Notes
     -----
-    Every class j that violates the margin receives +1, the true class -1 for each of them.
-    Source: Weston and Watkins, "Support vector machines for multi-class pattern
-    recognition", 1999; lecture 2 of CS231n.
+    c is the true class, Δ the margin. Every class j that violates the margin receives +1,
+    the true class -1 for each of them. Source: Weston and Watkins, "Support vector machines
+    for multi-class pattern recognition", 1999; CS231n, lecture 3.
     """
 
     margin: float = 1.0
@@ -166,9 +166,7 @@ class HingeLoss:
         t = targets_like(t, x)
         true = xp.sum(x * t, axis=-1, keepdims=True)
         margins = xp.maximum(x - true + self.margin, 0.0) * (1.0 - t)
-        loss, factor = reduce_samples(
-            xp.sum(margins, axis=-1), weight, self.reduction == "mean"
-        )
+        loss, factor = reduce_samples(xp.sum(margins, axis=-1), weight, self.reduction == "mean")
         return loss, (margins, t, factor)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:

@@ -56,6 +56,11 @@ class Network:
     spec: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def outputs(self) -> int:
+        """The number of outputs: the last parameter's last axis."""
+        return int(next(reversed(self.params.values())).shape[-1])
+
+    @property
     def loss_gate(self) -> Any:
         """The loss, which also knows how to read scores: decide(), probabilities()."""
         return self.loss.gate
@@ -164,12 +169,14 @@ def mlp(
 
 
 def two_layer_net(
-    input_size: int, hidden_size: int, output_size: int, weight_init_std: float = 0.01, seed: int = 0
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    weight_init_std: float = 0.01,
+    seed: int = 0,
 ) -> Network:
     """The book's TwoLayerNet: Affine, Sigmoid, Affine, SoftmaxWithLoss, weights N(0, 0.01²)."""
-    return mlp(
-        [input_size, hidden_size, output_size], "sigmoid", init=weight_init_std, seed=seed
-    )
+    return mlp([input_size, hidden_size, output_size], "sigmoid", init=weight_init_std, seed=seed)
 
 
 def _lookup(what: str, name: str, table: dict[str, type]) -> type:

@@ -43,10 +43,14 @@ Schedule = Callable[[Array], Any]  # step (0-d array of the parameters' dtype, f
 class Optimizer(Protocol):
     """What `init` and `update` ask of a rule."""
 
-    lr: float | Schedule
-    slots: ClassVar[tuple[str, ...]]
+    @property
+    def lr(self) -> float | Schedule: ...
+    @property
+    def slots(self) -> tuple[str, ...]: ...
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array, *slots: Array) -> tuple[Array, ...]: ...
+    def rule(
+        self, p: Array, g: Array, lr: Any, step: Array, *slots: Array
+    ) -> tuple[Array, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _idx(file: BinaryIO, limit: int, path: Path) -> np.ndarray:
     if count > limit:
         raise DataError(f"{path}: header claims shape {shape}, more than the file can hold")
     values = np.empty(count, np.uint8)
-    view, got = memoryview(values), 0
+    view, got = values.data, 0
     while got < count and (n := file.readinto(view[got : got + (1 << 20)])):  # type: ignore[attr-defined]
         got += n
     more = file.read(1)
@@ -132,9 +132,13 @@ def read_npy(path: str | os.PathLike[str], resident_bytes: int | None = None) ->
         resident_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
     if size > resident_bytes:
         if fortran:
-            raise DataError(f"{path}: is in Fortran order, whose rows are scattered; save it in C order")
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    return np.load(path, allow_pickle=False)
+            raise DataError(
+                f"{path}: is in Fortran order, whose rows are scattered; save it in C order"
+            )
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+    values: np.ndarray = np.load(path, allow_pickle=False)
+    return values
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -188,15 +192,28 @@ def _npz_member(file: Any, file_size: int, where: str) -> np.ndarray:
 
 
 class Table(NamedTuple):
-    """A CSV file: features, the label column's text, and the features' column names."""
+    """A CSV file's content.
 
-    x: np.ndarray  # (N, D), float64
+    Attributes
+    ----------
+    x : array, float64, shape=(N, D)
+    labels : list of str, or None
+        The label column's text.
+    columns : tuple of str
+        Names of the features; () without a header line.
+    label_column : str
+        The label column's name, or its number without a header line.
+    """
+
+    x: np.ndarray
     labels: list[str] | None
-    columns: list[str]
-    label_column: str | None
+    columns: tuple[str, ...]
+    label_column: str
 
 
-def read_csv(path: str | os.PathLike[str], label_column: str | None = "-1") -> Table:
+def read_csv(
+    path: str | os.PathLike[str], label_column: str | None = "-1", features: int | None = None
+) -> Table:
     """A CSV file of numbers with, maybe, a label column. A header line is recognised.
 
     Parameters
@@ -205,6 +222,8 @@ def read_csv(path: str | os.PathLike[str], label_column: str | None = "-1") -> T
         UTF-8, separated by comma, semicolon or tab.
     label_column : str, optional
         A column's name or its number (negative: from the right). None: all are features.
+    features : int, optional
+        How many features there must be; a file with just as many columns has no labels.
 
     Raises
     ------
@@ -217,12 +236,13 @@ def read_csv(path: str | os.PathLike[str], label_column: str | None = "-1") -> T
             first = file.readline(1 << 20)
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
-            return _table(csv.reader(file, delimiter=delimiter, strict=True), path, label_column)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            return _table(reader, path, label_column, features)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not CSV in UTF-8: {error}") from error
 
 
-def _table(reader: Any, path: Path, label_column: str | None) -> Table:
+def _table(reader: Any, path: Path, label_column: str | None, features: int | None) -> Table:
     header: list[str] | None = None
     width = label = -1
     values, labels, rows = array.array("d"), [], 0
@@ -233,7 +253,10 @@ def _table(reader: Any, path: Path, label_column: str | None) -> Table:
             width = len(cells)
             if not any(_is_number(cell) for cell in cells):
                 header = [cell.strip() for cell in cells]
-            label = _column(label_column, header, width, path)
+            if features is not None and width not in (features, features + 1):
+                raise DataError(f"{path}: got {width} columns, expected {features} features")
+            if width != features:
+                label = _column(label_column, header, width, path)
             if header is not None:
                 continue
         if len(cells) != width:
@@ -259,12 +282,11 @@ def _table(reader: Any, path: Path, label_column: str | None) -> Table:
         rows += 1
     if rows == 0:
         raise DataError(f"{path}: got no rows, expected at least one")
-    names = header or [str(i) for i in range(width)]
-    label_name = names.pop(label) if label >= 0 else None
-    if not names:
+    if width == (label >= 0):
         raise DataError(f"{path}: got one column, expected features beside the label")
-    x = np.frombuffer(values, np.float64).reshape(rows, len(names))
-    return Table(x, labels if label >= 0 else None, names, label_name)
+    x = np.frombuffer(values, np.float64).reshape(rows, -1)
+    label_name = "" if label < 0 else header.pop(label) if header else str(label)
+    return Table(x, labels if label >= 0 else None, tuple(header or ()), label_name)
 
 
 def _column(wanted: str | None, header: list[str] | None, width: int, path: Path) -> int:

@@ -27,7 +27,7 @@ def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[s
         "network": {name: list(p.shape) for name, p in trainer.network.params.items()},
         "optimizer": type(trainer.optimizer).__name__,
         "samples": [list(x.shape), str(x.dtype)],
-        "targets": zlib.crc32(np.ascontiguousarray(t)),
+        "targets": zlib.crc32(t.tobytes()),
         "batch_size": batch_size,
         "seed": trainer.seed,
         "dtype": trainer.feed.dtype,
@@ -69,9 +69,7 @@ class Run:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
         for name, value in self.identity.items():
             if (was := meta["identity"].get(name)) != value:
-                raise CheckpointError(
-                    f"{path}: was made with {name} = {was}, this run has {value}"
-                )
+                raise CheckpointError(f"{path}: was made with {name} = {was}, this run has {value}")
         trainer = self.trainer
         trainer.params = trainer.feed.copies(checkpoint.section(arrays, "params/"))
         trainer.state = trainer.feed.copies(checkpoint.section(arrays, "state/"))

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from xpnet import checkpoint, optim, resume as resuming
+from xpnet import checkpoint, optim
+from xpnet import resume as resuming
 from xpnet.backend import Backend, Step, select
 from xpnet.data import (
     Scaling,
@@ -22,10 +23,11 @@ from xpnet.data import (
     select_rows,
 )
 from xpnet.errors import CheckpointError, DataError, NonFiniteLossError, UsageError
+from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.history import Epoch, History
 from xpnet.models import Network, mlp
-from xpnet.ops import Array, namespace, targets_like
+from xpnet.ops import Array
 
 __all__ = ["Trainer", "make_step"]
 
@@ -91,6 +93,8 @@ class Trainer:
     ----------
     params, state : dict of str to array
         Parameters and optimizer state, arrays of the backend.
+    classifies : bool
+        Whether `predict` answers with classes; after `fit`, as its targets were.
 
     Examples
     --------
@@ -124,18 +128,17 @@ class Trainer:
         self.feed = Feed(self.backend, dtype, scaling)
         self.params = self.feed.copies(network.params)
         self.state = optim.init(self.optimizer, self.params)
-        prepare = self.feed.prepare
         self._run = self.backend.loop(
             make_step(
                 network,
                 self.optimizer,
-                prepare=prepare,
+                prepare=self.feed.prepare,
                 weight_decay=weight_decay,
                 clip_norm=clip_norm,
             )
         )
-        self._measure = self.backend.compile(self._measure_batch)
-        self._scores = self.backend.compile(lambda params, x: network.predict(params, prepare(x)))
+        self.evaluation = Evaluation(network, self.feed)
+        self.classifies = type(network.loss_gate).__name__ != "SquaredLoss"
 
     # -- Training ----------------------------------------------------------------------
 
@@ -214,6 +217,7 @@ class Trainer:
             self._check(*validation, what=" of the validation set")
         weights = [] if sample_weight is None else [self._check_weights(sample_weight, len(x))]
 
+        self.classifies = self.evaluation.classifies(t)
         run = resuming.Run(self, folder, resuming.identity(self, x, t, batch_size), extra or {})
         history = run.restore() if resume else History()
         held = None if validation is None else self._resident(*validation)
@@ -244,7 +248,8 @@ class Trainer:
                 if record.val_loss is not None and record.val_loss < history.best_val_loss:
                     history.best_epoch = record.epoch
                     history.best_params = self._to_host() if patience else {}
-                if any([callback(self, record) for callback in callbacks]):
+                asked = [callback(self, record) for callback in callbacks]  # every one of them
+                if any(asked):
                     history.reason = "callback"
                 if patience is not None and record.epoch - history.best_epoch >= patience:
                     history.reason = "patience"
@@ -280,13 +285,14 @@ class Trainer:
         losses = np.array(history.losses[-history.steps_in_epoch :])
         sizes = np.full(len(losses), batch_size)
         sizes[-1] = n - batch_size * (len(losses) - 1)
+        averages = self.network.loss_gate.reduction == "mean"
         seconds = history.seconds_in_epoch
-        val_loss, val_score = self._evaluate(*held) if held else (None, None)
+        val_loss, val_score = self.evaluation.measure(self.params, *held) if held else (None, None)
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=len(history.losses),
-            train_loss=float((losses * (sizes if self._averages else 1)).sum() / n),
-            train_score=self._evaluate(*scored)[1],
+            train_loss=float((losses * (sizes if averages else 1)).sum() / n),
+            train_score=self.evaluation.measure(self.params, *scored)[1],
             val_loss=val_loss,
             val_score=val_score,
             seconds=seconds,
@@ -297,14 +303,6 @@ class Trainer:
         return record
 
     # -- Checks and conversions --------------------------------------------------------
-
-    @property
-    def _outputs(self) -> int:
-        return next(reversed(self.network.params.values())).shape[-1]
-
-    @property
-    def _averages(self) -> bool:
-        return self.network.loss_gate.reduction == "mean"
 
     def _check_samples(self, x: Any, what: str = "") -> None:
         check_features(x, f"x{what}")
@@ -318,10 +316,10 @@ class Trainer:
     def _check(self, x: Any, t: np.ndarray, what: str = "") -> None:
         self._check_samples(x, what)
         loss = type(self.network.loss_gate).__name__
-        check_targets(t, len(x), self._outputs, loss, f"t{what}")
+        check_targets(t, len(x), self.network.outputs, loss, f"t{what}")
 
-    def _check_weights(self, weight: Any, n: int) -> np.ndarray:
-        weight = np.asarray(weight, self.feed.dtype)
+    def _check_weights(self, sample_weight: Any, n: int) -> np.ndarray:
+        weight: np.ndarray = np.asarray(sample_weight, self.feed.dtype)
         if weight.shape != (n,) or not ((weight > 0) & np.isfinite(weight)).all():
             raise DataError(f"sample_weight: expected {n} positive numbers, one a sample")
         return weight
@@ -340,40 +338,6 @@ class Trainer:
 
     # -- Use ---------------------------------------------------------------------------
 
-    def _classifies(self, t: Array) -> bool:
-        """Squared loss on real targets is regression; all else is classification."""
-        squared = type(self.network.loss_gate).__name__ == "SquaredLoss"
-        return not squared or (t.ndim == 1 and self._outputs > 1)
-
-    def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
-        """The loss of a batch, and the sum that its score is made of.
-
-        For classification the number of right answers; for regression the squared error.
-        """
-        net = self.network
-        inputs = {**params, "x": self.feed.prepare(x), "t": t}
-        (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
-        xp = namespace(scores)
-        if not self._classifies(t):
-            error = scores - targets_like(t, scores)
-            return loss, xp.sum(error * error)
-        if t.ndim > 1:
-            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0]
-        right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
-        return loss, xp.sum(xp.astype(right, scores.dtype))
-
-    def _evaluate(self, x: Any, t: np.ndarray) -> tuple[float, float | None]:
-        """(loss per sample, accuracy or R²)."""
-        total = points = 0.0
-        for part, batch in self.feed.batches(x):
-            loss, sum_ = self._measure(self.params, batch, self.backend.asarray(t[part]))
-            total += float(loss) * (batch.shape[0] if self._averages else 1)
-            points += float(sum_)
-        if self._classifies(t):
-            return total / len(t), points / len(t)
-        variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
-        return total / len(t), 1.0 - points / variation if variation else None
-
     def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
         """Loss (per sample) and score on a data set.
 
@@ -385,24 +349,18 @@ class Trainer:
         """
         t = np.asarray(t)
         self._check(x, t)
-        loss, score = self._evaluate(*self._resident(x, t))
-        return {"loss": loss, "accuracy" if self._classifies(t) else "r2": score}
+        loss, score = self.evaluation.measure(self.params, *self._resident(x, t))
+        return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
 
     def scores(self, x: Any) -> np.ndarray:
         """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
         self._check_samples(x)
-        parts = [
-            self.backend.to_numpy(self._scores(self.params, batch))
-            for _, batch in self.feed.batches(self.feed.samples_or_file(x))
-        ]
-        return np.concatenate(parts)
+        return self.evaluation.scores(self.params, self.feed.samples_or_file(x))
 
     def predict(self, x: Any) -> np.ndarray:
         """Class indices, shape=(N,); after a regression the outputs, shape=(N, outputs)."""
         scores = self.scores(x)
-        if type(self.network.loss_gate).__name__ == "SquaredLoss":
-            return scores
-        return np.asarray(self.network.loss_gate.decide(scores))
+        return np.asarray(self.network.loss_gate.decide(scores)) if self.classifies else scores
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Probabilities of the classes, shape=(N, classes).
@@ -428,7 +386,12 @@ class Trainer:
         if self.feed.scaling is not None:
             arrays["scaling/shift"] = np.asarray(self.feed.scaling.shift)
             arrays["scaling/scale"] = np.asarray(self.feed.scaling.scale)
-        return arrays, {"format": 1, "spec": self.network.spec, "dtype": self.feed.dtype}
+        return arrays, {
+            "format": 1,
+            "spec": self.network.spec,
+            "dtype": self.feed.dtype,
+            "classifies": self.classifies,
+        }
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
         """Save parameters, architecture and scaling as one file that `Trainer.load` reads."""
@@ -477,6 +440,7 @@ class Trainer:
         if {name: p.shape for name, p in params.items()} != shapes:
             raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
         trainer.params = trainer.feed.copies(params)
+        trainer.classifies = meta["classifies"]
         return trainer
 
 

@@ -82,7 +82,7 @@ class Backend:
         return f"{self.library} {self.version} on {self.device} ({self.device_name}{memory})"
 
 
-def select(device: str = "auto", library: str | None = None) -> Backend:
+def select(device: str = "auto", library: str | None = None, dtype: str = "float32") -> Backend:
     """Choose an array library and a device, and make sure that they work.
 
     Parameters
@@ -93,6 +93,8 @@ def select(device: str = "auto", library: str | None = None) -> Backend:
     library : str, optional
         "numpy", "cupy", "torch", "jax", or "strict" (array-api-strict, the standard's
         referee: slow). By default numpy on the CPU and cupy on CUDA.
+    dtype : str
+        "float64" switches on JAX's 64-bit mode, for the process; elsewhere it changes nothing.
 
     Returns
     -------
@@ -112,6 +114,10 @@ def select(device: str = "auto", library: str | None = None) -> Backend:
         raise UsageError(f"{library} runs on the CPU only: use --device cpu, or --backend cupy")
     if kind == "cpu" and library == "cupy":
         raise UsageError("cupy runs on CUDA only: use --device cuda, or --backend numpy")
+    if library == "jax" and dtype == "float64":
+        os.environ["JAX_ENABLE_X64"] = "1"  # read when JAX is imported
+        if "jax" in sys.modules:
+            sys.modules["jax"].config.update("jax_enable_x64", True)
     if kind != "auto":
         return _open(library or {"cpu": "numpy", "cuda": "cupy"}[kind], kind, index)
 
@@ -126,7 +132,7 @@ def select(device: str = "auto", library: str | None = None) -> Backend:
             backend, why = _open(name, where, 0), ""
             break
         except DeviceError as error:
-            why = f"; no CUDA: {error}"
+            why = f" (cuda: {str(error).split(':')[0]})"
     else:
         backend = _open(*candidates[-1], 0)
     print(f"device auto: {backend}{why if len(candidates) > 1 else ''}", file=sys.stderr)
@@ -154,7 +160,8 @@ def _open(library: str, kind: str, index: int) -> Backend:
     try:
         module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")
         opener = module.open_strict if library == "strict" else module.open
-        return opener(kind, index)
+        backend: Backend = opener(kind, index)
+        return backend
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise DeviceError(f"{library} cannot be imported: {error}") from error

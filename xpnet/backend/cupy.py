@@ -20,7 +20,7 @@ _REASONS = {
     100: "the driver sees no GPU; is CUDA_VISIBLE_DEVICES empty or wrong?",
     802: "the GPU system is not ready yet; is the fabric manager running?",
     803: "driver and kernel module are of different versions; restart the machine",
-    804: "forward compatibility is not supported on this GPU; install the CuPy wheel for the driver",
+    804: "no forward compatibility on this GPU; install the CuPy wheel for the driver",
     999: "the NVIDIA driver failed; see the kernel log",
 }
 

@@ -26,7 +26,9 @@ def open(kind: str, index: int) -> Backend:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"no CUDA in JAX: pip install 'jax[cuda13]' ({reason})") from error
     if index >= len(devices):
-        raise DeviceError(f"cuda:{index} does not exist: JAX sees {len(devices)} GPU(s), from cuda:0")
+        raise DeviceError(
+            f"cuda:{index} does not exist: JAX sees {len(devices)} GPU(s), from cuda:0"
+        )
     device = devices[index]
     stats = (device.memory_stats() or {}) if kind == "cuda" else {}
 

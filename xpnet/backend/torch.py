@@ -21,7 +21,9 @@ def open(kind: str, index: int) -> Backend:
             raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}")
         count = torch.cuda.device_count()
         if index >= count:
-            raise DeviceError(f"cuda:{index} does not exist: torch sees {count} GPU(s), from cuda:0")
+            raise DeviceError(
+                f"cuda:{index} does not exist: torch sees {count} GPU(s), from cuda:0"
+            )
         device = torch.device("cuda", index)
         name = torch.cuda.get_device_name(device)
         memory = torch.cuda.get_device_properties(device).total_memory

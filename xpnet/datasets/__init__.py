@@ -96,7 +96,9 @@ def _images(images: Path, labels: Path, classes: tuple[str, ...]) -> Dataset:
         raise DataError(f"{images}: got images of shape {x.shape[1:]}, expected (28, 28)")
     check_features(x, str(images))
     check_targets(t, len(x), len(classes), "SoftmaxWithLoss", str(labels))
-    return Dataset(x.reshape(len(x), 784), t.astype(np.int32), classes, Scaling(0.0, 1 / 255), (28, 28))
+    return Dataset(
+        x.reshape(len(x), 784), t.astype(np.int32), classes, Scaling(0.0, 1 / 255), (28, 28)
+    )
 
 
 def _find(folder: Path) -> list[Path]:
@@ -159,6 +161,7 @@ def load_file(
     labels: str | os.PathLike[str] | None = None,
     label_column: str | None = None,
     task: str = "auto",
+    classes: tuple[str, ...] | None = None,
     resident_bytes: int | None = None,
 ) -> Dataset:
     """A data set from a user's file.
@@ -174,6 +177,8 @@ def load_file(
         Of a CSV file: its name or number; by default the last one.
     task : {"auto", "classification", "regression"}
         "auto": integer and text labels are classes, others are regression targets.
+    classes : tuple of str, optional
+        The classes of the data set that this one belongs to: labels outside are refused.
     resident_bytes : int, optional
         A larger ``.npy`` stays on disk, memory-mapped, and is read batch by batch; by
         default a quarter of the machine's memory.
@@ -190,8 +195,8 @@ def load_file(
         raise UsageError(f"--label-column goes with a .csv file, not with {path.name}")
     if suffix == ".csv":
         table = read_csv(path, "-1" if label_column is None else label_column)
-        t, classes = _csv_targets(table, task, path)
-        return Dataset(table.x, t, classes)
+        t, classes = _csv_targets(table, task, path, classes)
+        return Dataset(table.x, t, classes, columns=table.columns, label_column=table.label_column)
     if suffix == ".npz":
         arrays = read_npz(path)
         x, x_name = _named(arrays, ("x", "X"), path)
@@ -205,7 +210,7 @@ def load_file(
     else:
         raise UsageError(f"--data {path}: expected a .npz, .npy or .csv file")
     check_features(x, x_name)
-    t, classes = _array_targets(t, len(x), task, t_name)
+    t, classes = _array_targets(t, len(x), task, t_name, classes)
     image = (x.shape[1], x.shape[2]) if x.ndim == 3 else None
     scaling = Scaling(0.0, 1 / 255) if x.dtype == np.uint8 else Scaling()
     return Dataset(x, t, classes, scaling, image)
@@ -222,7 +227,7 @@ def _named(
 
 
 def _array_targets(
-    t: np.ndarray, n: int, task: str, name: str
+    t: np.ndarray, n: int, task: str, name: str, classes: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     check_features(t, name)
     if len(t) != n:
@@ -235,6 +240,11 @@ def _array_targets(
         check_targets(t, n, t.shape[1], "SoftmaxWithLoss", name)
         return np.argmax(t, axis=1).astype(np.int32), tuple(map(str, range(t.shape[1])))
     t = t.reshape(n)
+    if classes is not None:
+        check_targets(
+            t.astype(np.int64) if (t == np.floor(t)).all() else t, n, len(classes), "", name
+        )
+        return t.astype(np.int32), classes
     whole = t == np.floor(t)
     if (bad := ~whole | (t < 0)).any():
         row = int(np.argmax(bad))
@@ -244,7 +254,7 @@ def _array_targets(
 
 
 def _csv_targets(
-    table: Table, task: str, path: Path
+    table: Table, task: str, path: Path, classes: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     labels = table.labels or []
     name = f"{path}: column {table.label_column}"
@@ -261,14 +271,17 @@ def _csv_targets(
         assert numbers is not None
         check_features(numbers, name)
         return _columns(numbers, name), None
-    distinct = sorted(set(labels), key=lambda label: _sort_key(label, numbers is not None))
-    _check_class_count(len(distinct), len(distinct), len(labels), name)
-    index = {label: i for i, label in enumerate(distinct)}
-    return np.array([index[label] for label in labels], np.int32), tuple(distinct)
-
-
-def _sort_key(label: str, numeric: bool) -> tuple[float, str]:
-    return (float(label) if numeric else 0.0, label)
+    if classes is None:
+        # As numbers where all of them are, so that 10 comes after 9.
+        classes = tuple(sorted(set(labels), key=None if numbers is None else float))
+        _check_class_count(len(classes), len(classes), len(labels), name)
+    index = {label: i for i, label in enumerate(classes)}
+    for row, label in enumerate(labels):
+        if label not in index:
+            raise DataError(
+                f"{name}: row {row}: got {label!r}, expected one of {', '.join(classes)}"
+            )
+    return np.array([index[label] for label in labels], np.int32), classes
 
 
 def _columns(t: np.ndarray, name: str) -> np.ndarray:

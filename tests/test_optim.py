@@ -1,0 +1,155 @@
+"""Optimizers against PyTorch's and hand calculation; schedules; decay; clipping."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import optim
+
+ALL = [
+    optim.SGD(0.1),
+    optim.Momentum(0.05),
+    optim.Nesterov(0.05),
+    optim.AdaGrad(0.1),
+    optim.RMSProp(0.01),
+    optim.Adam(0.1),
+    optim.AdamW(0.1, weight_decay=0.1),
+]
+
+
+def train(optimizer: Any, steps: int, dtype: str = "float64") -> dict[str, np.ndarray]:
+    """Minimise x²/20 + y² from (-7, 2), the book's example, with a matrix beside it."""
+    params = {"p": np.array([-7.0, 2.0], dtype), "W": np.array([[1.0, -2.0], [0.5, 3.0]], dtype)}
+    state = optim.init(optimizer, params)
+    for _ in range(steps):
+        p, W = params["p"], params["W"]
+        grads = {"p": np.array([p[0] / 10, 2 * p[1]], dtype), "W": W * np.asarray(0.3, dtype)}
+        params, state = optim.update(optimizer, grads, state, params)
+    return params
+
+
+def torch_optimizer(torch: Any, optimizer: Any, params: list[Any]) -> Any:
+    """The same rule in PyTorch's words, where it has the same rule."""
+    lr = optimizer.lr
+    match optimizer:
+        case optim.SGD():
+            return torch.optim.SGD(params, lr)
+        case optim.Momentum():
+            return torch.optim.SGD(params, lr, momentum=optimizer.momentum)
+        case optim.Nesterov():
+            return torch.optim.SGD(params, lr, momentum=optimizer.momentum, nesterov=True)
+        case optim.AdaGrad():
+            return torch.optim.Adagrad(params, lr, eps=optimizer.eps)
+        case optim.RMSProp():
+            return torch.optim.RMSprop(params, lr, alpha=optimizer.decay_rate, eps=optimizer.eps)
+        case optim.Adam():
+            return torch.optim.Adam(params, lr, eps=optimizer.eps)
+        case optim.AdamW():
+            # PyTorch decays every tensor of a group: ours only those with two axes
+            groups = [{"params": [params[0]], "weight_decay": 0.0}, {"params": [params[1]]}]
+            return torch.optim.AdamW(groups, lr, weight_decay=optimizer.weight_decay)
+    raise AssertionError(optimizer)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=lambda o: type(o).__name__)
+def test_agrees_with_pytorch(optimizer: Any) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    p = torch.tensor([-7.0, 2.0], dtype=torch.float64, requires_grad=True)
+    W = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64, requires_grad=True)
+    theirs = torch_optimizer(torch, optimizer, [p, W])
+    for _ in range(50):
+        theirs.zero_grad()
+        (p[0] ** 2 / 20 + p[1] ** 2 + 0.15 * (W * W).sum()).backward()
+        theirs.step()
+    ours = train(optimizer, 50)
+    np.testing.assert_allclose(ours["p"], p.detach().numpy(), rtol=1e-11)
+    np.testing.assert_allclose(ours["W"], W.detach().numpy(), rtol=1e-11)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=lambda o: type(o).__name__)
+def test_first_two_steps_by_hand(optimizer: Any) -> None:
+    """The formulas of the docstrings, written out for one number."""
+    p, v, m, h = -7.0, 0.0, 0.0, 0.0
+    lr = optimizer.lr
+    for k in (1, 2):
+        g = p / 10
+        match optimizer:
+            case optim.SGD():
+                p = p - lr * g
+            case optim.Momentum():
+                v = 0.9 * v - lr * g
+                p = p + v
+            case optim.Nesterov():
+                v = 0.9 * v - lr * g
+                p = p + 0.9 * v - lr * g
+            case optim.AdaGrad():
+                h = h + g * g
+                p = p - lr * g / (math.sqrt(h) + 1e-7)
+            case optim.RMSProp():
+                h = 0.99 * h + 0.01 * g * g
+                p = p - lr * g / (math.sqrt(h) + 1e-7)
+            case _:
+                m = 0.9 * m + 0.1 * g
+                v = 0.999 * v + 0.001 * g * g
+                p = p - lr * (m / (1 - 0.9**k)) / (math.sqrt(v / (1 - 0.999**k)) + 1e-8)
+    assert train(optimizer, 2)["p"][0] == pytest.approx(p, rel=1e-13)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=lambda o: type(o).__name__)
+def test_float32_follows_float64(optimizer: Any) -> None:
+    """Adam's bias correction loses four digits in float32 if it is written as 1 - β^k."""
+    single, double = train(optimizer, 30, "float32"), train(optimizer, 30)
+    assert single["p"].dtype == np.float32
+    np.testing.assert_allclose(single["p"], double["p"], rtol=2e-5, atol=2e-6)
+
+
+def lr_at(schedule: Any, k: int) -> float:
+    return float(schedule(np.asarray(k, np.float64))) if callable(schedule) else float(schedule)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (optim.constant(0.5), {0: 0.5, 99: 0.5}),
+        (optim.constant(0.5, warmup=5), {0: 0.1, 3: 0.4, 4: 0.5, 50: 0.5}),
+        (optim.step_decay(1.0, 10), {0: 1, 9: 1, 10: 0.1, 19: 0.1, 20: 0.01}),
+        (optim.step_decay(1.0, 10, 0.5, warmup=4), {1: 0.5, 4: 1, 13: 1, 14: 0.5}),
+        (optim.exponential(2.0, 100), {0: 2, 50: 0.2, 100: 0.02}),
+        (optim.cosine(1.0, 100), {0: 1, 50: 0.5, 100: 0, 150: 0}),
+        (optim.cosine(1.0, 100, end=0.1), {0: 1, 100: 0.1}),
+        (optim.cosine(1.0, 90, warmup=10), {0: 0.1, 9: 1, 10: 1, 55: 0.5, 100: 0}),
+    ],
+)
+def test_schedules(schedule: Any, expected: dict[int, float]) -> None:
+    for k, lr in expected.items():
+        assert lr_at(schedule, k) == pytest.approx(lr, abs=1e-12)
+
+
+def test_a_schedule_reaches_the_rule() -> None:
+    """lr 1, then 0.1: p = -1 (1 + 0.1 + 0.1) with a constant gradient of 1."""
+    optimizer = optim.SGD(optim.step_decay(1.0, 1, 0.1))
+    params, state = {"p": np.zeros(1)}, None
+    state = optim.init(optimizer, params)
+    for _ in range(3):
+        params, state = optim.update(optimizer, {"p": np.ones(1)}, state, params)
+    assert params["p"][0] == pytest.approx(-1.11)
+    assert state["step"] == 3
+
+
+def test_clipping_by_global_norm() -> None:
+    grads = {"W": np.array([[3.0]]), "b": np.array([4.0])}
+    clipped = optim.clip_by_global_norm({k: v.copy() for k, v in grads.items()}, 1.0)
+    assert clipped["W"][0, 0] == pytest.approx(0.6)
+    assert clipped["b"][0] == pytest.approx(0.8)
+    kept = optim.clip_by_global_norm({k: v.copy() for k, v in grads.items()}, 10.0)
+    assert kept == grads
+
+
+def test_weight_decay_spares_biases() -> None:
+    params = {"W": np.array([[2.0]]), "b": np.array([2.0])}
+    grads = optim.add_weight_decay({"W": np.array([[1.0]]), "b": np.array([1.0])}, params, 0.1)
+    assert grads == {"W": 1.2, "b": 1.0}

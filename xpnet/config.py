@@ -1,0 +1,299 @@
+"""The settings of ``python -m xpnet.train``: a typed dataclass, its flags, its TOML file."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+import tyro
+
+from xpnet import models, optim
+from xpnet.errors import UsageError
+
+__all__ = ["Config", "parse", "schedule_of", "to_toml"]
+
+
+def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
+    """How tyro reads an option that takes one word; "none" where it may be left open."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: ["none" if value is None else show(value)],
+    )
+
+
+def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda word: None if word == "none" else read(word)
+
+
+def _names(word: str) -> tuple[str, ...]:
+    names = tuple(word.split(","))
+    for name in names:
+        if name not in models.ACTIVATIONS:
+            raise ValueError(f"{name!r} is not one of {', '.join(models.ACTIVATIONS)}")
+    return names
+
+
+def _sizes(word: str) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in word.split(",")) if word else ()
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"{word!r}: layer sizes are positive")
+    return sizes
+
+
+def _init(word: str) -> str | float:
+    return word if word in ("auto", "he", "xavier") else float(word)
+
+
+Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
+Names = Annotated[tuple[str, ...], _one("NAME,...", _names, ",".join)]
+Init = Annotated[str | float, _one("NAME|STD", _init)]
+Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
+Int = Annotated[int | None, _one("INT", _or_none(int))]
+File = Annotated[Path | None, _one("PATH", _or_none(Path))]
+Text = Annotated[str | None, _one("NAME", _or_none(str))]
+Library = Literal["auto", "numpy", "cupy", "torch", "jax", "strict"]
+
+LEARNING_RATES = {
+    "sgd": 0.1,
+    "momentum": 0.01,
+    "nesterov": 0.01,
+    "adagrad": 0.01,
+    "rmsprop": 0.001,
+    "adam": 0.001,
+    "adamw": 0.001,
+}
+OPTIMIZERS: dict[str, type] = {
+    "sgd": optim.SGD,
+    "momentum": optim.Momentum,
+    "nesterov": optim.Nesterov,
+    "adagrad": optim.AdaGrad,
+    "rmsprop": optim.RMSProp,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a network on the CPU or a GPU; with no options, on the built-in digits."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: cuda where it is usable."""
+    backend: Library = "auto"
+    """Array library; auto is numpy on the CPU and cupy on CUDA."""
+    dataset: Literal["digits", "mnist", "fashion-mnist"] = "digits"
+    """Data set by name: digits is built in, the others are downloaded once."""
+    data_dir: File = None
+    """Folder that has the IDX files of mnist or fashion-mnist; nothing is downloaded."""
+    data: File = None
+    """Your own data: .npz with x and t, .csv with a label column, or .npy with --labels."""
+    labels: File = None
+    """.npy with the targets of a --data file.npy."""
+    label_column: Text = None
+    """Label column of a .csv file, by name or number; by default the last one."""
+    test_data: File = None
+    """File to test on, like --data; by default a part of the data is set aside."""
+    test_labels: File = None
+    """.npy with the targets of a --test-data file.npy."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """auto: whole numbers and text are classes, other numbers regression targets."""
+    standardize: bool = True
+    """Bring your own float features (and regression targets) to mean 0, deviation 1."""
+    test_fraction: float = 0.2
+    """Share set aside for the test, where the data has no test part of its own."""
+    val_fraction: float = 0.0
+    """Share of the training part set aside for validation."""
+    hidden: Sizes = (50,)
+    """Sizes of the hidden layers; "" for none."""
+    activation: Names = ("relu",)
+    """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
+    loss: Literal["auto", "softmax", "squared", "sigmoid", "hinge"] = "auto"
+    """auto: softmax for classes, squared for a regression."""
+    dropout: float = 0.0
+    """Share of the hidden values dropped in training."""
+    init: Init = "auto"
+    """auto, he, xavier, or a standard deviation for the initial weights."""
+    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = (
+        "adam"
+    )
+    """Update rule."""
+    lr: Float = None
+    """Learning rate; by default 0.1 for sgd, 0.01 for momentum, nesterov and adagrad,
+    0.001 for rmsprop, adam and adamw."""
+    schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    """Of the learning rate, over all steps: step divides it by 10 after each third,
+    exponential falls to a hundredth, cosine to zero."""
+    warmup: int = 0
+    """Steps of linear growth of the learning rate before the schedule."""
+    weight_decay: float = 0.0
+    """L2 penalty of the weights; decoupled with adamw."""
+    clip_norm: Float = None
+    """Largest norm of the gradient."""
+    batch_size: int = 100
+    """Samples per step."""
+    epochs: int = 20
+    """Passes through the training part."""
+    patience: Int = None
+    """Stop after so many epochs without a smaller validation loss; keep the best weights."""
+    target_acc: Float = None
+    """End with status 4 if the test accuracy is below this."""
+    seed: int = 0
+    """Of the split, the initial weights, the batch order and dropout."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and activations."""
+    out: File = None
+    """Folder of the run; by default runs/DATASET-TIME."""
+    resume: File = None
+    """Go on with the run in this folder, with its settings; other options override them."""
+    config: File = None
+    """TOML file with settings named as these options; options given beside it override it."""
+    print_config: bool = False
+    """Print all settings as TOML and end."""
+    dry_run: bool = False
+    """Check device, data and settings, say what would be trained, and end."""
+    plot: bool = False
+    """Also draw curves.png, confusion.png and mistakes.png."""
+    quiet: bool = False
+    """Say nothing but errors."""
+
+
+# What steers one call, and is no property of the run.
+CALL_ONLY = ("resume", "config", "print_config", "dry_run")
+
+
+def parse(args: Sequence[str]) -> Config:
+    """Settings from the command line, over a --config file, over those of a --resume run.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read, or holds an unknown key.
+    SystemExit
+        With 2 for a bad option, which tyro explains; with 0 after --help.
+    """
+    args = list(args)
+    given = tyro.cli(Config, args=args, prog="python -m xpnet.train")
+    files = []
+    if given.resume is not None:
+        files.append(given.resume / "config.toml")
+    if given.config is not None:
+        files.append(given.config)
+    # A file's settings become options in front of the user's own: read, checked and
+    # overridden by one mechanism.
+    from_files = [word for file in files for word in _options(file)]
+    config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
+    _check(config)
+    return config
+
+
+def _options(file: Path) -> list[str]:
+    """A TOML file's settings as command-line words."""
+    try:
+        with open(file, "rb") as stream:
+            settings = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: is not TOML: {error}") from error
+    known = {field.name for field in fields(Config)} - set(CALL_ONLY)
+    words = []
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UsageError(f"{file}: unknown key {key!r}; expected {', '.join(sorted(known))}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            words += [flag, ",".join(map(str, value))]
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+def _check(config: Config) -> None:
+    """Refuse what no data could make sense of."""
+
+    def need(holds: bool, message: str) -> None:
+        if not holds:
+            raise UsageError(message)
+
+    need(0.0 <= config.val_fraction < 1.0, f"--val-fraction {config.val_fraction}: expected 0 to 1")
+    need(
+        0.0 < config.test_fraction < 1.0, f"--test-fraction {config.test_fraction}: expected 0 to 1"
+    )
+    need(0.0 <= config.dropout < 1.0, f"--dropout {config.dropout}: expected 0 <= ratio < 1")
+    for name in ("epochs", "batch_size"):
+        need(getattr(config, name) >= 1, f"--{name.replace('_', '-')}: expected at least 1")
+    for name in ("lr", "clip_norm", "patience"):
+        value = getattr(config, name)
+        need(
+            value is None or value > 0, f"--{name.replace('_', '-')} {value}: expected more than 0"
+        )
+    for name in ("weight_decay", "warmup", "seed"):
+        value = getattr(config, name)
+        need(value >= 0, f"--{name.replace('_', '-')} {value}: expected 0 or more")
+    need(
+        config.patience is None or config.val_fraction > 0,
+        "--patience needs --val-fraction, the share to validate on",
+    )
+    need(
+        len(config.activation) in (1, len(config.hidden), len(config.hidden) + 1),
+        f"--activation has {len(config.activation)} names for {len(config.hidden)} hidden layers",
+    )
+    need(config.labels is None or config.data is not None, "--labels needs --data")
+    need(
+        config.test_labels is None or config.test_data is not None,
+        "--test-labels needs --test-data",
+    )
+    need(config.test_data is None or config.data is not None, "--test-data needs --data")
+    need(
+        config.data_dir is None or config.data is None, "--data-dir goes with --dataset, not --data"
+    )
+    need(
+        config.data_dir is None or config.dataset != "digits",
+        "--data-dir goes with --dataset mnist or fashion-mnist; digits is built in",
+    )
+    need(
+        config.resume is None or config.out is None or config.out == config.resume,
+        "--resume goes on in the run's own folder; leave out --out",
+    )
+
+
+def to_toml(config: Config) -> str:
+    """The run's settings as a TOML file that --config reads; those left open are left out."""
+    settings: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in CALL_ONLY or value is None:
+            continue
+        if isinstance(value, Path):
+            value = str(value)
+        settings[field.name] = list(value) if isinstance(value, tuple) else value
+    return tomli_w.dumps(settings)
+
+
+def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
+    """The learning rate, or its schedule over a run of `steps` steps."""
+    lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
+    rest = max(1, steps - config.warmup)
+    match config.schedule:
+        case "step":
+            return optim.step_decay(lr, max(1, rest // 3), warmup=config.warmup)
+        case "exponential":
+            return optim.exponential(lr, rest, warmup=config.warmup)
+        case "cosine":
+            return optim.cosine(lr, rest, warmup=config.warmup)
+    return optim.constant(lr, warmup=config.warmup)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_toml(parse(sys.argv[1:])))

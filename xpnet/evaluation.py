@@ -1,0 +1,75 @@
+"""What a network is worth on a data set: its loss, its score, its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.feed import Feed
+from xpnet.models import Network
+from xpnet.ops import Array, namespace, targets_like
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation:
+    """Measures a network in inference mode, batch by batch.
+
+    Parameters
+    ----------
+    network : Network
+    feed : Feed
+    """
+
+    def __init__(self, network: Network, feed: Feed) -> None:
+        self.network, self.feed = network, feed
+        self._measure = feed.backend.compile(self._measure_batch)
+        self._scores = feed.backend.compile(
+            lambda params, x: network.predict(params, feed.prepare(x))
+        )
+
+    def classifies(self, t: Array) -> bool:
+        """Squared loss on real targets is regression; all else is classification."""
+        squared = type(self.network.loss_gate).__name__ == "SquaredLoss"
+        return not squared or (t.ndim == 1 and self.network.outputs > 1)
+
+    def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
+        """The loss of a batch, and the sum that its score is made of.
+
+        For classification the number of right answers; for regression the squared error.
+        """
+        net = self.network
+        inputs = {**params, "x": self.feed.prepare(x), "t": t}
+        (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
+        xp = namespace(scores)
+        if not self.classifies(t):
+            error = scores - targets_like(t, scores)
+            return loss, xp.sum(error * error)
+        if t.ndim > 1:
+            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0]
+        right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
+        return loss, xp.sum(xp.astype(right, scores.dtype))
+
+    def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
+        """(loss per sample, accuracy or R²) of samples and targets that `Feed` has brought.
+
+        R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
+        """
+        total = points = 0.0
+        mean = self.network.loss_gate.reduction == "mean"
+        for part, batch in self.feed.batches(x):
+            loss, sum_ = self._measure(params, batch, self.feed.backend.asarray(t[part]))
+            total += float(loss) * (batch.shape[0] if mean else 1)
+            points += float(sum_)
+        if self.classifies(t):
+            return total / len(t), points / len(t)
+        variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
+        return total / len(t), 1.0 - points / variation if variation else None
+
+    def scores(self, params: Any, x: Any) -> np.ndarray:
+        """The network's outputs on samples that `Feed` has brought, shape=(N, outputs)."""
+        to_numpy = self.feed.backend.to_numpy
+        return np.concatenate(
+            [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
+        )

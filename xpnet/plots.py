@@ -1,0 +1,144 @@
+"""Pictures of a run: its curves, its confusion matrix, its worst mistakes. Needs matplotlib."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data import Dataset
+from xpnet.errors import UsageError
+from xpnet.history import History
+from xpnet.trainer import Trainer
+
+__all__ = ["confusion", "confusion_matrix", "curves", "draw_all", "mistakes", "require"]
+
+TRAIN, VAL = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
+
+
+def require() -> None:
+    """Raise `UsageError` if matplotlib is missing: before the training, not after it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise UsageError("--plot needs matplotlib: pip install 'xpnet[plot]'") from None
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def curves(history: History, path: Path, metric: str = "accuracy") -> None:
+    """Loss and score against the epoch; thin behind the loss, that of every step."""
+    figure = _figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    epochs = [epoch.epoch for epoch in history.epochs]
+    per_epoch = len(history.losses) / max(len(epochs), 1)
+    steps = (np.arange(len(history.losses)) + 1) / per_epoch
+    left.plot(steps, history.losses, color=TRAIN, alpha=0.25, linewidth=0.5, label="each step")
+    for axes, name in ((left, "loss"), (right, "score")):
+        label = metric if name == "score" else name
+        for part, color in (("train", TRAIN), ("val", VAL)):
+            values = history.column(f"{part}_{name}")
+            if any(value is not None for value in values):
+                # A mean over an epoch is drawn at its end, where the score was measured.
+                axes.plot(epochs, values, color=color, marker="o", markersize=3, label=part)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel({"r2": "R²"}.get(label, label))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    if min(history.losses) > 0 and max(history.losses) / min(history.losses) > 20:
+        left.set_yscale("log")
+    if history.best_epoch:
+        left.axvline(history.best_epoch, color="grey", linestyle=":", linewidth=1)
+        left.annotate("best", (history.best_epoch, 1.0), xycoords=("data", "axes fraction"),
+                      xytext=(3, -12), textcoords="offset points", color="grey")  # fmt: skip
+    figure.savefig(path, dpi=120)
+
+
+def confusion_matrix(t: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """counts[i, j]: how many samples of class i were taken for class j."""
+    return np.bincount(t * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
+    """Rows true, columns predicted; shades by the row's share, so that rare classes show."""
+    n = len(classes)
+    size = max(4.5, 1.5 + 0.45 * min(n, 30))
+    figure = _figure(size + 1, size)
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if n <= 30:
+        for i, j in np.argwhere(matrix):
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8,
+                      color="white" if share[i, j] > 0.5 else "black")  # fmt: skip
+        slanted = max(map(len, classes)) > 3
+        axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
+                        ha="right" if slanted else "center")  # fmt: skip
+        axes.set_yticks(range(n), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    right = int(np.trace(matrix))
+    axes.set_title(f"test: {right:,} of {int(matrix.sum()):,} right", fontsize=10)
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+
+
+def mistakes(
+    data: Dataset, scores: np.ndarray, predicted: np.ndarray, path: Path, most: int = 30
+) -> int:
+    """The images that the network was most wrong about: those with the largest margin.
+
+    The margin is the score of the class it chose less that of the right one.
+
+    Returns
+    -------
+    int
+        How many are shown; with 0, nothing is drawn.
+    """
+    wrong = np.flatnonzero(predicted != data.t)
+    if not len(wrong) or data.image_shape is None or data.classes is None:
+        return 0
+    if scores.shape[1] == 1:
+        margin = np.abs(scores[wrong, 0])
+    else:
+        margin = scores[wrong, predicted[wrong]] - scores[wrong, data.t[wrong]]
+    worst = wrong[np.argsort(-margin)][:most]
+    columns = min(10, len(worst))
+    rows = math.ceil(len(worst) / columns)
+    figure = _figure(1.25 * columns + 0.3, 1.6 * rows + 0.6)
+    images = data.x[worst].reshape(-1, *data.image_shape)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, row, image in zip(panels, worst, images, strict=False):
+        axes.imshow(image, cmap="gray_r")
+        right, taken = data.classes[data.t[row]], data.classes[predicted[row]]
+        axes.set_title(f"{right} → {taken}", fontsize=9)
+    for axes in figure.axes:
+        axes.axis("off")
+    figure.suptitle(
+        f"the worst {len(worst)} of {len(wrong)} mistakes (true → predicted)", fontsize=10
+    )
+    figure.savefig(path, dpi=120)
+    return len(worst)
+
+
+def draw_all(folder: Path, history: History, trainer: Trainer, test: Dataset) -> list[Path]:
+    """The pictures that suit the data; returns the paths of those drawn."""
+    classes = test.classes
+    drawn = [folder / "curves.png"]
+    curves(history, drawn[0], "r2" if classes is None else "accuracy")
+    if classes is None:
+        return drawn
+    scores = trainer.scores(test.x)
+    predicted = np.asarray(trainer.network.loss_gate.decide(scores))
+    drawn.append(folder / "confusion.png")
+    confusion(confusion_matrix(test.t, predicted, len(classes)), classes, drawn[-1])
+    if mistakes(test, scores, predicted, folder / "mistakes.png"):
+        drawn.append(folder / "mistakes.png")
+    return drawn
