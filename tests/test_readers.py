@@ -248,6 +248,7 @@ def test_mutated_files_give_nothing_but_our_error(tmp_path: Path) -> None:
         for _ in range(600):
             damaged = bytearray(content)
             for _ in range(rng.integers(1, 4)):
+                damaged = damaged or bytearray(b"\0")
                 match rng.integers(0, 4):
                     case 0:
                         damaged[rng.integers(0, len(damaged))] ^= 1 << rng.integers(0, 8)
@@ -257,7 +258,6 @@ def test_mutated_files_give_nothing_but_our_error(tmp_path: Path) -> None:
                         del damaged[rng.integers(0, len(damaged)) :]
                     case 3:
                         damaged += rng.bytes(3)
-                    damaged = damaged or bytearray(b"\0")  # for the next damage
             (tmp_path / name).write_bytes(damaged)
             with contextlib.suppress(DataError):
                 read(tmp_path / name)
