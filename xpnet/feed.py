@@ -114,6 +114,7 @@ class Feed:
 
     def batches(self, x: Any) -> Iterator[tuple[slice, Array]]:
         """Consecutive batches of samples, on the device, for evaluation."""
-        for start in range(0, x.shape[0], EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
+        n = x.shape[0]
+        for start in range(0, n, EVALUATION_BATCH):
+            part = slice(start, min(start + EVALUATION_BATCH, n))
             yield part, self.samples(x[part]) if is_streamed(x) else x[part, ...]

@@ -60,6 +60,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self._by_name: dict[str, Node] = {}
+        self._counts: dict[str, int] = {}
         # A node can only be applied to nodes that exist, and never changes afterwards. So
         # the list is in topological order, and what was derived from it stays true.
         self._orders: dict[tuple[int, ...], list[int]] = {}
@@ -82,7 +83,8 @@ class Graph:
                 )
         if name is None:
             kind = type(gate).__name__
-            name = f"{kind}{1 + sum(type(node.gate) is type(gate) for node in self.nodes)}"
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            name = f"{kind}{self._counts[kind]}"
         return self._add(name, gate, tuple(node.index for node in inputs), False)
 
     def _add(self, name: str, gate: Gate | None, inputs: tuple[int, ...], optional: bool) -> Node:

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 import xpnet
+from xpnet import plots
 from xpnet.backend import Backend, select
 from xpnet.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
@@ -160,6 +161,8 @@ def _run(config: Config) -> int:
     if config.resume is not None and not (config.resume / "config.toml").exists():
         raise UsageError(f"--resume {config.resume}: is not the folder of a run")
     folder = _folder(config)
+    if config.plot:
+        plots.require()
     backend = select(
         config.device, None if config.backend == "auto" else config.backend, config.dtype
     )
@@ -241,8 +244,6 @@ def _finish(
     trainer.save(folder / "model.npz", extra)
     log.write(history.epochs)
     if config.plot:
-        from xpnet import plots
-
         for path in plots.draw_all(folder, history, trainer, parts.test):
             log.say(f"drew      {path}")
     _write(folder / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat.cupy
 import cupy
+from array_api_compat import cupy as xp
 
 from xpnet.backend import Backend, Run, Step
 from xpnet.backend.loop import plain_loop
@@ -59,7 +59,7 @@ def open(kind: str, index: int) -> Backend:
     def loop(step: Step) -> Run:
         # The place of the captured graph: whatever it needs to keep (graph, pool, workspace)
         # lives in the closure that is returned here.
-        return plain_loop(step, array_api_compat.cupy, cupy.asnumpy)
+        return plain_loop(step, xp, cupy.asnumpy)
 
     return Backend(
         library="cupy",
@@ -67,7 +67,7 @@ def open(kind: str, index: int) -> Backend:
         device=f"cuda:{index}",
         device_name=runtime.getDeviceProperties(index)["name"].decode(),
         memory=device.mem_info[1],
-        xp=array_api_compat.cupy,
+        xp=xp,
         asarray=cupy.asarray,
         to_numpy=cupy.asnumpy,
         loop=loop,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat.torch
 import numpy as np
 import torch
+from array_api_compat import torch as xp
 
 from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
 from xpnet.backend.loop import plain_loop
@@ -39,7 +39,7 @@ def open(kind: str, index: int) -> Backend:
         return np.array(array.cpu().numpy())
 
     def loop(step: Step) -> Run:
-        return plain_loop(torch.no_grad()(step), array_api_compat.torch, to_numpy)
+        return plain_loop(torch.no_grad()(step), xp, to_numpy)
 
     return Backend(
         library="torch",
@@ -47,7 +47,7 @@ def open(kind: str, index: int) -> Backend:
         device=str(device),
         device_name=name,
         memory=memory,
-        xp=array_api_compat.torch,
+        xp=xp,
         asarray=asarray,
         to_numpy=to_numpy,
         loop=loop,

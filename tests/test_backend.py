@@ -1,0 +1,251 @@
+"""Choosing a device: what works, and one line about what does not. No GPU is needed here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import train
+from xpnet.errors import DeviceError, UsageError
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's: a status and a text."""
+
+    def __init__(self, status: int) -> None:
+        names = {
+            35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime",
+            100: "cudaErrorNoDevice: no CUDA-capable device is detected",
+        }
+        super().__init__(names[status])
+        self.status = status
+
+
+class FakeArray:
+    def reshape(self, *shape: int) -> FakeArray:
+        return self
+
+    def __add__(self, other: Any) -> FakeArray:
+        return self
+
+    def sum(self) -> float:
+        return 44.0
+
+
+def fake_cupy(*, status: int = 0, count: int = 1, driver: int = 13000, kernel: Any = None) -> Any:
+    """CuPy on a machine whose driver answers so; `kernel` is raised by the first product."""
+    cupy: Any = types.ModuleType("cupy")
+    cupy.__version__ = "14.2.0"
+
+    def devices() -> int:
+        if status:
+            raise CUDARuntimeError(status)
+        return count
+
+    def matmul(a: FakeArray, b: FakeArray) -> FakeArray:
+        if kernel:
+            raise kernel
+        return a
+
+    cupy.cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=devices,
+            driverGetVersion=lambda: driver,
+            runtimeGetVersion=lambda: 13020,
+            getDeviceProperties=lambda index: {"name": b"NVIDIA H100 80GB HBM3"},
+        ),
+        Device=lambda index: types.SimpleNamespace(use=lambda: None, mem_info=(1, 80 << 30)),
+    )
+    cupy.arange = lambda n, dtype: FakeArray()
+    cupy.matmul = matmul
+    cupy.asarray = cupy.asnumpy = np.asarray
+    return cupy
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a module, or its absence (None), in CuPy's place."""
+
+    def put(cupy: Any) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        if cupy is None:
+            monkeypatch.delitem(sys.modules, "array_api_compat.cupy", raising=False)
+        else:
+            compat = types.ModuleType("array_api_compat.cupy")
+            monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
+        monkeypatch.delitem(sys.modules, "xpnet.backend.cupy", raising=False)
+
+    yield put
+    sys.modules.pop("xpnet.backend.cupy", None)
+
+
+class NoCupyFinder:
+    """Makes `import cupy` fail as it does where CuPy is not installed."""
+
+    def find_spec(self, name: str, *args: Any) -> None:
+        if name == "cupy":
+            raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
+
+
+@pytest.fixture
+def without_cupy(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(None)
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setattr(sys, "meta_path", [NoCupyFinder(), *sys.meta_path])
+
+
+FAILURES = {
+    "no driver": (
+        fake_cupy(status=35, driver=0),
+        "no usable CUDA GPU: the NVIDIA driver is missing or older than this CuPy needs; "
+        "install a newer driver, or the CuPy wheel for yours (cupy-cuda12x, cupy-cuda13x) "
+        "[driver none, CuPy 14.2.0 built for CUDA 13.2]",
+    ),
+    "old driver": (fake_cupy(status=35, driver=12040), "[driver 12.4, CuPy 14.2.0"),
+    "no visible GPU": (
+        fake_cupy(status=100),
+        "no usable CUDA GPU: the driver sees no GPU; is CUDA_VISIBLE_DEVICES empty or wrong?",
+    ),
+    "no GPU counted": (fake_cupy(count=0), "the driver sees no GPU"),
+    "no NVRTC": (
+        fake_cupy(kernel=RuntimeError('Failure finding "libnvrtc.so.13"\nsearched in ...')),
+        'a first kernel failed: RuntimeError: Failure finding "libnvrtc.so.13"; CuPy needs '
+        "CUDA's own libraries: pip install 'cupy-cuda13x[ctk]'",
+    ),
+    "no cuBLAS": (
+        fake_cupy(kernel=ImportError("libcublas.so.13: cannot open shared object file")),
+        "ImportError: libcublas.so.13: cannot open shared object file",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_unusable_gpus_are_explained_in_one_line(
+    install: Any, capsys: pytest.CaptureFixture[str], failure: str
+) -> None:
+    cupy, words = FAILURES[failure]
+    install(cupy)
+    with pytest.raises(DeviceError, match=re.escape(words)):
+        xpnet.select("cuda")
+    assert train.main(["--device", "cuda", "--dry-run"]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("xpnet: ")
+    assert err.count("\n") == 1
+
+
+def test_cupy_not_installed(without_cupy: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--device", "cuda", "--dry-run"]) == 3
+    assert capsys.readouterr().err == (
+        "xpnet: cupy is not installed: pip install 'cupy-cuda13x[ctk]' "
+        "(driver 580 or newer; else 'cupy-cuda12x[ctk]')\n"
+    )
+
+
+def test_cupy_that_cannot_be_imported(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy frames a missing shared library with rules of equal signs."""
+
+    class Broken:
+        def find_spec(self, name: str, *args: Any) -> None:
+            if name == "cupy":
+                raise ImportError(f"\n{'=' * 40}\nFailed to import CuPy.\n\nlibcuda ...")
+
+    install(None)
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(DeviceError, match="cannot be imported: Failed to import CuPy"):
+        xpnet.select("cuda")
+
+
+def test_a_gpu_that_is_not_there(install: Any) -> None:
+    install(fake_cupy(count=2))
+    assert xpnet.select("cuda:1").device == "cuda:1"
+    with pytest.raises(
+        DeviceError, match="cuda:2 does not exist: this machine has cuda:0 to cuda:1"
+    ):
+        xpnet.select("cuda:2")
+
+
+def test_a_gpu_that_computes_wrongly(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeArray, "sum", lambda self: 43.0)
+    install(fake_cupy())
+    with pytest.raises(DeviceError, match="expected 44, got 43"):
+        xpnet.select("cuda")
+
+
+def test_a_backend_names_itself(install: Any) -> None:
+    install(fake_cupy())
+    assert str(xpnet.select("cuda")) == "cupy 14.2.0 on cuda:0 (NVIDIA H100 80GB HBM3, 80.0 GiB)"
+    numpy = xpnet.select("cpu")
+    assert str(numpy).startswith(f"numpy {np.__version__} on cpu (")
+    assert numpy.memory > 2**28
+
+
+def test_auto_takes_cuda_and_says_so(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(fake_cupy())
+    assert xpnet.select().library == "cupy"
+    assert capsys.readouterr().err.startswith("device auto: cupy 14.2.0 on cuda:0")
+
+
+def test_auto_without_a_gpu_says_why(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(fake_cupy(status=100))
+    assert xpnet.select("auto").library == "numpy"
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"device auto: numpy .* on cpu .* \(cuda: no usable CUDA GPU\)\n", err)
+
+
+@pytest.mark.parametrize(
+    ("device", "library", "words"),
+    [
+        ("gpu", None, "--device 'gpu': expected cpu, cuda, cuda:N or auto"),
+        ("cuda:x", None, "--device 'cuda:x'"),
+        ("cpu", "tensorflow", "expected one of numpy, cupy, torch, jax, strict"),
+        ("cuda", "numpy", "numpy runs on the CPU only"),
+        ("cpu", "cupy", "cupy runs on CUDA only"),
+    ],
+)
+def test_impossible_choices_are_refused(device: str, library: str | None, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        xpnet.select(device, library)
+
+
+def test_jax_in_float64_has_to_be_asked_for() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    backend = xpnet.select("cpu", "jax")
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(UsageError, match="jax_enable_x64"):
+            backend.asarray(np.ones(2))
+        assert xpnet.select("cpu", "jax", "float64").asarray(np.ones(2)).dtype == np.float64
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_cuda_of_other_libraries_is_explained(library: str) -> None:
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    if library == "torch" and module.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match=f"(?i)no CUDA in {library}") as caught:
+        xpnet.select("cuda", library)
+    assert "\n" not in str(caught.value)
+
+
+def test_import_is_light() -> None:
+    """`import xpnet` brings in no GPU library, no plotting, no command line, no downloader."""
+    program = (
+        "import sys, xpnet\n"
+        "heavy = {'cupy', 'torch', 'jax', 'matplotlib', 'tyro', 'pooch', 'requests', 'sklearn'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"

@@ -1,0 +1,406 @@
+"""The commands, as a user types them: files, words, exit statuses, signals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import checkpoint, predict, train
+
+QUICK = ["--device", "cpu", "--epochs", "2", "--quiet", "--out", "run"]
+
+
+def run(*args: str) -> int:
+    return train.main([*QUICK, *args])
+
+
+def summary(folder: str = "run") -> dict[str, Any]:
+    return dict(json.loads(Path(folder, "summary.json").read_text()))
+
+
+def test_a_run_folder_has_what_was_promised(in_tmp: Path) -> None:
+    assert run("--epochs", "30", "--val-fraction", "0.1", "--plot") == 0
+    folder = in_tmp / "run"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "checkpoints", "config.toml", "confusion.png", "curves.png", "metrics.jsonl",
+        "mistakes.png", "model.npz", "summary.json",
+    ]  # fmt: skip
+    result = summary()
+    assert result["test_accuracy"] > 0.9
+    assert result["epochs"] == 30
+    assert result["steps"] == 30 * 13  # 1,294 samples in batches of 100
+    assert result["backend"] == "numpy"
+    assert result["device"] == "cpu"
+    assert result["samples_per_second"] > 0
+    assert result["versions"]["numpy"] == np.__version__
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 31))
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+    assert lines[-1]["val_accuracy"] > 0.85
+    settings = tomllib.loads((folder / "config.toml").read_text())
+    assert settings["val_fraction"] == 0.1
+    for picture in ("curves", "confusion", "mistakes"):
+        assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_words_for_the_user(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--device", "cpu", "--epochs", "2", "--val-fraction", "0.1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "digits: 1,294 + 144 + 359 samples (train + val + test), 10 classes" in out
+    assert "64 - 50 - 10, relu, softmax loss, 3,760 parameters" in out
+    assert re.search(r"epoch   2/2  train loss \d\.\d{4}  train accuracy .* samples/s", out)
+    assert re.search(r"run +runs/digits-\d{8}-\d{6}\n", out)
+    assert len(list((in_tmp / "runs").iterdir())) == 1
+
+
+def test_dry_run_and_print_config_leave_nothing_behind(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["--dry-run", "--device", "cpu", "--out", "run"]) == 0
+    assert "1,438 + 359 samples" in capsys.readouterr().out
+    assert train.main(["--print-config", "--hidden", "30,20", "--lr", "0.5"]) == 0
+    settings = tomllib.loads(capsys.readouterr().out)
+    assert settings["hidden"] == [30, 20]
+    assert settings["lr"] == 0.5
+    assert list(in_tmp.iterdir()) == []
+
+
+def test_settings_come_from_a_file_and_options_override_it(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.toml").write_text(
+        'hidden = [7]\nactivation = ["tanh"]\nval-fraction = 0.2\nplot = true\nlr = 1e-2\n'
+    )
+    args = ["--config", "c.toml", "--print-config", "--no-plot", "--lr", "0.3"]
+    assert train.main(args) == 0
+    settings = tomllib.loads(capsys.readouterr().out)
+    expected = {
+        "hidden": [7],
+        "activation": ["tanh"],
+        "val_fraction": 0.2,
+        "plot": False,
+        "lr": 0.3,
+    }
+    assert expected.items() <= settings.items()
+
+
+def test_printed_settings_can_be_read_again(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = ["--hidden", "", "--init", "0.01", "--patience", "3", "--val-fraction", "0.5"]
+    assert train.main([*odd, "--print-config"]) == 0
+    first = capsys.readouterr().out
+    Path("c.toml").write_text(first)
+    assert train.main(["--config", "c.toml", "--print-config"]) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--epochs", "0"], "--epochs: expected at least 1"),
+        (["--val-fraction", "1.5"], "--val-fraction 1.5: expected 0 to 1"),
+        (["--lr", "-1"], "--lr -1.0: expected more than 0"),
+        (["--patience", "3"], "--patience needs --val-fraction"),
+        (["--hidden", "5,4", "--activation", "relu,tanh,relu,tanh"], "has 4 names for 2 hidden"),
+        (["--device", "gpu"], "--device 'gpu': expected cpu, cuda, cuda:N or auto"),
+        (["--data", "nowhere.csv"], "nowhere.csv: does not exist"),
+        (["--data-dir", "x"], "--data-dir goes with --dataset mnist"),
+        (["--dataset", "mnist", "--data-dir", "nowhere"], "--data-dir nowhere: is not a folder"),
+        (["--config", "nowhere.toml"], "nowhere.toml: cannot be read: No such file"),
+        (["--resume", "nowhere"], "nowhere/config.toml: cannot be read"),
+        (["--device", "cuda", "--backend", "numpy"], "numpy runs on the CPU only"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_one_line(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
+) -> None:
+    assert train.main(["--device", "cpu", "--out", "run", *args]) == 2
+    out, err = capsys.readouterr()
+    assert words in err
+    assert err.startswith("xpnet: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert list(in_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3\n", "unknown key 'epoch'; expected activation, backend"),
+        ("epochs = \n", "is not TOML"),
+    ],
+)
+def test_bad_settings_files_are_refused(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    Path("c.toml").write_text(text)
+    assert train.main(["--config", "c.toml"]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["--epochs", "many"], ["--optimizer", "sdg"], ["--bogus"]])
+def test_options_that_cannot_be_read_end_with_2(in_tmp: Path, args: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train.main(args)
+    assert caught.value.code == 2
+
+
+def test_a_missed_target_ends_with_4(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--target-acc", "0.999") == 4
+    assert "the target was 0.999" in capsys.readouterr().err
+    assert summary()["test_accuracy"] < 0.999
+
+
+def test_a_loss_that_is_not_finite_ends_with_5(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--optimizer", "sgd", "--lr", "1e20", "--loss", "squared", "--hidden", "5,5"]
+    assert run(*args, "--activation", "identity") == 5
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"xpnet: the loss became (nan|inf) in epoch \d+, step \d+: try a smaller", err)
+    assert not Path("run/summary.json").exists()
+
+
+def test_an_old_run_is_not_overwritten(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    before = Path("run/summary.json").read_bytes()
+    assert run("--seed", "1") == 2
+    assert "holds a run already; go on with --resume" in capsys.readouterr().err
+    assert Path("run/summary.json").read_bytes() == before
+
+
+def test_plot_without_matplotlib_is_refused_before_training(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run("--plot") == 2
+    assert "--plot needs matplotlib: pip install 'xpnet[plot]'" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "strict"])
+def test_other_libraries_take_the_same_course(in_tmp: Path, library: str) -> None:
+    package = "array_api_strict" if library == "strict" else library
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    assert run() == 0
+    assert run("--backend", library, "--out", "other") == 0
+    ours, theirs = summary(), summary("other")
+    assert theirs["backend"] == library
+    assert theirs["test_accuracy"] == pytest.approx(ours["test_accuracy"], abs=5e-3)
+    assert theirs["test_loss"] == pytest.approx(ours["test_loss"], rel=1e-4)
+
+
+# -- A user's own data -----------------------------------------------------------------------
+
+
+def flowers(path: Path, rows: int = 120, regression: bool = False) -> None:
+    """Two measurements, far from 0 and of different size, that tell a kind or a number."""
+    rng = np.random.default_rng(0)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["length", "weight", "kind"])
+        for _ in range(rows):
+            a, b = rng.uniform(1e4, 1.1e4), rng.uniform(0, 1e-3)
+            value = 100 * a + 5e6 * b
+            kind = f"{value:.6f}" if regression else ("rose" if value > 1.05e6 + 2500 else "lily")
+            writer.writerow([repr(float(a)), repr(float(b)), kind])
+
+
+def test_csv_of_text_classes_from_training_to_prediction(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flowers(in_tmp / "f.csv")
+    assert run("--data", "f.csv", "--epochs", "200", "--lr", "0.01", "--plot") == 0
+    assert summary()["test_accuracy"] > 0.9
+    assert not Path("run/mistakes.png").exists()
+    # with the label column, and without it
+    assert predict.main(["run", "f.csv", "--out", "p.csv"]) == 0
+    table = list(csv.reader(Path("f.csv").read_text().splitlines()))
+    with open("bare.csv", "w", newline="") as file:
+        csv.writer(file).writerows(row[:2] for row in table)
+    capsys.readouterr()
+    assert predict.main(["run", "bare.csv"]) == 0
+    assert capsys.readouterr().out == Path("p.csv").read_text()
+    rows = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["prediction", "p_lily", "p_rose"]
+    right = [row["prediction"] == line[2] for row, line in zip(rows, table[1:], strict=True)]
+    assert np.mean(right) > 0.9
+    for row in rows:
+        assert float(row["p_lily"]) + float(row["p_rose"]) == pytest.approx(1, abs=2e-6)
+        assert (float(row["p_rose"]) > 0.5) == (row["prediction"] == "rose")
+
+
+def test_csv_regression_predicts_in_the_units_of_the_data(in_tmp: Path) -> None:
+    flowers(in_tmp / "r.csv", regression=True)
+    assert run("--data", "r.csv", "--epochs", "150", "--lr", "0.01", "--batch-size", "20") == 0
+    assert summary()["test_r2"] > 0.99
+    assert predict.main(["run", "r.csv", "--out", "p.csv"]) == 0
+    predicted = np.loadtxt("p.csv", skiprows=1)
+    true = np.loadtxt("r.csv", delimiter=",", skiprows=1)[:, 2]
+    assert np.abs(predicted - true).mean() < 0.1 * true.std()
+
+
+def test_npy_pair_and_a_test_set_of_its_own(in_tmp: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, n in (("a", 200), ("b", 70)):
+        x = rng.standard_normal((n, 3))
+        np.save(f"{name}x.npy", x)
+        np.save(f"{name}t.npy", (x.sum(axis=1) > 0).astype(int))
+    args = ["--data", "ax.npy", "--labels", "at.npy", "--test-data", "bx.npy"]
+    assert run(*args, "--test-labels", "bt.npy", "--epochs", "100", "--loss", "sigmoid") == 0
+    assert summary()["test_accuracy"] > 0.9
+    assert summary()["steps"] == 200  # all 200 samples: none were set aside
+    assert predict.main(["run", "bx.npy", "--out", "p.csv"]) == 0
+    assert len(Path("p.csv").read_text().splitlines()) == 71
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,y\n1,2,0\n3,x,1\n", "f.csv: line 3, column b: got 'x', expected a finite number"),
+        ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column b: got 'nan'"),
+        ("a,b,y\n1,2,0\n3,1\n", "line 3: got 2 columns, expected 3"),
+        ("a,b,y\n", "got no rows"),
+    ],
+)
+def test_bad_data_ends_with_2_before_anything_is_written(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    Path("f.csv").write_text(text)
+    assert run("--data", "f.csv") == 2
+    assert words in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_prediction_refuses_what_does_not_fit(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flowers(in_tmp / "f.csv")
+    assert run("--data", "f.csv") == 0
+    Path("wide.csv").write_text("1,2,3,4,5\n")
+    Path("other.csv").write_text("height,weight\n1,2\n")
+    np.save("x.npy", np.ones((2, 7)))
+    for args, words in [
+        (["run", "wide.csv"], "got 5 columns, expected 2 features"),
+        (["run", "other.csv"], "the network was trained on length, weight"),
+        (["run", "x.npy"], "expected 2 features"),
+        (["run", "x.txt"], "expected a .csv, .npz, .npy or IDX file"),
+        (["run", "nowhere.csv"], "does not exist"),
+        (["nowhere", "f.csv"], "nowhere: cannot be read"),
+        (["f.csv", "f.csv"], "is not an xpnet checkpoint"),
+    ]:
+        assert predict.main([*args, "--out", "p.csv"]) == 2
+        err = capsys.readouterr().err
+        assert words in err
+        assert not Path("p.csv").exists()
+
+
+# -- Signals and kills -------------------------------------------------------------------------
+
+LONG = ["--device", "cpu", "--epochs", "120", "--batch-size", "10", "--dropout", "0.1",
+        "--val-fraction", "0.1", "--schedule", "cosine"]  # fmt: skip
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xpnet.train", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"epoch {epoch:3d}/"):
+            return
+    raise AssertionError("ended before that epoch")
+
+
+def test_signals_save_and_a_resumed_run_ends_with_the_same_bits(in_tmp: Path) -> None:
+    whole = start(*LONG, "--out", "whole")
+    for number, status, epoch in ((signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 40)):
+        args = ["--resume", "cut"] if Path("cut").exists() else [*LONG, "--out", "cut"]
+        process = start(*args)
+        wait_for_epoch(process, epoch)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, err
+        assert "saved; go on with: python -m xpnet.train --resume cut" in out
+        assert not Path("cut/summary.json").exists()
+    process = start("--resume", "cut")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    whole.communicate(timeout=60)
+    assert whole.returncode == 0
+    expected, _ = checkpoint.load("whole/model.npz")
+    got, _ = checkpoint.load("cut/model.npz")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
+
+    def course(folder: str) -> list[tuple[Any, ...]]:
+        lines = [
+            json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()
+        ]
+        return [(v["epoch"], v["train_loss"], v["val_loss"], v["val_accuracy"]) for v in lines]
+
+    assert course("cut") == course("whole")
+    assert summary("cut")["test_accuracy"] == summary("whole")["test_accuracy"]
+
+
+def test_killed_before_the_first_checkpoint_starts_again(in_tmp: Path) -> None:
+    process = start(*LONG, "--out", "run")
+    wait_for_epoch(process, 2)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    resumed = start("--resume", "run", "--epochs", "3")
+    _, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, err
+    lines = Path("run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_a_second_interrupt_ends_at_once(in_tmp: Path) -> None:
+    process = start(*LONG, "--out", "run", "--hidden", "3000,3000", "--batch-size", "1000")
+    time.sleep(1.5)
+    for _ in range(20):
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    process.communicate(timeout=10)
+    assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_help_ends_with_0_and_names_every_option() -> None:
+    for module in ("train", "predict", "gradcheck"):
+        result = subprocess.run(
+            [sys.executable, "-m", f"xpnet.{module}", "--help"], capture_output=True, text=True
+        )
+        assert result.returncode == 0
+        assert result.stderr == ""
+        assert f"python -m xpnet.{module}" in result.stdout
+    for option in ("--device", "--resume", "--weight-decay", "--target-acc", "--print-config"):
+        assert (
+            option
+            in subprocess.run(
+                [sys.executable, "-m", "xpnet.train", "--help"], capture_output=True, text=True
+            ).stdout
+        )

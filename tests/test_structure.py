@@ -1,0 +1,94 @@
+"""Imports point one way, and only the backend names a GPU library."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import xpnet
+
+PACKAGE = Path(xpnet.__file__).parent
+
+# What each module may import of ours, layer by layer; a new module has to find its place.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "ops": set(),
+    "init": set(),
+    "checkpoint": {"errors"},
+    "data": {"errors"},
+    "readers": {"errors"},
+    "gates": {"ops"},
+    "optim": {"ops"},
+    "layers": {"gates", "ops"},
+    "losses": {"gates", "ops"},
+    "graph": {"gates"},
+    "history": {"checkpoint"},
+    "models": {"gates", "graph", "init", "layers", "losses"},
+    "backend": {"errors"},
+    "datasets": {"data", "errors", "readers"},
+    "feed": {"backend", "data", "ops"},
+    "evaluation": {"feed", "models", "ops"},
+    "resume": {"checkpoint", "errors", "history", "trainer"},  # trainer: for its type alone
+    "trainer": {
+        "backend", "checkpoint", "data", "errors", "evaluation", "feed", "history", "models",
+        "ops", "optim", "resume",
+    },
+    "gradcheck": {"backend", "errors", "graph", "models"},
+    "config": {"errors", "models", "optim"},
+    "parts": {"config", "data", "datasets", "errors"},
+    "plots": {"data", "errors", "history", "trainer"},
+    "predict": {"backend", "checkpoint", "data", "errors", "readers", "trainer"},
+    "train": {
+        "backend", "config", "errors", "history", "models", "parts", "plots", "trainer",
+    },
+}  # fmt: skip
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "xpnet":
+                names |= {f"xpnet.{alias.name}" for alias in node.names}
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_imports_point_one_way() -> None:
+    seen = set()
+    for path in PACKAGE.rglob("*.py"):
+        module = module_of(path)
+        if module == "__init__":
+            continue
+        seen.add(module)
+        ours = {
+            name.split(".")[1]
+            for name in imported(ast.parse(path.read_text()))
+            if name.startswith("xpnet.")
+        }
+        assert ours - {module} <= ALLOWED[module], path.name
+    assert seen == ALLOWED.keys()
+
+
+def test_only_the_backend_names_a_gpu_library() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "backend":
+            continue
+        roots = {name.split(".")[0] for name in imported(ast.parse(path.read_text()))}
+        assert not roots & {"cupy", "torch", "jax"}, path.name
+
+
+def test_the_allowed_imports_have_no_cycle() -> None:
+    graph = {module: set(names) for module, names in ALLOWED.items()}
+    graph["resume"].discard("trainer")  # under TYPE_CHECKING
+    while graph:
+        leaves = {module for module, names in graph.items() if not names & graph.keys()}
+        assert leaves, f"a cycle among {sorted(graph)}"
+        graph = {module: names for module, names in graph.items() if module not in leaves}

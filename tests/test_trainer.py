@@ -1,0 +1,426 @@
+"""The trainer: it learns, resumes to the same bits, stops early, refuses bad input."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import optim
+from xpnet.data import Scaling
+from xpnet.errors import CheckpointError, DataError, NonFiniteLossError, UsageError
+from xpnet.trainer import Trainer
+
+
+def digits(n: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    data, _ = xpnet.datasets.load("digits")
+    return data.x[:n], data.t[:n]
+
+
+def trainer(**options: Any) -> Trainer:
+    """One with all that a checkpoint has to bring back: dropout, moments, a schedule."""
+    net = xpnet.mlp([64, 20, 10], dropout=0.2, seed=1)
+    rule = optim.Adam(optim.cosine(0.01, 60, warmup=5))
+    return Trainer(net, rule, scaling=Scaling(0.0, 1 / 16), seed=1, **options)
+
+
+def plain(**net: Any) -> Trainer:
+    return Trainer(
+        xpnet.mlp([64, 20, 10], **net, seed=1), optim.Adam(0.01), scaling=Scaling(0.0, 1 / 16)
+    )
+
+
+@pytest.fixture
+def each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one step, so that a run can be stopped after any of them."""
+    monkeypatch.setattr("xpnet.backend.loop.CHUNK_SECONDS", -1.0)
+
+
+def test_learns_and_keeps_a_history() -> None:
+    x, t = digits(1000)
+    trained = plain()
+    history = trained.fit(x[:800], t[:800], epochs=8, validation=(x[800:], t[800:]))
+    assert history.reason == "epochs"
+    assert len(history.losses) == 8 * 8
+    assert [e.epoch for e in history.epochs] == list(range(1, 9))
+    assert [e.step for e in history.epochs] == list(range(8, 65, 8))
+    last = history.epochs[-1]
+    assert last.train_score is not None
+    assert last.train_score > 0.9
+    assert last.val_score is not None
+    assert last.val_score > 0.85
+    assert last.samples_per_second > 0
+    result = trained.evaluate(x[800:], t[800:])
+    assert result == {"loss": last.val_loss, "accuracy": last.val_score}
+
+
+def test_train_loss_is_the_mean_over_samples_not_over_batches() -> None:
+    """250 samples in batches of 100 end with one of 50, which counts half."""
+    x, t = digits(250)
+    history = trainer().fit(x, t, epochs=1, batch_size=100)
+    a, b, c = history.losses
+    assert history.epochs[0].train_loss == pytest.approx((100 * a + 100 * b + 50 * c) / 250)
+
+
+def test_evaluate_agrees_with_plain_numpy() -> None:
+    x, t = digits(1700)
+    trained = trainer(dtype="float64")
+    p = trained.params
+    h = np.maximum(x / 16 @ p["W1"] + p["b1"], 0)
+    z = h @ p["W2"] + p["b2"]
+    losses = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(t)), t]
+    result = trained.evaluate(x, t)
+    assert result["loss"] == pytest.approx(losses.mean(), rel=1e-12)
+    assert result["accuracy"] == (z.argmax(axis=1) == t).mean()
+    np.testing.assert_allclose(trained.scores(x), z, rtol=1e-10)
+    np.testing.assert_array_equal(trained.predict(x), z.argmax(axis=1))
+    np.testing.assert_allclose(trained.predict_proba(x).sum(axis=1), 1)
+
+
+def test_nothing_of_the_callers_is_written_to() -> None:
+    x, t = digits(100)
+    x, t = x / 16.0, t.copy()
+    x.flags.writeable = t.flags.writeable = False
+    net = xpnet.mlp([64, 5, 10])
+    before = {k: v.copy() for k, v in net.params.items()}
+    Trainer(net, optim.Momentum(0.1), dtype="float64").fit(x, t, epochs=2)
+    for name, value in net.params.items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 10, 13, 24])
+def test_resumes_to_the_same_bits_in_the_middle_of_an_epoch(
+    tmp_path: Path, each_step: None, stop_after: int
+) -> None:
+    """10 full batches and a smaller one an epoch; stopped at 1, 5, at an epoch's last full
+    batch, in the second and in the third epoch; then again one step later."""
+    x, t = digits(525)
+    options: dict[str, Any] = {"epochs": 4, "batch_size": 50, "validation": (x[:99], t[:99])}
+    undisturbed = trainer()
+    expected = undisturbed.fit(x, t, **options)
+
+    steps = 0
+
+    def stop(at: int) -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == at
+
+    first = trainer().fit(x, t, **options, folder=tmp_path, stop=lambda: stop(stop_after))
+    assert (first.reason, len(first.losses)) == ("stop", stop_after)
+    steps = 0
+    second = trainer().fit(x, t, **options, folder=tmp_path, resume=True, stop=lambda: stop(1))
+    assert (second.reason, len(second.losses)) == ("stop", stop_after + 1)
+    resumed = trainer()
+    history = resumed.fit(x, t, **options, folder=tmp_path, resume=True)
+    assert history.losses == expected.losses
+    assert [(e.train_loss, e.val_loss, e.val_score) for e in history.epochs] == [
+        (e.train_loss, e.val_loss, e.val_score) for e in expected.epochs
+    ]
+    for name, value in undisturbed.params.items():
+        np.testing.assert_array_equal(resumed.params[name], value)
+    for name, value in undisturbed.state.items():
+        np.testing.assert_array_equal(resumed.state[name], value)
+
+
+def test_resumes_on_every_backend(tmp_path: Path, backend: Any) -> None:
+    x, t = digits(300)
+    expected = trainer(backend=backend).fit(x, t, epochs=4, batch_size=50)
+    calls: list[None] = []
+    trainer(backend=backend).fit(
+        x, t, epochs=4, batch_size=50, folder=tmp_path, stop=lambda: calls.append(None) is None
+    )
+    resumed = trainer(backend=backend).fit(
+        x, t, epochs=4, batch_size=50, folder=tmp_path, resume=True
+    )
+    np.testing.assert_allclose(resumed.losses, expected.losses, rtol=1e-6)
+
+
+def test_resume_of_a_finished_run_does_nothing_and_more_epochs_go_on(tmp_path: Path) -> None:
+    x, t = digits(200)
+    done = trainer().fit(x, t, epochs=2, folder=tmp_path)
+    again = trainer().fit(x, t, epochs=2, folder=tmp_path, resume=True)
+    assert again.losses == done.losses
+    more = trainer().fit(x, t, epochs=3, folder=tmp_path, resume=True)
+    assert more.losses == trainer().fit(x, t, epochs=3).losses
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch_size": 20}, "made with batch_size = 100, this run has 20"),
+        ({"t": digits(200)[1][::-1]}, "targets"),
+        ({"x": digits(200)[0].astype(np.float64)}, "samples"),
+    ],
+)
+def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    x, t = digits(200)
+    trainer().fit(x, t, epochs=1, folder=tmp_path)
+    arguments = {"x": x, "t": t, "epochs": 2, "folder": tmp_path, "resume": True, **change}
+    with pytest.raises(CheckpointError, match=words):
+        trainer().fit(**arguments)
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_used(
+    tmp_path: Path, each_step: None
+) -> None:
+    x, t = digits(200)
+    trainer().fit(x, t, epochs=3, folder=tmp_path, save_seconds=0.0)
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(b"damaged")
+    resumed = trainer()
+    with pytest.warns(UserWarning, match=re.escape(newest.name)):
+        history = resumed.fit(x, t, epochs=3, folder=tmp_path, resume=True)
+    assert history.losses == trainer().fit(x, t, epochs=3).losses
+
+
+def test_a_full_disk_costs_a_checkpoint_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_step: None
+) -> None:
+    x, t = digits(200)
+    failing = True
+
+    def savez(*args: Any, **options: Any) -> None:
+        if failing:
+            raise OSError(28, "No space left on device")
+        real(*args, **options)
+
+    real = np.savez
+    monkeypatch.setattr("numpy.savez", savez)
+
+    def mended(trainer: Trainer, epoch: Any) -> None:
+        nonlocal failing
+        failing = epoch.epoch < 2
+
+    with pytest.warns(UserWarning, match="training goes on"):
+        trainer().fit(x, t, epochs=2, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
+    assert len(list(tmp_path.iterdir())) == 1
+    failing = True
+    with (
+        pytest.warns(UserWarning, match="training goes on"),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        trainer().fit(x, t, epochs=2, folder=tmp_path, save_seconds=0.0)
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    x, t = digits(60)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 10, 200).astype(np.int32)  # a validation set that gets worse soon
+    trained = Trainer(xpnet.mlp([64, 30, 10]), optim.Adam(0.01), scaling=Scaling(0.0, 1 / 16))
+    kept = []
+
+    def watch(trainer: Trainer, epoch: Any) -> None:
+        kept.append({k: v.copy() for k, v in trainer.params.items()})
+
+    x2 = rng.integers(0, 17, (200, 64)).astype(np.uint8)
+    history = trained.fit(x, t, epochs=100, validation=(x2, noise), patience=3, callbacks=[watch])
+    val = history.column("val_loss")
+    best = int(np.argmin([v for v in val if v is not None]))
+    assert history.reason == "patience"
+    assert history.best_epoch == best + 1
+    assert len(history.epochs) == best + 1 + 3
+    for name, value in kept[best].items():
+        np.testing.assert_array_equal(trained.params[name], value)
+    assert trained.evaluate(x2, noise)["loss"] == pytest.approx(val[best])
+
+
+def test_early_stopping_survives_a_resume(tmp_path: Path, each_step: None) -> None:
+    x, t = digits(300)
+    options: dict[str, Any] = {
+        "epochs": 40, "validation": (x[:50], 9 - t[:50]), "patience": 4, "batch_size": 50,
+    }  # fmt: skip
+    expected = trainer()
+    course = expected.fit(x, t, **options)
+    steps = iter(range(10**6))
+    trainer().fit(x, t, **options, folder=tmp_path, stop=lambda: next(steps) == 20)
+    resumed = trainer()
+    again = resumed.fit(x, t, **options, folder=tmp_path, resume=True)
+    assert (again.reason, again.best_epoch) == (course.reason, course.best_epoch)
+    for name, value in expected.params.items():
+        np.testing.assert_array_equal(resumed.params[name], value)
+
+
+def test_a_callback_ends_the_training() -> None:
+    x, t = digits(100)
+    history = trainer().fit(x, t, epochs=9, callbacks=[lambda _, e: e.epoch == 3, lambda *_: None])
+    assert (history.reason, len(history.epochs)) == ("callback", 3)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path, each_step: None) -> None:
+    x, t = digits(300)
+    broken = Trainer(xpnet.mlp([64, 10], loss="squared"), optim.SGD(1e6), dtype="float32")
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step .*smaller") as caught:
+        broken.fit(x / 1.0, t, folder=tmp_path, save_seconds=0.0)
+    assert caught.value.epoch == 1
+    # the newest checkpoint is of before
+    arrays = xpnet.trainer.checkpoint.load_latest(tmp_path)[0]
+    assert np.isfinite(arrays["losses"]).all()
+    assert len(arrays["losses"]) == caught.value.step - 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_a_memory_map_trains_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("xpnet.feed.SHARD_BYTES", 50_000)
+    x, t = digits(500)
+    x = x.astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    expected, trained = trainer(), trainer()
+    losses = expected.fit(x, t, epochs=3, batch_size=30, validation=(x, t)).losses
+    history = trained.fit(mapped, t, epochs=3, batch_size=30, validation=(mapped, t))
+    assert history.losses == losses
+    assert trained.evaluate(mapped, t) == expected.evaluate(x, t)
+    np.testing.assert_array_equal(trained.scores(mapped), expected.scores(x))
+
+
+def test_a_memory_map_is_never_loaded(tmp_path: Path) -> None:
+    """128 MB on disk; at no time more than 2 shards of 32 MiB and little else in memory."""
+    n = 500_000
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (n, 256))
+    x[:, 0] = np.arange(n) % 2
+    x.flush()
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    t = (np.arange(n) % 2).astype(np.int32)
+    trained = Trainer(xpnet.mlp([256, 2]), optim.Adam(0.01), scaling=Scaling())
+    tracemalloc.start()
+    history = trained.fit(mapped, t, epochs=1, batch_size=10_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6 < mapped.nbytes
+    assert history.epochs[0].train_score == 1.0
+
+
+def test_bytes_stay_bytes_on_the_device(backend: Any) -> None:
+    x, t = digits(100)
+    trained = trainer(backend=backend)
+    held = trained.feed.samples(x)
+    assert str(held.dtype).endswith("uint8")
+    ready = trained.backend.to_numpy(trained.feed.prepare(held))
+    assert ready.dtype == np.float32
+    np.testing.assert_allclose(ready, x / 16, rtol=1e-7)
+    assert trained.fit(x, t, epochs=1).losses[0] < 4
+
+
+def test_large_offsets_lose_nothing_in_float32() -> None:
+    """Years, say: standardised in float64 before they are rounded to float32."""
+    rng = np.random.default_rng(0)
+    seconds = 1.7e9 + rng.uniform(0, 10, (200, 1))
+    scaling = xpnet.data.standardize(seconds)
+    trained = Trainer(xpnet.mlp([1, 1], loss="squared"), scaling=scaling)
+    fed = trained.backend.to_numpy(trained.feed.samples(seconds))
+    np.testing.assert_allclose(fed, (seconds - seconds.mean()) / seconds.std(), atol=1e-6)
+
+
+def test_regression_learns_and_measures_r2() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (400, 2))
+    t = np.stack([np.sin(x[:, 0]) + x[:, 1], 3 * x[:, 0] * x[:, 1]], axis=1)
+    trained = Trainer(xpnet.mlp([2, 40, 2], "tanh", loss="squared"), optim.Adam(0.02))
+    history = trained.fit(x, t, epochs=150, batch_size=50)
+    y = trained.predict(x)
+    expected = 1 - ((y - t) ** 2).sum() / ((t - t.mean(axis=0)) ** 2).sum()
+    result = trained.evaluate(x, t)
+    assert result["r2"] == pytest.approx(expected, abs=1e-5)
+    assert expected > 0.98
+    assert history.epochs[-1].train_score == pytest.approx(expected, abs=1e-5)
+
+
+def test_squared_loss_on_class_indices_decides() -> None:
+    x, t = digits(300)
+    trained = plain(loss="squared")
+    trained.fit(x, t, epochs=40)
+    assert (trained.predict(x) == t).mean() == trained.evaluate(x, t)["accuracy"]
+    assert (trained.predict(x) == t).mean() > 0.9
+
+
+def test_sample_weights_reach_the_loss() -> None:
+    """Weight on the even digits alone, nearly: the odd ones are not learned."""
+    x, t = digits(500)
+    weight = np.where(t % 2 == 0, 1.0, 1e-9)
+    trained = plain()
+    trained.fit(x, t, epochs=20, sample_weight=weight)
+    even = t % 2 == 0
+    accuracy = trained.predict(x) == t
+    assert accuracy[even].mean() > 0.95
+    assert accuracy[~even].mean() < 0.1
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    x, t = digits(300)
+    trained = trainer()
+    trained.fit(x, t, epochs=2, folder=tmp_path / "run")
+    trained.save(tmp_path / "model.npz")
+    newest = next((tmp_path / "run").iterdir())
+    for path in (tmp_path / "model.npz", newest):
+        loaded = Trainer.load(path)
+        np.testing.assert_array_equal(loaded.scores(x), trained.scores(x))
+        assert loaded.network.spec == trained.network.spec
+
+
+def test_load_of_a_network_built_by_hand(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    net = replace(xpnet.mlp([64, 5, 10]), spec={})
+    Trainer(net).save(tmp_path / "m.npz")
+    with pytest.raises(CheckpointError, match="pass network="):
+        Trainer.load(tmp_path / "m.npz")
+    assert Trainer.load(tmp_path / "m.npz", network=net).network is net
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        Trainer.load(tmp_path / "m.npz", network=xpnet.mlp([64, 6, 10]))
+
+
+def test_a_model_trained_on_one_library_predicts_on_another(tmp_path: Path, backend: Any) -> None:
+    x, t = digits(200)
+    trained = trainer(backend=backend)
+    trained.fit(x, t, epochs=1)
+    trained.save(tmp_path / "m.npz")
+    loaded = Trainer.load(tmp_path / "m.npz")
+    np.testing.assert_allclose(loaded.scores(x), trained.scores(x), atol=1e-5)
+
+
+X, T = digits(50)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: Trainer(xpnet.mlp([64, 10]), dtype="float16"), UsageError, "expected float32"),
+        (lambda: trainer().fit(X, T, epochs=0), UsageError, "epochs is 0"),
+        (lambda: trainer().fit(X, T, batch_size=0), UsageError, "batch_size 0"),
+        (lambda: trainer().fit(X, T, patience=2), UsageError, "patience needs validation"),
+        (lambda: trainer().fit(X, T, resume=True), UsageError, "resume needs the folder"),
+        (lambda: trainer().fit(X[:, :5], T), DataError, "expected 64 features"),
+        (lambda: trainer().fit(X[:9], T), DataError, "got 50 targets for 9 samples"),
+        (lambda: trainer().fit(X, T + 5), DataError, "expected 0 to 9"),
+        (lambda: trainer().fit(X, T, sample_weight=-T), DataError, "sample_weight"),
+        (
+            lambda: trainer().fit(X, T, validation=(X[:2], T)),
+            DataError,
+            "t of the validation set: got 50 targets",
+        ),
+        (lambda: trainer().predict(X * np.nan), DataError, "got nan"),
+        (lambda: trainer().predict(X[:, 1:]), DataError, "expected 64 features"),
+        (
+            lambda: Trainer(xpnet.mlp([64, 10], loss="hinge")).predict_proba(X),
+            UsageError,
+            "HingeLoss gives scores, not probabilities",
+        ),
+        (lambda: xpnet.mlp([64]), ValueError, "at least two positive numbers"),
+        (lambda: xpnet.mlp([64, 0, 10]), ValueError, "positive numbers"),
+        (lambda: xpnet.mlp([64, 10], loss="l2"), ValueError, "loss is 'l2'; expected one of"),
+        (lambda: xpnet.mlp([6, 5, 4], ["relu"] * 3), ValueError, "3 activations for 2 layers"),
+        (lambda: xpnet.mlp([6, 5, 4], init="zeros"), ValueError, "expected auto, he, xavier"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        call()
+    assert "\n" not in str(caught.value)
