@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "optim": {"ops"},
     "layers": {"gates", "ops"},
     "losses": {"gates", "ops"},
-    "graph": {"gates"},
+    "graph": {"gates", "ops"},
     "history": {"checkpoint"},
     "models": {"gates", "graph", "init", "layers", "losses"},
     "backend": {"errors"},

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.data import Scaling, chunks, is_streamed
-from xpnet.ops import Array, namespace
+from xpnet.ops import Array
 
 __all__ = ["Feed"]
 
@@ -19,18 +18,37 @@ EVALUATION_BATCH = 1000
 SHARD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
 class Feed:
     """Brings host arrays to a backend, in one dtype and under one scaling.
 
     Bytes (uint8, int8, bool) travel and stay as they are, a quarter of the memory of
     float32, and become floats batch by batch, in `prepare`. All other values are scaled in
     float64 on the host and rounded once, so that large offsets (years, say) lose nothing.
+
+    Parameters
+    ----------
+    backend : Backend
+    dtype : str
+        "float32" or "float64", of what the network sees.
+    scaling : Scaling, optional
     """
 
-    backend: Backend
-    dtype: str
-    scaling: Scaling | None = None
+    def __init__(self, backend: Backend, dtype: str, scaling: Scaling | None = None) -> None:
+        self.backend, self.dtype, self.scaling = backend, dtype, scaling
+        # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
+        self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
+
+    def _constants_of(self, kind: np.dtype[Any]) -> tuple[Any, Any]:
+        """(shift, scale) for bytes: None where they change nothing, arrays as the backend's."""
+
+        def constant(value: Any, neutral: float) -> Any:
+            value = np.asarray(value, self.dtype)
+            if np.all(value == neutral):
+                return None
+            return float(value) if value.ndim == 0 else self.backend.asarray(value)
+
+        shift, scale = self.scaling_of(kind)
+        return constant(shift, 0.0), constant(scale, 1.0)
 
     def scaling_of(self, dtype: Any) -> Scaling:
         """The given scaling; else uint8 is divided by 255, and all else left as it is."""
@@ -56,22 +74,17 @@ class Feed:
 
     def prepare(self, x: Array) -> Array:
         """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
-        xp = namespace(x)
+        xp = self.backend.xp
         if xp.isdtype(x.dtype, "real floating"):
             return x
         unsigned = xp.isdtype(x.dtype, "unsigned integer")
-        shift, scale = self.scaling_of(np.uint8 if unsigned else np.int8)
+        shift, scale = self._constants["uint8" if unsigned else "int8"]
         x = xp.astype(x, getattr(xp, self.dtype))
-        if np.any(shift != 0.0):
-            x -= self._constant(shift)
-        if np.any(scale != 1.0):
-            x *= self._constant(scale)
+        if shift is not None:
+            x -= shift
+        if scale is not None:
+            x *= scale
         return x
-
-    def _constant(self, value: Any) -> Any:
-        """A number as it is; an array as the backend's."""
-        value = np.asarray(value, self.dtype)
-        return float(value) if value.ndim == 0 else self.backend.asarray(value)
 
     def targets(self, t: np.ndarray) -> np.ndarray:
         """Targets in the run's dtype, class indices as int32; still on the host."""

@@ -68,7 +68,7 @@ class Max:
     """y = max(a, b), the router: the larger input receives dout; at a tie, the first one."""
 
     def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
-        return namespace(a, b).maximum(a, b), (a >= b, a.shape, b.shape)
+        return namespace(a).maximum(a, b), (a >= b, a.shape, b.shape)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
         first, a_shape, b_shape = cache

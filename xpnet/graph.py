@@ -11,13 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace, device
-
 from xpnet.gates import Gate
+from xpnet.ops import Array, device, namespace
 
 __all__ = ["Graph", "Node", "Tape"]
-
-Array = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +167,7 @@ class Graph:
             if len(tape.outputs) != 1:
                 raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
             y = tape.values[0]
-            douts = (array_namespace(y).ones(y.shape, dtype=y.dtype, device=device(y)),)
+            douts = (namespace(y).ones(y.shape, dtype=y.dtype, device=device(y)),)
         for node, dout in zip(tape.outputs, douts, strict=True):
             if dout is not None:
                 _accumulate(grads, node.index, dout)
