@@ -44,11 +44,11 @@ def test_relative_links_lead_somewhere() -> None:
 
 
 def test_readme_figures_are_the_committed_ones() -> None:
-    from benchmarks.readme import BEGIN, END, section
+    from benchmarks.readme import BEGIN, END, newest, section
 
-    newest = max((ROOT / "benchmarks/results").glob("train_step-*.json"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.split(BEGIN)[1].split(END)[0] == section(json.loads(newest.read_text()))
+    expected = section(newest("train_step"), newest("mnist"))
+    assert text.split(BEGIN)[1].split(END)[0] == expected
 
 
 def test_examples_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,92 @@
+"""``python -m benchmarks.mnist``: whole trainings on MNIST, by the command line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from benchmarks import machine
+
+__all__ = ["RUNS", "main"]
+
+BOOK = "--hidden 50 --optimizer sgd --lr 0.1 --batch-size 100 --epochs 17"
+# Name, options, smallest test accuracy that is expected.
+RUNS: tuple[tuple[str, str, float], ...] = (
+    ("784-50-10 sigmoid, SGD, 17 epochs", f"{BOOK} --activation sigmoid", 0.94),
+    ("784-50-10 relu, SGD, 17 epochs", f"{BOOK} --activation relu", 0.965),
+    (
+        "784-512-256-10 relu, Adam, 10 epochs",
+        "--hidden 512,256 --activation relu --optimizer adam --lr 1e-3 --epochs 10",
+        0.98,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train three networks on MNIST; record accuracy, time and memory."""
+
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Folder with the MNIST files; without it they are downloaded."""
+    backend: str = "numpy"
+    """Array library, on the CPU."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON file for the results."""
+
+
+def run(options: str, arguments: Arguments) -> dict[str, Any]:
+    """One training in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "xpnet.train", "--device", "cpu", "--quiet"]
+        command += ["--dataset", "mnist", "--backend", arguments.backend]
+        command += ["--out", f"{folder}/run", *options.split()]
+        if arguments.data_dir is not None:
+            command += ["--data-dir", str(arguments.data_dir.resolve())]
+        began = time.perf_counter()
+        subprocess.run(command, check=True)
+        wall = time.perf_counter() - began
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    # Of all children so far, the largest: the runs go from small to large.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {
+        "options": options,
+        "test_accuracy": summary["test_accuracy"],
+        "epochs": summary["epochs"],
+        "train_seconds": round(summary["train_seconds"], 2),
+        "samples_per_second": round(summary["samples_per_second"]),
+        "wall_seconds": round(wall, 2),
+        "peak_resident_mib": round(peak / 1024),
+    }
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.mnist")
+    results: dict[str, Any] = {"benchmark": "mnist", "backend": arguments.backend, "runs": {}}
+    results["machine"] = machine.record()
+    missed = 0
+    for name, options, expected in RUNS:
+        result = results["runs"][name] = run(options, arguments)
+        verdict = "" if result["test_accuracy"] >= expected else f"  BELOW {expected}"
+        missed += bool(verdict)
+        print(
+            f"{name:<38} {result['test_accuracy']:.4f}  {result['wall_seconds']:6.1f} s  "
+            f"{result['peak_resident_mib']} MiB{verdict}"
+        )
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
