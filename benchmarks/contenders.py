@@ -8,6 +8,7 @@ weights and see the same batches; x is uint8 on the host and may be brought to a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,7 @@ def _xpnet(library: str, dtype: str = "float32") -> Callable[[Problem], Epoch]:
         from xpnet.trainer import Trainer
 
         sizes = [problem.x.shape[1], len(problem.params["b1"]), len(problem.params["b2"])]
-        net = xpnet.mlp(sizes, "sigmoid")
-        net.params.update(problem.params)
+        net = replace(xpnet.mlp(sizes, "sigmoid"), params=problem.params)
         trainer = Trainer(
             net,
             xpnet.optim.SGD(problem.lr),
@@ -41,12 +41,15 @@ def _xpnet(library: str, dtype: str = "float32") -> Callable[[Problem], Epoch]:
             dtype=dtype,  # type: ignore[arg-type]
         )
         feed = trainer.feed
-        data = (feed.samples(problem.x), feed.backend.asarray(feed.targets(problem.t)))
+        data = (
+            feed.samples(problem.x),
+            feed.backend.asarray(feed.targets(problem.t, classes=True)),
+        )
 
         def epoch(order: np.ndarray) -> np.ndarray:
             losses = []
             rows = feed.backend.asarray(order)
-            for params, state, chunk in trainer._run(trainer.params, trainer.state, data, rows):
+            for params, state, chunk in trainer.run(trainer.params, trainer.state, data, rows):
                 trainer.params, trainer.state = params, state
                 losses.append(chunk)
             return np.concatenate(losses)

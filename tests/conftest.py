@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ def _open(name: str) -> Library:
         cupy = pytest.importorskip("cupy", reason="cupy is not installed")
         if not cupy.is_available():
             pytest.skip("no CUDA GPU")
-        from xpnet.backend import cupy as backend
+
+        backend = importlib.import_module("xpnet.backend.cupy")
+        assert type(backend.open("cuda", 0).asarray(np.ones(1))).__module__.startswith("cupy")
     opened = backend.open("cuda" if name == "cupy" else "cpu", 0)
     return Library(
         name,

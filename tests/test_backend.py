@@ -39,6 +39,25 @@ class FakeArray:
         return 44.0
 
 
+class FakeDevice:
+    mem_info = (1, 80 << 30)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def use(self) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        current.append(self.index)
+
+    def __exit__(self, *error: Any) -> None:
+        current.pop()
+
+
+current: list[int] = []  # as CuPy's current device, a stack
+
+
 def fake_cupy(*, status: int = 0, count: int = 1, driver: int = 13000, kernel: Any = None) -> Any:
     """CuPy on a machine whose driver answers so; `kernel` is raised by the first product."""
     cupy: Any = types.ModuleType("cupy")
@@ -62,7 +81,7 @@ def fake_cupy(*, status: int = 0, count: int = 1, driver: int = 13000, kernel: A
             runtimeGetVersion=lambda: 13020,
             getDeviceProperties=lambda index: {"name": b"NVIDIA H100 80GB HBM3"},
         ),
-        Device=lambda index: types.SimpleNamespace(use=lambda: None, mem_info=(1, 80 << 30)),
+        Device=FakeDevice,
     )
     cupy.arange = lambda n, dtype: FakeArray()
     cupy.matmul = matmul
@@ -81,10 +100,15 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
         else:
             compat = types.ModuleType("array_api_compat.cupy")
             monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
-        monkeypatch.delitem(sys.modules, "xpnet.backend.cupy", raising=False)
+        forget()
+
+    def forget() -> None:
+        # From both places: `from xpnet.backend import cupy` looks at the attribute first.
+        sys.modules.pop("xpnet.backend.cupy", None)
+        vars(xpnet.backend).pop("cupy", None)
 
     yield put
-    sys.modules.pop("xpnet.backend.cupy", None)
+    forget()
 
 
 class NoCupyFinder:
@@ -173,6 +197,28 @@ def test_a_gpu_that_is_not_there(install: Any) -> None:
         xpnet.select("cuda:2")
 
 
+def test_work_is_done_on_the_selected_gpu(install: Any) -> None:
+    """Whatever another backend or thread has made the current device in the meantime."""
+    seen = []
+    cupy = fake_cupy(count=2)
+    cupy.asarray = lambda a: seen.append(list(current)) or a
+    install(cupy)
+    backend = xpnet.select("cuda:1")
+    xpnet.select("cuda:0")
+    backend.asarray(np.ones(1))
+    backend.compile(lambda: seen.append(list(current)))()
+    assert seen == [[1], [1]]
+
+
+def test_a_busy_gpu_is_not_told_to_install_anything(install: Any) -> None:
+    busy = CUDARuntimeError(100)
+    busy.status = 46
+    install(fake_cupy(kernel=busy))
+    with pytest.raises(DeviceError, match="exclusive use by another process; wait") as caught:
+        xpnet.select("cuda")
+    assert "pip" not in str(caught.value)
+
+
 def test_a_gpu_that_computes_wrongly(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeArray, "sum", lambda self: 43.0)
     install(fake_cupy())
@@ -198,7 +244,11 @@ def test_auto_without_a_gpu_says_why(install: Any, capsys: pytest.CaptureFixture
     install(fake_cupy(status=100))
     assert xpnet.select("auto").library == "numpy"
     err = capsys.readouterr().err
-    assert re.fullmatch(r"device auto: numpy .* on cpu .* \(cuda: no usable CUDA GPU\)\n", err)
+    assert re.fullmatch(
+        r"device auto: numpy .* on cpu .* "
+        r"\(not on cuda: no usable CUDA GPU: the driver sees no GPU\)\n",
+        err,
+    )
 
 
 @pytest.mark.parametrize(

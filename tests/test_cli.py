@@ -111,9 +111,15 @@ def test_printed_settings_can_be_read_again(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--epochs", "0"], "--epochs: expected at least 1"),
+        (["--epochs", "0"], "--epochs 0: expected 1 to"),
         (["--val-fraction", "1.5"], "--val-fraction 1.5: expected 0 to 1"),
-        (["--lr", "-1"], "--lr -1.0: expected more than 0"),
+        (["--lr", "-1"], "--lr -1.0: expected a positive number"),
+        (["--lr", "nan"], "--lr nan: expected a positive number"),
+        (["--clip-norm", "inf"], "--clip-norm inf: expected a positive number"),
+        (["--target-acc", "nan"], "--target-acc nan: expected 0 to 1"),
+        (["--target-acc", "95"], "--target-acc 95.0: expected 0 to 1"),
+        (["--task", "regression"], "--task needs --data"),
+        (["--batch-size", str(10**20)], "--batch-size 100000000000000000000: expected 1 to"),
         (["--patience", "3"], "--patience needs --val-fraction"),
         (["--hidden", "5,4", "--activation", "relu,tanh,relu,tanh"], "has 4 names for 2 hidden"),
         (["--device", "gpu"], "--device 'gpu': expected cpu, cuda, cuda:N or auto"),
@@ -181,6 +187,84 @@ def test_an_old_run_is_not_overwritten(in_tmp: Path, capsys: pytest.CaptureFixtu
     assert run("--seed", "1") == 2
     assert "holds a run already; go on with --resume" in capsys.readouterr().err
     assert Path("run/summary.json").read_bytes() == before
+
+
+def test_a_refused_override_leaves_the_run_as_it_was(in_tmp: Path) -> None:
+    assert run() == 0
+    before = Path("run/config.toml").read_bytes()
+    for override in (["--batch-size", "7"], ["--hidden", "4"], ["--activation", "tanh"]):
+        assert train.main(["--resume", "run", *override]) == 2
+    assert Path("run/config.toml").read_bytes() == before
+    assert train.main(["--resume", "run", "--epochs", "4"]) == 0
+    assert summary()["epochs"] == 4
+
+
+def test_a_run_can_be_resumed_from_anywhere_and_after_a_move(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flowers(in_tmp / "f.csv")
+    assert run("--data", "f.csv") == 0
+    assert train.main(["--resume", str(in_tmp / "run"), "--epochs", "3"]) == 0
+    Path("run").rename("moved")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert train.main(["--resume", "../moved", "--epochs", "4"]) == 0
+    assert summary("../moved")["epochs"] == 4
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda form: "20260101-000000")
+    for _ in range(3):
+        assert train.main(["--epochs", "1", "--quiet", "--device", "cpu"]) == 0
+    assert sorted(p.name for p in Path("runs").iterdir()) == [
+        "digits-20260101-000000", "digits-20260101-000000-2", "digits-20260101-000000-3",
+    ]  # fmt: skip
+
+
+def test_class_names_that_look_like_formulas(in_tmp: Path) -> None:
+    rows = "".join(f"{i % 7},{i % 2},{'$x$' if i % 2 else '$$'}\n" for i in range(60))
+    Path("f.csv").write_text(rows)
+    assert run("--data", "f.csv", "--plot") == 0
+    assert Path("run/confusion.png").exists()
+
+
+def test_large_regression_targets_are_predicted_with_their_digits(in_tmp: Path) -> None:
+    rows = "".join(f"{i},{1_700_000_000 + 0.5 * i}\n" for i in range(100))
+    Path("f.csv").write_text("a,y\n" + rows)
+    args = ["--hidden", "", "--epochs", "300", "--lr", "0.05", "--optimizer", "sgd"]
+    assert run("--data", "f.csv", *args) == 0
+    assert predict.main(["run", "f.csv", "--out", "p.csv"]) == 0
+    predicted = np.loadtxt("p.csv", skiprows=1)
+    np.testing.assert_allclose(predicted, 1_700_000_000 + 0.5 * np.arange(100), rtol=0, atol=0.01)
+
+
+def test_grey_images_with_a_channel_axis(in_tmp: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("d.npz", x=rng.random((60, 1, 6, 6)), t=np.arange(60) % 3)
+    assert run("--data", "d.npz") == 0
+    assert predict.main(["run", "d.npz", "--out", "p.csv"]) == 0
+    assert len(Path("p.csv").read_text().splitlines()) == 61
+
+
+def test_test_targets_of_another_width_are_refused(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name, width in (("a", 3), ("b", 1)):
+        np.savez(f"{name}.npz", x=rng.random((40, 2)), t=rng.random((40, width)))
+    assert run("--data", "a.npz", "--test-data", "b.npz") == 2
+    assert "got 1 targets a sample, expected 3" in capsys.readouterr().err
+
+
+def test_an_explosion_in_the_last_update_ends_with_5(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--batch-size", "5000", "--epochs", "1", "--lr", "1e38", "--optimizer", "sgd"]
+    assert run(*args) == 5
+    assert capsys.readouterr().err.startswith("xpnet: the loss became nan in epoch 1, step 1")
+    assert not Path("run/model.npz").exists()
 
 
 def test_plot_without_matplotlib_is_refused_before_training(
@@ -378,15 +462,46 @@ def test_killed_before_the_first_checkpoint_starts_again(in_tmp: Path) -> None:
 
 
 def test_a_second_interrupt_ends_at_once(in_tmp: Path) -> None:
+    """A step of this network takes most of a second; two signals arrive within one."""
     process = start(*LONG, "--out", "run", "--hidden", "3000,3000", "--batch-size", "1000")
-    time.sleep(1.5)
-    for _ in range(20):
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
+    while not Path("run/config.toml").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
-    assert process.returncode in (-signal.SIGINT, 130)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(in_tmp: Path) -> None:
+    process = start("--device", "cpu", "--epochs", "20", "--out", "run")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0
+    assert summary()["epochs"] == 20
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "gradcheck"])
+def test_closed_streams_are_no_crash(in_tmp: Path, module: str) -> None:
+    assert run() == 0
+    np.save("x.npy", np.zeros((2, 64)))
+    args = {"train": "--epochs 1 --out o --device cpu", "predict": "run x.npy", "gradcheck": ""}
+    command = f"{sys.executable} -m xpnet.{module} {args[module]}"
+    for redirection in ("| true", "2>&-", ">&-"):
+        result = subprocess.run(
+            ["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True
+        )
+        assert "Traceback" not in result.stderr
+        Path("o/config.toml").unlink(missing_ok=True)
+        for path in Path("o").glob("checkpoints/*"):
+            path.unlink()
+        if Path("o/checkpoints").exists():
+            Path("o/checkpoints").rmdir()
 
 
 def test_help_ends_with_0_and_names_every_option() -> None:

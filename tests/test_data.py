@@ -74,6 +74,19 @@ def test_standardize_agrees_with_numpy_over_many_chunks(monkeypatch: pytest.Monk
     np.testing.assert_allclose(1 / scale, x.std(axis=0), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("offset", "step"), [(0.0, 1e-14), (1.7e15, 10.0), (0.0, 1e150)])
+def test_standardize_at_any_scale(offset: float, step: float) -> None:
+    """A column of tiny numbers varies too; a large offset leaves what float64 can tell apart."""
+    x = offset + step * np.arange(100.0)[:, None]
+    shift, scale = standardize(x)
+    np.testing.assert_allclose(((x - shift) * scale).std(), 1.0, rtol=1e-6)
+
+
+def test_values_too_large_to_scale_are_refused() -> None:
+    with pytest.raises(DataError, match=r"up to 1\.0e\+200, too large to scale"):
+        standardize(np.array([[1e200], [1.0]]))
+
+
 def test_a_constant_column_is_only_shifted() -> None:
     x = np.full((50, 2), [0.1, 1e9])
     shift, scale = standardize(x)
@@ -105,6 +118,11 @@ def test_digits_are_those_of_scikit_learn() -> None:
         ([[1.0]], "got list, expected an array"),
         (np.ones(()), "expected an array with one row a sample"),
         (np.ones((0, 3)), "got no samples"),
+        (np.ones((3, 0)), "samples without values"),
+        (
+            np.ones(3),
+            "got shape (3,), expected one row a sample; a single feature has shape (3, 1)",
+        ),
         (np.array([["a"]]), "got values of type <U1, expected real numbers"),
         (np.ones((2, 2), complex), "got values of type complex128"),
         (np.array([[None]]), "got values of type object"),
@@ -128,16 +146,16 @@ def test_a_bad_value_is_found_in_a_later_chunk(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("t", "loss", "words"),
     [
-        (np.array([0, 1, -1]), "SoftmaxWithLoss", "t: row 2: got -1, expected 0 to 3"),
-        (np.array([0, 10, 1]), "SoftmaxWithLoss", "t: row 1: got 10, expected 0 to 3"),
-        (np.array([0, 1.5, 1]), "HingeLoss", "t: row 1: got 1.5, expected a class index"),
-        (np.array([0.0, 1, 1]), "SoftmaxWithLoss", "got class indices as float64"),
-        (np.array([0, 1]), "SoftmaxWithLoss", "got 2 targets for 3 samples"),
-        (np.eye(4)[:3] * 0.5, "SoftmaxWithLoss", "row 0: got [0.5, 0.0, 0.0, 0.0], expected a row"),
-        (np.eye(4)[:3] * 2, "SigmoidWithLoss", "expected values from 0 to 1"),
-        (np.ones((3, 2)), "SquaredLoss", "got shape (3, 2), expected (3,) or (3, 4)"),
-        (np.array(["a", "b", "c"]), "SoftmaxWithLoss", "got values of type <U1"),
-        (np.full((3, 4), np.nan), "SquaredLoss", "row 0, column 0: got nan"),
+        (np.array([0, 1, -1]), "probabilities", "t: row 2: got -1, expected 0 to 3"),
+        (np.array([0, 10, 1]), "probabilities", "t: row 1: got 10, expected 0 to 3"),
+        (np.array([0, 1.5, 1]), "probabilities", "t: row 1: got 1.5, expected a class index"),
+        (np.array([0.0, 1, 1]), "probabilities", "got class indices as float64"),
+        (np.array([0, 1]), "probabilities", "got 2 targets for 3 samples"),
+        (np.eye(4)[:3] * 0.5, "probabilities", "row 0: got [0.5, 0.0, 0.0, 0.0], expected probab"),
+        (np.eye(4)[:3] * 2, "unit", "expected probabilities that add up to 1"),
+        (np.ones((3, 2)), "real", "got shape (3, 2), expected (3,) or (3, 4)"),
+        (np.array(["a", "b", "c"]), "probabilities", "got values of type <U1"),
+        (np.full((3, 4), np.nan), "real", "row 0, column 0: got nan"),
     ],
 )
 def test_bad_targets_are_refused(t: np.ndarray, loss: str, words: str) -> None:
@@ -145,16 +163,22 @@ def test_bad_targets_are_refused(t: np.ndarray, loss: str, words: str) -> None:
         check_targets(t, 3, 4, loss)
 
 
+def test_one_output_is_too_few_for_softmax() -> None:
+    with pytest.raises(DataError, match="at least 2 outputs, got 1"):
+        check_targets(np.zeros(3, int), 3, 1, "probabilities")
+
+
 @pytest.mark.parametrize(
     ("t", "outputs", "loss"),
     [
-        (np.array([0, 3, 1]), 4, "SoftmaxWithLoss"),
-        (np.eye(4)[:3], 4, "SoftmaxWithLoss"),
-        (np.eye(4, dtype=int)[:3], 4, "HingeLoss"),
-        (np.array([0, 1, 1]), 1, "SigmoidWithLoss"),
-        (np.full((3, 4), 0.5), 4, "SigmoidWithLoss"),
-        (np.full((3, 4), -7.5), 4, "SquaredLoss"),
-        (np.full(3, -7.5), 1, "SquaredLoss"),
+        (np.array([0, 3, 1]), 4, "probabilities"),
+        (np.eye(4)[:3], 4, "probabilities"),
+        (np.eye(4, dtype=int)[:3], 4, "probabilities"),
+        (np.array([0, 1, 1]), 1, "unit"),
+        (np.full((3, 4), 0.25), 4, "unit"),
+        (np.full((3, 1), 0.7), 1, "unit"),
+        (np.full((3, 4), -7.5), 4, "real"),
+        (np.full(3, -7.5), 1, "real"),
     ],
 )
 def test_good_targets_pass(t: np.ndarray, outputs: int, loss: str) -> None:

@@ -81,6 +81,22 @@ def test_command_fails_above_the_tolerance(capsys: pytest.CaptureFixture[str]) -
     assert "FAILED" in out
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--batch", "0"], "--batch 1 or more"),
+        (["--outputs", "1"], "--loss softmax needs --outputs 2 or more, got 1"),
+        (["--hidden", "abc"], "--hidden 'abc': expected sizes separated by commas"),
+        (["--hidden", "0"], "expected at least two positive numbers"),
+    ],
+)
+def test_command_refuses_what_cannot_be(
+    capsys: pytest.CaptureFixture[str], args: list[str], words: str
+) -> None:
+    assert gradcheck.main(args) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_command_refuses_an_unknown_activation(capsys: pytest.CaptureFixture[str]) -> None:
     assert gradcheck.main(["--activation", "swish"]) == 2
     err = capsys.readouterr().err

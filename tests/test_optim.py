@@ -129,6 +129,40 @@ def test_schedules(schedule: Any, expected: dict[int, float]) -> None:
         assert lr_at(schedule, k) == pytest.approx(lr, abs=1e-12)
 
 
+@pytest.mark.parametrize("every", [41, 47, 55, 61, 82])
+def test_steps_fall_at_the_same_step_under_jit(every: int) -> None:
+    """XLA divides by multiplying with a rounded reciprocal: 41 / 41 can be less than 1."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    schedule: Any = optim.step_decay(1.0, every)
+    k = np.arange(1000, dtype=np.float32)
+    got = np.array(jax.jit(jax.vmap(schedule))(k))
+    np.testing.assert_allclose(got, 0.1 ** (np.arange(1000) // every), rtol=1e-4)
+
+
+def test_adam_without_memory_of_the_gradient() -> None:
+    """β₁ = 0 has no logarithm; with β₂ = 0 too, Adam is the sign of the gradient."""
+    assert train(optim.Adam(0.1, beta1=0.0, beta2=0.0), 1)["p"][0] == pytest.approx(-6.9)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: optim.step_decay(1, 5, 0.0), lambda: optim.exponential(1, 5, 0.0)]
+)
+def test_schedules_that_cannot_be(make: Any) -> None:
+    with pytest.raises(ValueError, match="expected 0 <"):
+        make()
+
+
+def test_gradients_are_only_read() -> None:
+    for optimizer in ALL:
+        params = {"p": np.ones(2), "W": np.ones((2, 2))}
+        grads = {k: np.full_like(v, 0.5) for k, v in params.items()}
+        for g in grads.values():
+            g.flags.writeable = False
+        grads2 = optim.clip_by_global_norm(optim.add_weight_decay(grads, params, 0.1), 0.2)
+        assert grads2 is not grads
+        optim.update(optimizer, grads, optim.init(optimizer, params), params)
+
+
 def test_a_schedule_reaches_the_rule() -> None:
     """lr 1, then 0.1: p = -1 (1 + 0.1 + 0.1) with a constant gradient of 1."""
     optimizer = optim.SGD(optim.step_decay(1.0, 1, 0.1))

@@ -208,6 +208,9 @@ def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
         ("a,b,y\n1,2\n", "line 2: got 2 columns, expected 3"),
         ("a,b,y\n1,2,\n", "line 2: got an empty label"),
         ("1\n2\n", "got one column"),
+        ("a,a,y\n1,2,0\n", "has two columns named a"),
+        ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got 'nan'"),
+        ("?,?,yes\n1,2,no\n", "line 1, column 0: got '?'"),
         ('"a,b\n1,2', "is not CSV in UTF-8"),
     ],
 )
@@ -284,6 +287,8 @@ def test_csv_classes_are_sorted_as_numbers_or_as_text(tmp_path: Path) -> None:
     data = load_file(tmp_path / "n.csv")
     assert data.classes == ("9", "10")
     np.testing.assert_array_equal(data.t[:3], [0, 1, 0])
+    (tmp_path / "same.csv").write_text("1,0\n2,1\n3,1.0\n4,0.0\n")
+    assert load_file(tmp_path / "same.csv").classes == ("0", "1")
     (tmp_path / "t.csv").write_text(CSV)
     assert load_file(tmp_path / "t.csv").classes == ("cat", "dog")
 
@@ -305,6 +310,9 @@ def test_real_labels_are_a_regression(tmp_path: Path) -> None:
         ({"x": np.ones((3, 2)), "t": np.zeros(3, int)}, "got 1 class, expected at least two"),
         ({"x": np.ones((99, 2)), "t": np.arange(99) * 7}, "say --task regression"),
         ({"x": np.array([[1.0, np.nan]]), "t": np.zeros(1, int)}, "x: row 0, column 1: got nan"),
+        ({"x": np.ones(3), "t": np.arange(3)}, "a single feature has shape (3, 1)"),
+        ({"x": np.ones((3, 2)), "t": np.zeros((3, 0), int)}, "samples without values"),
+        ({"x": np.ones((3, 2)), "t": np.zeros((3, 1, 2), int)}, "one target or one row"),
     ],
 )
 def test_bad_npz_data_is_refused(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
@@ -317,7 +325,7 @@ def test_bad_npz_data_is_refused(tmp_path: Path, arrays: dict[str, Any], words: 
     ("path", "options", "words"),
     [
         ("d.txt", {}, "expected a .npz, .npy or .csv file"),
-        ("x.npy", {}, "needs --labels"),
+        ("x.npy", {}, "x.npy needs a .npy file with its targets: --labels"),
         ("d.npz", {"labels": "t.npy"}, "--labels goes with --data X.npy"),
         ("d.npz", {"label_column": "y"}, "--label-column goes with a .csv file"),
     ],

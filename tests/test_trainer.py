@@ -153,9 +153,11 @@ def test_resume_of_a_finished_run_does_nothing_and_more_epochs_go_on(tmp_path: P
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"batch_size": 20}, "made with batch_size = 100, this run has 20"),
+        ({"batch_size": 20}, "made with batch_size 100, this run has 20"),
         ({"t": digits(200)[1][::-1]}, "targets"),
         ({"x": digits(200)[0].astype(np.float64)}, "samples"),
+        ({"x": digits(200)[0][::-1]}, "samples"),
+        ({"extra": {"columns": ["b", "a"]}}, "made with other data: columns differ"),
     ],
 )
 def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -164,6 +166,156 @@ def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], word
     arguments = {"x": x, "t": t, "epochs": 2, "folder": tmp_path, "resume": True, **change}
     with pytest.raises(CheckpointError, match=words):
         trainer().fit(**arguments)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: Trainer(xpnet.mlp([64, 20, 10], "tanh", dropout=0.2, seed=1), optim.Adam()),
+        lambda: Trainer(xpnet.mlp([64, 20, 10], dropout=0.2, seed=1, loss="hinge"), optim.Adam()),
+        lambda: Trainer(xpnet.mlp([64, 20, 10], dropout=0.2, seed=1), optim.AdamW()),
+        lambda: Trainer(xpnet.mlp([64, 20, 10], dropout=0.2, seed=1), optim.Adam(), seed=1),
+    ],
+    ids=["activation", "loss", "optimizer", "scaling"],
+)
+def test_resume_refuses_another_network_of_the_same_shapes(tmp_path: Path, other: Any) -> None:
+    x, t = digits(200)
+    trainer().fit(x, t, epochs=1, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="was made with"):
+        other().fit(x, t, epochs=2, folder=tmp_path, resume=True)
+
+
+def test_a_new_run_does_not_mix_with_an_old_one(tmp_path: Path) -> None:
+    x, t = digits(200)
+    trainer().fit(x, t, epochs=3, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="holds the checkpoints of another run"):
+        trainer().fit(x, t, epochs=1, folder=tmp_path)
+
+
+def test_a_saved_model_is_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
+    x, t = digits(200)
+    trainer().save(tmp_path / "step-00000001.npz")
+    with pytest.raises(CheckpointError, match="is a saved model"):
+        trainer().fit(x, t, epochs=1, folder=tmp_path, resume=True)
+
+
+def test_patience_that_comes_and_goes_with_a_resume(tmp_path: Path) -> None:
+    """Best weights that were not kept cannot be restored; those of a dropped wish are not."""
+    x, t = digits(300)
+    options: dict[str, Any] = {"validation": (x[:50], 9 - t[:50]), "folder": tmp_path}
+    trainer().fit(x, t, epochs=6, **options)
+    added = trainer()
+    history = added.fit(x, t, epochs=9, patience=2, resume=True, **options)
+    assert history.best_epoch > 6
+    val = history.column("val_loss")[history.best_epoch - 1]
+    assert added.evaluate(*options["validation"])["loss"] == pytest.approx(val)
+    dropped = trainer()
+    history = dropped.fit(x, t, epochs=10, resume=True, **options)
+    last = history.epochs[-1].val_loss
+    assert dropped.evaluate(*options["validation"])["loss"] == pytest.approx(last)
+
+
+def test_resume_of_a_run_that_ended_by_patience_does_nothing(tmp_path: Path) -> None:
+    x, t = digits(300)
+    options: dict[str, Any] = {"validation": (x[:50], 9 - t[:50]), "patience": 2, "epochs": 50}
+    first = trainer()
+    history = first.fit(x, t, folder=tmp_path, **options)
+    assert history.reason == "patience"
+    second = trainer()
+    again = second.fit(x, t, folder=tmp_path, resume=True, **options)
+    assert (again.reason, again.losses) == ("patience", history.losses)
+    for name, value in first.params.items():
+        np.testing.assert_array_equal(second.params[name], value)
+
+
+def test_a_validation_loss_that_is_not_finite_is_no_crash(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((50, 2)), rng.standard_normal((50, 1))
+    far = (np.full((2, 2), 1e30), np.zeros((2, 1)))
+    net = Trainer(xpnet.mlp([2, 3, 1], loss="squared"), optim.SGD(0.01))
+    history = net.fit(x, t, epochs=2, validation=far, folder=tmp_path)
+    assert history.epochs[-1].val_loss is None
+
+
+def test_an_explosion_in_the_very_last_update_is_noticed(tmp_path: Path) -> None:
+    x, t = digits(100)
+    net = Trainer(xpnet.mlp([64, 10]), optim.SGD(1e38), scaling=Scaling(0.0, 1 / 16))
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 1"):
+        net.fit(x, t, epochs=1, batch_size=100, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_parameters_that_share_a_gradient_move_alike(backend: Any) -> None:
+    """Add hands one array to both of its inputs; an update in place would scale it twice."""
+    from xpnet.gates import Add
+    from xpnet.graph import Graph
+    from xpnet.losses import SquaredLoss
+
+    graph = Graph()
+    a, b, t = graph.inputs("a b t")
+    loss = graph.apply(SquaredLoss("sum"), graph.apply(Add(), a, b), t)
+    params = {k: backend.asarray(np.ones((2, 2))) for k in "ab"}
+    rule = optim.Momentum(0.1)
+    state = optim.init(rule, params)
+    _, tape = graph.forward({**params, "t": backend.asarray(np.zeros((2, 2)))}, loss)
+    params, _ = optim.update(rule, graph.backward(tape, "ab"), state, params)
+    np.testing.assert_allclose(backend.to_numpy(params["a"]), 0.8)
+    np.testing.assert_allclose(backend.to_numpy(params["b"]), 0.8)
+
+
+@pytest.mark.parametrize("shape", [(200, 1, 8, 8), (200, 8, 8), (200, 1, 64), (200, 64, 1, 1)])
+def test_samples_of_any_shape_are_rows(shape: tuple[int, ...]) -> None:
+    x, t = digits(200)
+    flat, shaped = trainer(), trainer()
+    expected = flat.fit(x, t, epochs=2).losses
+    assert shaped.fit(x.reshape(shape), t, epochs=2).losses == expected
+    np.testing.assert_array_equal(shaped.scores(x.reshape(shape)), flat.scores(x))
+
+
+def test_arrays_of_any_library_are_taken(backend: Any) -> None:
+    x, t = digits(100)
+    expected = trainer().fit(x, t, epochs=1).losses
+    got = trainer().fit(backend.asarray(x), backend.asarray(t), epochs=1).losses
+    assert got == expected
+
+
+def test_large_whole_targets_of_a_regression_do_not_wrap() -> None:
+    x = np.arange(10.0)[:, None]
+    t = np.full((10, 1), 3_000_000_000)
+    net = Trainer(xpnet.mlp([1, 1], loss="squared"), optim.SGD(1e-9), dtype="float64")
+    history = net.fit(x, t, epochs=1, batch_size=10)
+    assert history.losses[0] == pytest.approx(0.5 * 9e18, rel=1e-6)
+
+
+def test_soft_targets_of_a_single_output_are_scored_by_the_nearer_class() -> None:
+    x = np.random.default_rng(0).standard_normal((100, 3))
+    net = Trainer(xpnet.mlp([3, 1], loss="sigmoid"), optim.SGD(0.1))
+    own = net.predict_proba(x)[:, 1:]
+    assert net.evaluate(x, own)["accuracy"] == 1.0
+
+
+def test_huge_sample_weights_only_mean_their_proportions() -> None:
+    x, t = digits(100)
+    weight = np.linspace(1, 2, 100)
+    small = plain().fit(x, t, epochs=2, sample_weight=weight).losses
+    huge = plain().fit(x, t, epochs=2, sample_weight=weight * 1e300).losses
+    np.testing.assert_allclose(huge, small, rtol=1e-6)
+
+
+def test_a_state_counter_stays_0d_after_a_resume(tmp_path: Path, backend: Any) -> None:
+    x, t = digits(100)
+    trainer(backend=backend).fit(x, t, epochs=1, folder=tmp_path)
+    resumed = trainer(backend=backend)
+    resumed.fit(x, t, epochs=1, folder=tmp_path, resume=True)
+    assert tuple(resumed.state["step"].shape) == ()
+
+
+def test_numbers_of_numpy_can_be_settings(tmp_path: Path) -> None:
+    x, t = digits(100)
+    net = xpnet.mlp([64, 5, 10], dropout=np.float32(0.5), seed=np.int64(3), init=np.float64(0.1))
+    trained = Trainer(net, seed=np.int64(3))
+    trained.fit(x, t, epochs=1, batch_size=np.int64(7), folder=tmp_path)
+    trained.save(tmp_path / "m.npz")
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_used(
@@ -201,11 +353,8 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(
         trainer().fit(x, t, epochs=2, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
     assert len(list(tmp_path.iterdir())) == 1
     failing = True
-    with (
-        pytest.warns(UserWarning, match="training goes on"),
-        pytest.raises(OSError, match="No space left"),
-    ):
-        trainer().fit(x, t, epochs=2, folder=tmp_path, save_seconds=0.0)
+    with pytest.raises(OSError, match="No space left"):
+        trainer().fit(x, t, epochs=2, folder=tmp_path / "final")
 
 
 def test_early_stopping_restores_the_best_weights() -> None:
@@ -401,6 +550,11 @@ X, T = digits(50)
         (lambda: trainer().fit(X[:9], T), DataError, "got 50 targets for 9 samples"),
         (lambda: trainer().fit(X, T + 5), DataError, "expected 0 to 9"),
         (lambda: trainer().fit(X, T, sample_weight=-T), DataError, "sample_weight"),
+        (lambda: trainer().fit(X, T, sample_weight="x"), DataError, "sample_weight"),
+        (lambda: trainer().fit(X, T, validation=(X,)), UsageError, "expected (x, t)"),
+        (lambda: trainer().fit([[1.0] * 64], [0]), DataError, "x: got list, expected an array"),
+        (lambda: trainer().predict(X * 1e300), DataError, "too large for float32"),
+        (lambda: plain().fit(X[:, 0], T), DataError, "a single feature has shape (50, 1)"),
         (
             lambda: trainer().fit(X, T, validation=(X[:2], T)),
             DataError,

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,18 +90,25 @@ def load(path: Path_) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise CheckpointError(f"{path}: is damaged: its checksum does not match")
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    return arrays, json.loads(arrays.pop("meta").tobytes())
+    meta: dict[str, Any] = json.loads(arrays.pop("meta").tobytes())
+    return arrays, meta
 
 
 def save_numbered(
     folder: Path_, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
 ) -> Path:
-    """Save ``step-00001200.npz`` in `folder`, and keep the one before it; older ones go."""
+    """Save ``step-00001200.npz`` in `folder`, and keep the one before it; all others go.
+
+    Those with a larger number too: they are of a future that did not come, because they
+    were damaged and the run went on from before them.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.npz"
     save(path, arrays, meta)
-    for old in numbered(folder)[KEPT:]:
+    paths = numbered(folder)
+    kept = paths[paths.index(path) :][:KEPT]
+    for old in set(paths) - set(kept):
         old.unlink(missing_ok=True)
     for stale in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
         stale.unlink(missing_ok=True)
@@ -135,5 +143,6 @@ def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarr
 
 def numbered(folder: Path_) -> list[Path]:
     """The checkpoints of a folder, newest first: by number, since digits may differ."""
-    paths = [path for path in Path(folder).glob("step-*.npz") if path.stem[5:].isdigit()]
+    names = (path for path in Path(folder).glob("step-*.npz"))
+    paths = [path for path in names if re.fullmatch(r"step-[0-9]+", path.stem)]
     return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)

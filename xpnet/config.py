@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -29,6 +29,10 @@ def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = 
     )
 
 
+# Of any whole number; it keeps what is computed from them within 32 bits.
+LARGEST = 1_000_000_000
+
+
 def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda word: None if word == "none" else read(word)
 
@@ -43,13 +47,25 @@ def _names(word: str) -> tuple[str, ...]:
 
 def _sizes(word: str) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in word.split(",")) if word else ()
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"{word!r}: layer sizes are positive")
+    if any(not 1 <= size <= LARGEST for size in sizes):
+        raise ValueError(f"{word!r}: layer sizes are from 1 to {LARGEST:,}")
     return sizes
 
 
 def _init(word: str) -> str | float:
-    return word if word in ("auto", "he", "xavier") else float(word)
+    if word in ("auto", "he", "xavier"):
+        return word
+    std = float(word)
+    if not (std >= 0 and math.isfinite(std)):
+        raise ValueError(f"{word!r}: a standard deviation is 0 or more")
+    return std
+
+
+def _file(word: str) -> Path:
+    word.encode()  # a name that is not UTF-8 could not be written into config.toml
+    if not word or "\0" in word:
+        raise ValueError(f"{word!r} is not a file name")
+    return Path(word)
 
 
 Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
@@ -57,7 +73,7 @@ Names = Annotated[tuple[str, ...], _one("NAME,...", _names, ",".join)]
 Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
-File = Annotated[Path | None, _one("PATH", _or_none(Path))]
+File = Annotated[Path | None, _one("PATH", _or_none(_file))]
 Text = Annotated[str | None, _one("NAME", _or_none(str))]
 Library = Literal["auto", "numpy", "cupy", "torch", "jax", "strict"]
 
@@ -133,8 +149,8 @@ class Config:
     exponential falls to a hundredth, cosine to zero."""
     warmup: int = 0
     """Steps of linear growth of the learning rate before the schedule."""
-    weight_decay: float = 0.0
-    """L2 penalty of the weights; decoupled with adamw."""
+    weight_decay: Float = None
+    """L2 penalty of the weights, decoupled with adamw; by default 0.01 for adamw, else 0."""
     clip_norm: Float = None
     """Largest norm of the gradient."""
     batch_size: int = 100
@@ -166,7 +182,7 @@ class Config:
 
 
 # What steers one call, and is no property of the run.
-CALL_ONLY = ("resume", "config", "print_config", "dry_run")
+CALL_ONLY = ("out", "resume", "config", "print_config", "dry_run")
 
 
 def parse(args: Sequence[str]) -> Config:
@@ -201,9 +217,9 @@ def _options(file: Path) -> list[str]:
             settings = tomllib.load(stream)
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: is not TOML: {error}") from error
-    known = {field.name for field in fields(Config)} - set(CALL_ONLY)
+    known = {field.name for field in fields(Config)} - {*CALL_ONLY} | {"out"}
     words = []
     for key, value in settings.items():
         name = key.replace("-", "_")
@@ -231,16 +247,24 @@ def _check(config: Config) -> None:
         0.0 < config.test_fraction < 1.0, f"--test-fraction {config.test_fraction}: expected 0 to 1"
     )
     need(0.0 <= config.dropout < 1.0, f"--dropout {config.dropout}: expected 0 <= ratio < 1")
-    for name in ("epochs", "batch_size"):
-        need(getattr(config, name) >= 1, f"--{name.replace('_', '-')}: expected at least 1")
-    for name in ("lr", "clip_norm", "patience"):
+    for name in ("epochs", "batch_size", "warmup", "seed", "patience"):
+        value, least = getattr(config, name), 0 if name in ("warmup", "seed") else 1
+        need(
+            value is None or least <= value <= LARGEST,
+            f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}",
+        )
+    for name in ("lr", "clip_norm", "weight_decay"):
         value = getattr(config, name)
         need(
-            value is None or value > 0, f"--{name.replace('_', '-')} {value}: expected more than 0"
+            value is None or (0 <= value < math.inf and (value > 0 or name == "weight_decay")),
+            f"--{name.replace('_', '-')} {value}: expected a positive number",
         )
-    for name in ("weight_decay", "warmup", "seed"):
-        value = getattr(config, name)
-        need(value >= 0, f"--{name.replace('_', '-')} {value}: expected 0 or more")
+    need(
+        config.target_acc is None or 0 <= config.target_acc <= 1,
+        f"--target-acc {config.target_acc}: expected 0 to 1",
+    )
+    need(config.task == "auto" or config.data is not None, "--task needs --data")
+    need(config.label_column is None or config.data is not None, "--label-column needs --data")
     need(
         config.patience is None or config.val_fraction > 0,
         "--patience needs --val-fraction, the share to validate on",
@@ -263,7 +287,7 @@ def _check(config: Config) -> None:
         "--data-dir goes with --dataset mnist or fashion-mnist; digits is built in",
     )
     need(
-        config.resume is None or config.out is None or config.out == config.resume,
+        config.resume is None or config.out is None,
         "--resume goes on in the run's own folder; leave out --out",
     )
 
@@ -276,7 +300,7 @@ def to_toml(config: Config) -> str:
         if field.name in CALL_ONLY or value is None:
             continue
         if isinstance(value, Path):
-            value = str(value)
+            value = str(value.resolve())  # a run may be resumed from another folder
         settings[field.name] = list(value) if isinstance(value, tuple) else value
     return tomli_w.dumps(settings)
 
@@ -287,13 +311,9 @@ def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
     rest = max(1, steps - config.warmup)
     match config.schedule:
         case "step":
-            return optim.step_decay(lr, max(1, rest // 3), warmup=config.warmup)
+            return optim.step_decay(lr, -(-rest // 3), warmup=config.warmup)
         case "exponential":
             return optim.exponential(lr, rest, warmup=config.warmup)
         case "cosine":
             return optim.cosine(lr, rest, warmup=config.warmup)
     return optim.constant(lr, warmup=config.warmup)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(to_toml(parse(sys.argv[1:])))

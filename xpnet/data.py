@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import is_array_api_obj, to_device
 
 from xpnet.errors import DataError
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_features",
     "check_targets",
     "chunks",
+    "host",
     "is_streamed",
     "select_rows",
     "split",
@@ -106,6 +108,18 @@ class Dataset:
         return len(self.classes) if self.classes is not None else self.t.shape[1]
 
 
+def host(array: Any, name: str = "x") -> Any:
+    """An array of any library as NumPy's; what is NumPy's or `Rows` already stays as it is."""
+    if isinstance(array, np.ndarray | Rows):
+        return array
+    if not is_array_api_obj(array):
+        raise DataError(f"{name}: got {type(array).__name__}, expected an array")
+    try:
+        return np.asarray(array)
+    except (TypeError, RuntimeError):  # CuPy and CUDA tensors do not leave their GPU unasked
+        return np.asarray(to_device(array, "cpu"))
+
+
 def is_streamed(x: Any) -> bool:
     """Whether `x` is read from its file batch by batch rather than held in memory."""
     return isinstance(x, np.memmap | Rows)
@@ -160,7 +174,10 @@ def split(
     due = np.floor(np.arange(n + 1) * fraction + 0.5)
     taken = np.diff(due) > 0
     if not 0 < taken.sum() < n:
-        raise DataError(f"a part of {fraction} of {n} samples leaves one side empty")
+        raise DataError(
+            f"a part of {fraction} (--test-fraction, --val-fraction) of {n} samples "
+            "leaves one side empty"
+        )
     return np.sort(shuffled[~taken]), np.sort(shuffled[taken])
 
 
@@ -173,41 +190,63 @@ def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarr
         First the full batches, then, if batch_size does not divide n, one of what is left:
         every sample is seen once. Drawn anew, not stored, when a run is resumed.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(n)
+    order = np.random.default_rng((seed, 3, epoch)).permutation(n)  # 1 and 2 draw the splits
     full = n // batch_size * batch_size
     parts = [order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)]
     return [part for part in parts if part.size]
 
 
-def standardize(x: Any) -> Scaling:
+def standardize(x: Any, name: str = "x") -> Scaling:
     """The scaling to mean 0 and standard deviation 1 per column, computed in float64.
 
-    A constant column (deviation 0) is shifted and left at that.
+    A constant column is shifted and left at that.
+
+    Raises
+    ------
+    DataError
+        The values are so large that their squares are infinite.
     """
     count, mean, square = 0, np.float64(0.0), np.float64(0.0)
-    for _, rows in chunks(x):
-        rows = rows.astype(np.float64)
-        delta = rows.mean(axis=0) - mean
-        total = count + len(rows)
-        # Chan et al., 1979: means and squared deviations of two parts joined without loss.
-        square = square + ((rows - rows.mean(axis=0)) ** 2).sum(axis=0)
-        square = square + delta**2 * (count * len(rows) / total)
-        mean = mean + delta * (len(rows) / total)
-        count = total
-    deviation = np.sqrt(square / count)
-    # Rounding leaves a constant column a deviation of a few ulps; dividing by it would blow up.
-    varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
-    return Scaling(mean, 1.0 / np.where(varies, deviation, 1.0))
+    low, high = np.float64(np.inf), np.float64(-np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _, rows in chunks(x):
+            rows = rows.astype(np.float64)
+            low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+            here = rows.mean(axis=0)
+            delta, total = here - mean, count + len(rows)
+            # Chan et al., 1979: means and squared deviations of two parts joined without loss.
+            square = square + ((rows - here) ** 2).sum(axis=0)
+            square = square + delta**2 * (count * len(rows) / total)
+            mean, count = mean + delta * (len(rows) / total), total
+        deviation = np.sqrt(square / count)
+    if not np.isfinite(deviation).all():
+        raise DataError(
+            f"{name}: has values up to {np.abs([low, high]).max():.1e}, too large to scale"
+        )
+    # Not deviation > 0: rounding leaves a constant column a deviation of a few ulps.
+    return Scaling(mean, 1.0 / np.where((low < high) & (deviation > 0.0), deviation, 1.0))
 
 
 def check_features(x: Any, name: str = "x") -> None:
     """Refuse what cannot be trained on: `DataError` names the row and what was expected."""
+    if getattr(x, "ndim", 0) == 1:
+        raise DataError(
+            f"{name}: got shape {x.shape}, expected one row a sample; "
+            f"a single feature has shape ({len(x)}, 1)"
+        )
+    check_numbers(x, name)
+
+
+def check_numbers(x: Any, name: str) -> None:
+    """As `check_features`, of an array with any number of axes."""
     if not hasattr(x, "dtype") or x.ndim < 1:
         raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
     if x.dtype.kind not in "buif":
         raise DataError(f"{name}: got values of type {x.dtype}, expected real numbers")
     if len(x) == 0:
         raise DataError(f"{name}: got no samples, expected at least one")
+    if 0 in x.shape:
+        raise DataError(f"{name}: got shape {tuple(x.shape)}, samples without values")
     if x.dtype.kind != "f":
         return
     for start, rows in chunks(x):
@@ -220,7 +259,7 @@ def check_features(x: Any, name: str = "x") -> None:
             )
 
 
-def check_targets(t: Any, n: int, outputs: int, loss: str, name: str = "t") -> None:
+def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -> None:
     """Refuse targets that do not fit n samples, a network of `outputs` outputs, and its loss.
 
     Parameters
@@ -228,38 +267,41 @@ def check_targets(t: Any, n: int, outputs: int, loss: str, name: str = "t") -> N
     t : array
         Class indices, shape=(N,); or one row per sample, shape=(N, outputs).
     n, outputs : int
-    loss : str
-        Class name of the loss: one-hot rows must add up to 1 for SoftmaxWithLoss and
-        HingeLoss, values lie in [0, 1] for SigmoidWithLoss.
+    targets : {"probabilities", "unit", "real"}
+        What the loss can be given, see `xpnet.losses`. Several "unit" outputs are classes
+        here too: the trainer scores one answer per sample.
 
     Raises
     ------
     DataError
     """
-    check_features(t, name)
+    check_numbers(t, name)
     if len(t) != n:
         raise DataError(f"{name}: got {len(t)} targets for {n} samples, expected one each")
-    if t.ndim == 1 and (outputs > 1 or loss == "SigmoidWithLoss"):
-        classes = max(outputs, 2)
-        if t.dtype.kind == "f":
-            whole = t == np.floor(t)
-            if not whole.all():
-                row = int(np.argmin(whole))
-                raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index")
-            raise DataError(f"{name}: got class indices as {t.dtype}, expected integers")
-        if (bad := (t < 0) | (t >= classes)).any():
-            row = int(np.argmax(bad))
-            raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
+    if targets == "probabilities" and outputs < 2:
+        raise DataError(f"{name}: this loss needs a network with at least 2 outputs, got {outputs}")
+    if t.ndim == 1 and (outputs > 1 or targets == "unit"):
+        _check_indices(t, max(outputs, 2), name)
         return
     if t.shape != (n, outputs) and t.shape != (n,):
         raise DataError(f"{name}: got shape {t.shape}, expected ({n},) or ({n}, {outputs})")
-    if loss in ("SoftmaxWithLoss", "HingeLoss"):
-        bad = (np.abs(t.sum(axis=1) - 1.0) > 1e-5) | (t < 0).any(axis=1)
-        what = "a row of probabilities that add up to 1"
-    elif loss == "SigmoidWithLoss":
-        bad, what = ((t < 0) | (t > 1)).any(axis=1), "values from 0 to 1"
-    else:
+    if targets == "real":
         return
+    bad, what = ((t < 0) | (t > 1)).any(axis=1), "values from 0 to 1"
+    if outputs > 1:
+        bad, what = bad | (np.abs(t.sum(axis=1) - 1.0) > 1e-5), "probabilities that add up to 1"
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row].tolist()}, expected {what}")
+
+
+def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
+    if t.dtype.kind == "f":
+        whole = t == np.floor(t)
+        if not whole.all():
+            row = int(np.argmin(whole))
+            raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index")
+        raise DataError(f"{name}: got class indices as {t.dtype}, expected integers")
+    if (bad := (t < 0) | (t >= classes)).any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")

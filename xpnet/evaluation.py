@@ -31,8 +31,8 @@ class Evaluation:
 
     def classifies(self, t: Array) -> bool:
         """Squared loss on real targets is regression; all else is classification."""
-        squared = type(self.network.loss_gate).__name__ == "SquaredLoss"
-        return not squared or (t.ndim == 1 and self.network.outputs > 1)
+        real = self.network.loss_gate.targets == "real"
+        return not real or (t.ndim == 1 and self.network.outputs > 1)
 
     def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
         """The loss of a batch, and the sum that its score is made of.
@@ -47,7 +47,9 @@ class Evaluation:
             error = scores - targets_like(t, scores)
             return loss, xp.sum(error * error)
         if t.ndim > 1:
-            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0]
+            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0] > 0.5
+        elif xp.isdtype(t.dtype, "real floating"):  # of a single output: how likely class 1 is
+            t = t > 0.5
         right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
         return loss, xp.sum(xp.astype(right, scores.dtype))
 
@@ -56,12 +58,17 @@ class Evaluation:
 
         R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
         """
-        total = points = 0.0
         mean = self.network.loss_gate.reduction == "mean"
-        for part, batch in self.feed.batches(x):
-            loss, sum_ = self._measure(params, batch, self.feed.backend.asarray(t[part]))
-            total += float(loss) * (batch.shape[0] if mean else 1)
-            points += float(sum_)
+        measured = [
+            (
+                batch.shape[0] if mean else 1,
+                *self._measure(params, batch, self.feed.backend.asarray(t[part])),
+            )
+            for part, batch in self.feed.batches(x)
+        ]
+        # Read back at the end, so that a device is not waited for batch by batch.
+        total = sum(size * float(loss) for size, loss, _ in measured)
+        points = sum(float(points) for _, _, points in measured)
         if self.classifies(t):
             return total / len(t), points / len(t)
         variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))

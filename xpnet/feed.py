@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.data import Scaling, chunks, is_streamed
+from xpnet.errors import DataError
 from xpnet.ops import Array
 
 __all__ = ["Feed"]
@@ -31,10 +32,14 @@ class Feed:
     dtype : str
         "float32" or "float64", of what the network sees.
     scaling : Scaling, optional
+    flat : bool
+        Bring each sample as a row, whatever its shape: (N, 1, 28, 28) becomes (N, 784).
     """
 
-    def __init__(self, backend: Backend, dtype: str, scaling: Scaling | None = None) -> None:
-        self.backend, self.dtype, self.scaling = backend, dtype, scaling
+    def __init__(
+        self, backend: Backend, dtype: str, scaling: Scaling | None = None, flat: bool = False
+    ) -> None:
+        self.backend, self.dtype, self.scaling, self.flat = backend, dtype, scaling, flat
         # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
         self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
 
@@ -45,7 +50,9 @@ class Feed:
             value = np.asarray(value, self.dtype)
             if np.all(value == neutral):
                 return None
-            return float(value) if value.ndim == 0 else self.backend.asarray(value)
+            if value.ndim == 0:
+                return float(value)
+            return self.backend.asarray(value.reshape(-1) if self.flat else value)
 
         shift, scale = self.scaling_of(kind)
         return constant(shift, 0.0), constant(scale, 1.0)
@@ -57,16 +64,29 @@ class Feed:
         return Scaling(0.0, 1.0 / 255.0) if dtype == np.uint8 else Scaling()
 
     def samples(self, x: Any) -> Array:
-        """Samples to the device."""
-        if x.dtype.itemsize == 1:
-            return self.backend.asarray(np.asarray(x))
+        """Samples to the device.
+
+        Raises
+        ------
+        DataError
+            A value is too large for the dtype.
+        """
         shift, scale = self.scaling_of(x.dtype)
-        if x.dtype == self.dtype and np.all(shift == 0.0) and np.all(scale == 1.0):
-            return self.backend.asarray(np.asarray(x))
-        out = np.empty(x.shape, self.dtype)
-        for start, rows in chunks(x):
-            out[start : start + len(rows)] = (rows.astype(np.float64) - shift) * scale
-        return self.backend.asarray(out)
+        plain = np.all(np.equal(shift, 0.0)) and np.all(np.equal(scale, 1.0))
+        if x.dtype.itemsize == 1 or (x.dtype == self.dtype and plain):
+            out = np.asarray(x)
+        else:
+            out = np.empty(x.shape, self.dtype)
+            for start, rows in chunks(x):
+                with np.errstate(over="ignore"):
+                    out[start : start + len(rows)] = (rows.astype(np.float64) - shift) * scale
+                if not np.isfinite(part := out[start : start + len(rows)]).all():
+                    bad = np.argwhere(~np.isfinite(part))[0]
+                    raise DataError(
+                        f"x: row {start + bad[0]}: got {rows[tuple(bad)]}, too large for "
+                        f"{self.dtype}; scale the data"
+                    )
+        return self.backend.asarray(out.reshape(len(out), -1) if self.flat else out)
 
     def samples_or_file(self, x: Any) -> Any:
         """Samples to the device, unless they are memory-mapped: those follow batch by batch."""
@@ -86,18 +106,20 @@ class Feed:
             x *= scale
         return x
 
-    def targets(self, t: np.ndarray) -> np.ndarray:
-        """Targets in the run's dtype, class indices as int32; still on the host."""
-        return t.astype(self.dtype if t.dtype.kind == "f" else np.int32)
+    def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
+        """Class indices as int32, all else in the run's dtype; still on the host."""
+        whole = classes and t.ndim == 1 and t.dtype.kind != "f"
+        return t.astype(np.int32 if whole else self.dtype)
 
     def copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """A dict of parameters or optimizer state to the device; an update may write to it."""
-        return {
-            name: self.backend.asarray(
-                np.array(value, dtype=self.dtype if value.dtype.kind == "f" else value.dtype)
-            )
-            for name, value in arrays.items()
-        }
+        with np.errstate(over="ignore"):  # an infinite weight will show in the loss
+            return {
+                name: self.backend.asarray(
+                    np.array(value, dtype=self.dtype if value.dtype.kind == "f" else value.dtype)
+                )
+                for name, value in arrays.items()
+            }
 
     def shards(
         self, data: tuple[Any, ...], order: np.ndarray

@@ -206,36 +206,47 @@ def _table(rows: Sequence[Row], tolerance: float) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command. Exit status: 0, 1 (a gradient is wrong), 2 (usage), 3 (device)."""
+    """Run the command; returns the exit status, 1 if a gradient is wrong."""
     import tyro
 
+    from xpnet.cli import run
+
+    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.gradcheck")))
+
+
+def _command(a: Arguments) -> int:
     from xpnet.backend import select
-    from xpnet.errors import DeviceError, UsageError
+    from xpnet.cli import say
+    from xpnet.errors import UsageError
     from xpnet.models import mlp
 
-    a = tyro.cli(Arguments, args=args, prog="python -m xpnet.gradcheck")
+    if a.batch < 1 or a.entries < 0 or not a.tolerance > 0:
+        raise UsageError("expected --batch 1 or more, --entries 0 or more, --tolerance above 0")
+    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+        raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
     try:
-        try:
-            sizes = [a.inputs, *(int(n) for n in a.hidden.split(",") if n), a.outputs]
-            kinds = a.activation.split(",")
-            kinds = kinds * (len(sizes) - 2) if len(kinds) == 1 else kinds
-            network = mlp(sizes, kinds, loss=a.loss, dropout=a.dropout, seed=a.seed)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        backend = select("cpu", a.backend, "float64")
-    except (UsageError, DeviceError) as error:
-        print(f"xpnet: {error}", file=sys.stderr)
-        return error.exit_status
+        sizes = [a.inputs, *(int(n) for n in a.hidden.split(",") if n), a.outputs]
+    except ValueError:
+        raise UsageError(f"--hidden {a.hidden!r}: expected sizes separated by commas") from None
+    kinds = a.activation.split(",")
+    kinds = kinds * (len(sizes) - 2) if len(kinds) == 1 else kinds
+    try:
+        network = mlp(sizes, kinds, loss=a.loss, dropout=a.dropout, seed=a.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    backend = select("cpu", a.backend, "float64")
     rng = np.random.default_rng(a.seed)
-    x = rng.standard_normal((a.batch, a.inputs))
-    t: np.ndarray = rng.integers(0, max(a.outputs, 2), a.batch).astype(np.int32)
-    if a.outputs == 1 and a.loss in ("softmax", "hinge"):
-        t = np.zeros(a.batch, np.int32)
     # Biases start at 0, where a rectifier has its kink; anywhere else will do.
     params = {
-        k: v if v.ndim > 1 else rng.uniform(-0.1, 0.1, v.shape) for k, v in network.params.items()
+        name: p if p.ndim > 1 else rng.uniform(-0.1, 0.1, p.shape)
+        for name, p in network.params.items()
     }
-    inputs = {**params, "x": x, "t": t, "step": np.asarray([1], np.int32)}
+    inputs = {
+        **params,
+        "x": rng.standard_normal((a.batch, a.inputs)),
+        "t": rng.integers(0, max(a.outputs, 2), a.batch).astype(np.int32),
+        "step": np.asarray([1], np.int32),
+    }
     rows = check(
         network.graph,
         inputs,
@@ -246,10 +257,10 @@ def main(args: Sequence[str] | None = None) -> int:
         entries=a.entries or None,
         seed=a.seed,
     )
-    print(_table(rows, a.tolerance))
+    say(_table(rows, a.tolerance))
     worst = max(rows, key=lambda row: row.error if math.isfinite(row.error) else math.inf)
     passed = worst.error <= a.tolerance
-    print(
+    say(
         f"{'passed' if passed else 'FAILED'}: largest relative error {worst.error:.2e} "
         f"({worst.name}), tolerance {a.tolerance:.0e}, {backend}"
     )

@@ -6,6 +6,7 @@ with the weights, of an undisturbed one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,7 +14,12 @@ import numpy as np
 
 from xpnet.checkpoint import section
 
-__all__ = ["Epoch", "History"]
+__all__ = ["Epoch", "History", "finite_or_none"]
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """JSON knows neither infinity nor NaN."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,13 @@ class Epoch:
     epoch, step : int
         Counted from 1; steps over the whole run.
     train_loss : float
-        Mean over the epoch's steps, each measured before its update.
+        Mean over the epoch's samples, each measured before its step's update.
     train_score, val_loss, val_score : float or None
         After the epoch. A score is the accuracy, or R² for a regression; the training one
-        is taken on at most 10,000 evenly spaced samples. None: nothing to measure it on.
+        is taken on at most 10,000 evenly spaced samples. None: nothing to measure it on, or
+        not a finite number.
     seconds, samples_per_second : float
-        Of training alone, without evaluation and checkpoints.
+        Of training, reading of memory-mapped data included; without evaluation and saving.
     """
 
     epoch: int
@@ -59,7 +66,8 @@ class History:
     steps_in_epoch, seconds_in_epoch : int, float
         How far an unfinished epoch has got.
     reason : str
-        Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop".
+        Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop";
+        empty while it runs.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -78,6 +86,11 @@ class History:
     def best_val_loss(self) -> float:
         return self.epochs[self.best_epoch - 1].val_loss or 0.0 if self.best_epoch else float("inf")
 
+    @property
+    def epochs_since_best(self) -> int:
+        """0 while there has been no best epoch."""
+        return len(self.epochs) - self.best_epoch if self.best_epoch else 0
+
     def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(arrays, meta) for a checkpoint."""
         arrays = {f"best/{name}": value for name, value in self.best_params.items()}
@@ -85,6 +98,7 @@ class History:
         return arrays, {
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "best_epoch": self.best_epoch,
+            "reason": self.reason if self.reason == "callback" else "",
             "steps_in_epoch": self.steps_in_epoch,
             "seconds_in_epoch": self.seconds_in_epoch,
         }
@@ -98,4 +112,5 @@ class History:
             best_params=section(arrays, "best/"),
             steps_in_epoch=meta["steps_in_epoch"],
             seconds_in_epoch=meta["seconds_in_epoch"],
+            reason=meta["reason"],
         )

@@ -32,9 +32,9 @@ class Affine:
     Inputs
     ------
     x : array, shape=(..., D)
-        The trailing axes whose sizes multiply to D are the features, all before them the
-        batch: images of shape (N, C, H, W) with C·H·W = D give (N, M), a sequence of shape
-        (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
+        Images of shape (N, C, H, W) with C·H·W = D are flattened and give (N, M). Otherwise
+        the fewest trailing axes whose sizes multiply to D are the features, all before them
+        the batch: (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
     W : array, shape=(D, M)
     b : array, shape=(M,)
 
@@ -78,7 +78,9 @@ class Affine:
 
 
 def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
-    """How many leading axes of x are the batch; the fewest trailing ones are the features."""
+    """How many leading axes of x are the batch."""
+    if len(x_shape) == 4 and math.prod(x_shape[1:]) == W_shape[0]:
+        return 1
     features = 1
     for axis in reversed(range(len(x_shape))):
         features *= x_shape[axis]

@@ -8,14 +8,15 @@ All take ``forward(x, t, weight=None)`` with
 
 With l_i the loss of sample i, ``reduction="mean"`` gives Σ w_i l_i / Σ w_i and "sum" gives
 Σ w_i l_i. A loss also knows how to read the scores that it was trained on: ``decide`` turns
-them into class indices (or, for regression, leaves them), ``probabilities`` into those.
+them into class indices, ``probabilities`` into those. Whoever writes a loss for the trainer
+gives it ``reduction``, ``targets`` and ``decide`` beside the two passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from xpnet.gates import Grads
 from xpnet.ops import Array, namespace, reduce_samples, targets_like
@@ -23,6 +24,9 @@ from xpnet.ops import Array, namespace, reduce_samples, targets_like
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
 Reduction = Literal["mean", "sum"]
+# What a loss may be given beside class indices: rows of probabilities, which add up to 1;
+# independent numbers from 0 to 1; or any real numbers, as in a regression.
+Targets = Literal["probabilities", "unit", "real"]
 FIRST = (True, False, False)
 
 
@@ -62,6 +66,7 @@ class SoftmaxWithLoss:
     """
 
     reduction: Reduction = "mean"
+    targets: ClassVar[Targets] = "probabilities"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
         xp = namespace(x)
@@ -95,6 +100,7 @@ class SquaredLoss:
     """
 
     reduction: Reduction = "mean"
+    targets: ClassVar[Targets] = "real"
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
         t = targets_like(t, y)
@@ -121,6 +127,7 @@ class SigmoidWithLoss:
     """
 
     reduction: Reduction = "mean"
+    targets: ClassVar[Targets] = "unit"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
         xp = namespace(x)
@@ -160,6 +167,7 @@ class HingeLoss:
 
     margin: float = 1.0
     reduction: Reduction = "mean"
+    targets: ClassVar[Targets] = "probabilities"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)
@@ -172,7 +180,7 @@ class HingeLoss:
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         margins, t, factor = cache
         xp = namespace(dout)
-        violated = xp.astype(margins > 0, margins.dtype)
+        violated = xp.astype(margins > 0, margins.dtype) * (1.0 - t)
         dx = violated - t * xp.sum(violated, axis=-1, keepdims=True)
         dx *= factor * dout
         return dx, None, None

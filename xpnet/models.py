@@ -142,6 +142,8 @@ def mlp(
         )
     loss_gate = _lookup("loss", loss, LOSSES)() if isinstance(loss, str) else loss
 
+    seed, dropout = int(seed), float(dropout)  # plain numbers: they are stored as JSON
+    init = init if isinstance(init, str) else float(init)
     rng = np.random.default_rng(seed)
     graph, params = Graph(), {}
     node = graph.input("x")

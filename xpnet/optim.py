@@ -2,8 +2,9 @@
 
 An optimizer is a rule for one parameter: ``rule(p, g, lr, step, *slots)`` returns the new
 parameter followed by its new slots (the velocity, the moments). `init` and `update` below
-apply a rule to flat dicts. Everything consumes what it is given and returns what replaces
-it: written in place where arrays are mutable, rebound where they are not.
+apply a rule to flat dicts. A rule consumes parameter and slots and returns what replaces
+them: written in place where arrays are mutable, rebound where they are not. Gradients are
+only read: two parameters may have been handed one and the same array.
 
 Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the step.
 """
@@ -61,8 +62,7 @@ class SGD:
     slots: ClassVar[tuple[str, ...]] = ()
 
     def rule(self, p: Array, g: Array, lr: Any, step: Array) -> tuple[Array, ...]:
-        g *= lr
-        p -= g
+        p -= lr * g
         return (p,)
 
 
@@ -76,8 +76,7 @@ class Momentum:
 
     def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
         v *= self.momentum
-        g *= lr
-        v -= g
+        v -= lr * g
         p += v
         return p, v
 
@@ -95,10 +94,10 @@ class Nesterov:
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
     def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
-        g *= lr
+        down = lr * g
         v *= self.momentum
-        v -= g
-        p -= g
+        v -= down
+        p -= down
         p += self.momentum * v
         return p, v
 
@@ -113,9 +112,7 @@ class AdaGrad:
 
     def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
         h += g * g
-        g *= lr
-        g /= namespace(h).sqrt(h) + self.eps
-        p -= g
+        p -= lr * g / (namespace(h).sqrt(h) + self.eps)
         return p, h
 
 
@@ -131,9 +128,7 @@ class RMSProp:
     def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
         h *= self.decay_rate
         h += (1.0 - self.decay_rate) * (g * g)
-        g *= lr
-        g /= namespace(h).sqrt(h) + self.eps
-        p -= g
+        p -= lr * g / (namespace(h).sqrt(h) + self.eps)
         return p, h
 
 
@@ -157,17 +152,19 @@ class Adam:
         xp = namespace(p)
         m *= self.beta1
         m += (1.0 - self.beta1) * g
-        g *= g
-        g *= 1.0 - self.beta2
         v *= self.beta2
-        v += g
-        # 1 - βᵏ as -expm1(k log β): no cancellation in float32, where 1 - 0.999 has 4 digits.
-        correction1 = -xp.expm1(step * math.log(self.beta1))
-        correction2 = -xp.expm1(step * math.log(self.beta2))
-        root = xp.sqrt(v / correction2)
+        square = g * g
+        square *= 1.0 - self.beta2
+        v += square
+        root = xp.sqrt(v / _correction(self.beta2, step))
         root += self.eps
-        p -= (lr / correction1) * (m / root)
+        p -= (lr / _correction(self.beta1, step)) * (m / root)
         return p, m, v
+
+
+def _correction(beta: float, step: Array) -> Any:
+    """1 - βᵏ as -expm1(k log β): no cancellation in float32, where 1 - 0.999 has 4 digits."""
+    return -namespace(step).expm1(step * math.log(beta)) if beta else 1.0
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:
-    """One step: the new parameters and the new state. Consumes all three dicts' arrays."""
+    """One step: the new parameters and the new state. Consumes the old ones."""
     step = state["step"]
     step += 1
     new_params, new_state = {}, {"step": step}
@@ -224,12 +221,7 @@ def update(
 
 def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:
     """L2: g ← g + λ W, the gradient of ½ λ ΣW², for weights (two axes or more), not biases."""
-    new = {}
-    for name, g in grads.items():
-        if g.ndim > 1:
-            g += decay * params[name]
-        new[name] = g
-    return new
+    return {name: g + decay * params[name] if g.ndim > 1 else g for name, g in grads.items()}
 
 
 def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
@@ -244,11 +236,7 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
         total = total + xp.sum(g * g)
     # Divides by max(norm, max_norm), which is never 0: no branch on a value.
     scale = max_norm / xp.maximum(xp.sqrt(total), max_norm)
-    new = {}
-    for name, g in grads.items():
-        g *= scale
-        new[name] = g
-    return new
+    return {name: g * scale for name, g in grads.items()}
 
 
 def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
@@ -261,12 +249,22 @@ def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
 
 def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -> Schedule:
     """lr factor^⌊k / every⌋: a fall by `factor` each `every` steps."""
+    if not 0.0 < factor <= 1.0 or every < 1:
+        raise ValueError(f"factor is {factor}, every {every}; expected 0 < factor <= 1, every >= 1")
     log = math.log(factor)
-    return _warm(lambda k: lr * namespace(k).exp(namespace(k).floor(k / every) * log), lr, warmup)
+
+    def schedule(k: Array) -> Array:
+        xp = namespace(k)
+        # Half a step off the edge: XLA divides by multiplying with a rounded reciprocal.
+        return lr * xp.exp(xp.floor((k + 0.5) / every) * log)
+
+    return _warm(schedule, lr, warmup)
 
 
 def exponential(lr: float, steps: int, end: float = 0.01, *, warmup: int = 0) -> Schedule:
     """lr end^(k / steps): a steady fall that reaches lr · end after `steps` steps."""
+    if not 0.0 < end <= 1.0:
+        raise ValueError(f"end is {end}; expected 0 < end <= 1")
     rate = math.log(end) / steps
     return _warm(lambda k: lr * namespace(k).exp(k * rate), lr, warmup)
 

@@ -42,6 +42,11 @@ def load_parts(config: Config) -> Parts:
                 task="regression" if train.classes is None else "classification",
                 classes=train.classes,
             )
+            if test.t.shape[1:] != train.t.shape[1:]:
+                raise DataError(
+                    f"{config.test_labels or config.test_data}: got {test.t.shape[1]} targets a "
+                    f"sample, expected {train.t.shape[1]}"
+                )
             if test.x.shape[1:] != train.x.shape[1:] or test.columns != train.columns:
                 raise DataError(
                     f"{config.test_data}: got samples of shape {test.x.shape[1:]}, columns "
@@ -58,8 +63,10 @@ def load_parts(config: Config) -> Parts:
         rest, rows = split(train.t, config.val_fraction, (config.seed, 2), stratify=classes)
         train, val = _part(train, rest), _part(train, rows)
     if config.data is not None and config.standardize:
-        scaling = train.scaling if train.x.dtype == np.uint8 else standardize(train.x)
-        target_scaling = Scaling() if classes else standardize(train.t)
+        scaling = train.scaling
+        if train.x.dtype != np.uint8:
+            scaling = standardize(train.x, str(config.data))
+        target_scaling = Scaling() if classes else standardize(train.t, "targets")
 
         def scaled(part: Dataset) -> Dataset:
             shift, scale = target_scaling

@@ -80,8 +80,8 @@ def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
                       color="white" if share[i, j] > 0.5 else "black")  # fmt: skip
         slanted = max(map(len, classes)) > 3
         axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
-                        ha="right" if slanted else "center")  # fmt: skip
-        axes.set_yticks(range(n), classes)
+                        ha="right" if slanted else "center", parse_math=False)  # fmt: skip
+        axes.set_yticks(range(n), classes, parse_math=False)  # a name may hold a $
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     right = int(np.trace(matrix))
@@ -118,11 +118,11 @@ def mistakes(
     for axes, row, image in zip(panels, worst, images, strict=False):
         axes.imshow(image, cmap="gray_r")
         right, taken = data.classes[data.t[row]], data.classes[predicted[row]]
-        axes.set_title(f"{right} → {taken}", fontsize=9)
+        axes.set_title(f"{right} → {taken}", fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
     figure.suptitle(
-        f"the worst {len(worst)} of {len(wrong)} mistakes (true → predicted)", fontsize=10
+        f"the worst {len(worst)} of {len(wrong):,} mistakes (true → predicted)", fontsize=10
     )
     figure.savefig(path, dpi=120)
     return len(worst)

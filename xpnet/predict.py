@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +16,9 @@ import tyro
 
 from xpnet import checkpoint
 from xpnet.backend import select
+from xpnet.cli import run, write_whole
 from xpnet.data import Scaling
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.errors import DataError, UsageError
 from xpnet.readers import read_csv, read_idx, read_npy, read_npz
 from xpnet.trainer import Trainer
 
@@ -78,22 +80,26 @@ def _samples(file: Path, extra: dict[str, Any], features: int) -> Any:
 
 
 def _write(out: Path, header: list[str], rows: Any) -> None:
-    def emit(stream: Any) -> None:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     if str(out) == "-":
-        emit(sys.stdout)
-        return
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as stream:
-            emit(stream)
-        temporary.replace(out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        if sys.stdout is not None:
+            sys.stdout.write(stream.getvalue())
+            sys.stdout.flush()
+    elif out.exists() and not out.is_file():  # a device or a pipe; a folder fails by itself
+        out.write_text(stream.getvalue(), encoding="utf-8")
+    else:
+        write_whole(out.resolve(), stream.getvalue())
+
+
+def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
+    """Numbers with as many decimals as six digits of their spread, 1 / scale, ask for."""
+    spread = np.broadcast_to(1.0 / scale, values.shape[1:])
+    decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spread]
+    for row in values:
+        yield [f"{value:.{digits}f}" for value, digits in zip(row, decimals, strict=True)]
 
 
 def predict(arguments: Arguments) -> None:
@@ -114,7 +120,7 @@ def predict(arguments: Arguments) -> None:
         names = ["prediction"] if values.shape[1] == 1 else [
             f"prediction_{j}" for j in range(values.shape[1])
         ]  # fmt: skip
-        _write(arguments.out, names, ([f"{v:.7g}" for v in row] for row in values))
+        _write(arguments.out, names, _fixed(values, scale))
         return
     scores = trainer.scores(x)
     gate = trainer.network.loss_gate
@@ -131,19 +137,13 @@ def predict(arguments: Arguments) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command. Exit status: 0, 1 (cannot write), 2 (usage or bad data), 3 (device)."""
-    try:
+    """Run the command; returns the exit status."""
+
+    def command() -> int:
         predict(tyro.cli(Arguments, args=args, prog="python -m xpnet.predict"))
-    except (UsageError, DataError, CheckpointError, DeviceError) as error:
-        print(f"xpnet: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        print(f"xpnet: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run(command)
 
 
 if __name__ == "__main__":

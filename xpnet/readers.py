@@ -11,6 +11,7 @@ import csv
 import gzip
 import math
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -30,7 +31,11 @@ def _exists(path: Path) -> Path:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path}: {what}; expected a file")
-    return path
+    try:
+        with open(path, "rb"):
+            return path
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -251,8 +256,10 @@ def _table(reader: Any, path: Path, label_column: str | None, features: int | No
             continue  # a blank line, often the last one
         if width < 0:
             width = len(cells)
-            if not any(_is_number(cell) for cell in cells):
+            if not any(_is_value(cell) for cell in cells):
                 header = [cell.strip() for cell in cells]
+                if twice := {name for name in header if header.count(name) > 1}:
+                    raise DataError(f"{path}: has two columns named {', '.join(sorted(twice))}")
             if features is not None and width not in (features, features + 1):
                 raise DataError(f"{path}: got {width} columns, expected {features} features")
             if width != features:
@@ -295,10 +302,21 @@ def _column(wanted: str | None, header: list[str] | None, width: int, path: Path
         return -1
     if header and wanted in header:
         return header.index(wanted)
-    if wanted.lstrip("-").isdigit() and -width <= int(wanted) < width:
+    if re.fullmatch("-?[0-9]+", wanted) and -width <= int(wanted) < width:
         return int(wanted) % width
     have = ", ".join(header) if header else f"numbers 0 to {width - 1} and no header line"
     raise DataError(f"{path}: has no column {wanted!r}; it has {have}")
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell of the first line shows that it is no header: a number, or a missing one."""
+    if cell.strip().lower() in ("", "?", "-", "na", "n/a", "null", "none"):
+        return True
+    try:
+        float(cell)  # nan and inf too: to be refused as data, not to be swallowed as names
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(cell: str) -> bool:

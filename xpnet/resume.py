@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -18,15 +19,26 @@ from xpnet.history import History
 if TYPE_CHECKING:
     from xpnet.trainer import Trainer
 
-__all__ = ["Run", "identity"]
+__all__ = ["SavedRun", "identity"]
 
 
 def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[str, Any]:
-    """What must not differ between a run and its continuation, comparable after JSON."""
+    """What must not differ between a run and its continuation, comparable after JSON.
+
+    The learning rate, its schedule, decay and clipping may: whoever changes them means to.
+    Of the samples, 1,000 rows stand for all.
+    """
+    some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])
+    scaling = [np.asarray(v, np.float64).tobytes() for v in trainer.feed.scaling or ()]
+    network = trainer.network.spec or {
+        name: list(p.shape) for name, p in trainer.network.params.items()
+    }
     return {
-        "network": {name: list(p.shape) for name, p in trainer.network.params.items()},
+        "network": network,
+        "loss": type(trainer.network.loss_gate).__name__,
         "optimizer": type(trainer.optimizer).__name__,
-        "samples": [list(x.shape), str(x.dtype)],
+        "samples": [list(x.shape), str(x.dtype), zlib.crc32(some.tobytes())],
+        "scaling": zlib.crc32(b"".join(scaling)),
         "targets": zlib.crc32(t.tobytes()),
         "batch_size": batch_size,
         "seed": trainer.seed,
@@ -35,7 +47,7 @@ def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[s
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """Saves and restores a trainer in the middle of its work; does nothing without a folder."""
 
     trainer: Trainer
@@ -49,6 +61,8 @@ class Run:
             return
         trainer = self.trainer
         arrays, meta = trainer.packed()
+        if not all(np.isfinite(value).all() for value in arrays.values()):
+            return  # the next step will say so; the checkpoints before stay
         past, course = history.pack()
         for name, value in trainer.state.items():
             arrays[f"state/{name}"] = trainer.backend.to_numpy(value)
@@ -60,6 +74,15 @@ class Run:
                 raise
             warnings.warn(f"checkpoint not written, training goes on: {error}", stacklevel=3)
 
+    def begin(self) -> History:
+        """Refuse to train into the folder of another run, whose checkpoints would mix."""
+        if self.folder is not None and checkpoint.numbered(self.folder):
+            raise CheckpointError(
+                f"{self.folder}: holds the checkpoints of another run; "
+                "go on with it (resume=True), or name another folder"
+            )
+        return History()
+
     def restore(self) -> History:
         """Bring the trainer to where the newest checkpoint that verifies left it."""
         if self.folder is None or not checkpoint.numbered(self.folder):
@@ -67,10 +90,23 @@ class Run:
         arrays, meta, path, skipped = checkpoint.load_latest(self.folder)
         for error in skipped:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
+        if "identity" not in meta:
+            raise CheckpointError(f"{path}: is a saved model, not the checkpoint of a run")
+        was_extra, extra = meta["extra"], json.loads(json.dumps(dict(self.extra)))
+        if was_extra != extra:
+            differ = [k for k in extra if was_extra.get(k) != extra[k]]
+            raise CheckpointError(f"{path}: was made with other data: {', '.join(differ)} differ")
         for name, value in self.identity.items():
             if (was := meta["identity"].get(name)) != value:
-                raise CheckpointError(f"{path}: was made with {name} = {was}, this run has {value}")
+                raise CheckpointError(f"{path}: was made with {name} {was}, this run has {value}")
         trainer = self.trainer
-        trainer.params = trainer.feed.copies(checkpoint.section(arrays, "params/"))
-        trainer.state = trainer.feed.copies(checkpoint.section(arrays, "state/"))
-        return History.unpack(arrays, meta["history"])
+        params, state = (checkpoint.section(arrays, f"{name}/") for name in ("params", "state"))
+        for name, now in (("params", trainer.params), ("state", trainer.state)):
+            then = params if name == "params" else state
+            if {k: v.shape for k, v in then.items()} != {k: tuple(v.shape) for k, v in now.items()}:
+                raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
+        trainer.params, trainer.state = trainer.feed.copies(params), trainer.feed.copies(state)
+        try:
+            return History.unpack(arrays, meta["history"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: its history cannot be read: {error}") from error

@@ -7,6 +7,7 @@ SIGTERM, saved.
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import signal
@@ -20,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 import xpnet
 from xpnet import plots
 from xpnet.backend import Backend, select
+from xpnet.cli import is_terminal, run, say, write_whole
 from xpnet.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
-from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
-from xpnet.history import Epoch, History
+from xpnet.errors import UsageError
+from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import mlp
 from xpnet.parts import Parts, load_parts
 from xpnet.trainer import Trainer
@@ -57,14 +58,19 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
         seed=config.seed,
     )
     steps = config.epochs * -(-len(train) // config.batch_size)
-    decoupled = {"weight_decay": config.weight_decay} if config.optimizer == "adamw" else {}
+    adamw = config.optimizer == "adamw"
+    decay = config.weight_decay
+    if decay is None:
+        decay = 0.01 if adamw else 0.0
     return Trainer(
         network,
-        OPTIMIZERS[config.optimizer](lr=schedule_of(config, steps), **decoupled),
+        OPTIMIZERS[config.optimizer](
+            lr=schedule_of(config, steps), **({"weight_decay": decay} if adamw else {})
+        ),
         backend=backend,
         dtype=config.dtype,
         scaling=train.scaling,
-        weight_decay=0.0 if decoupled else config.weight_decay,
+        weight_decay=0.0 if adamw else decay,
         clip_norm=config.clip_norm,
         seed=config.seed,
     )
@@ -95,47 +101,57 @@ class _Log:
 
     def say(self, text: str) -> None:
         if not self.config.quiet:
-            tqdm.write(text)
+            say(text)
 
     def write(self, epochs: Sequence[Epoch]) -> None:
         """Replace the file: one JSON object per epoch."""
-        lines = "".join(json.dumps(self._fields(epoch)) + "\n" for epoch in epochs)
-        _write(self.path, lines)
+        write_whole(self.path, "".join(map(self._line, epochs)))
 
     def __call__(self, trainer: Trainer, epoch: Epoch) -> None:
-        if self.path.exists():  # a run that was killed wrote epochs that are now done again
-            kept = self.path.read_text().splitlines(keepends=True)[: epoch.epoch - 1]
-        else:
-            kept = []
-        _write(self.path, "".join(kept) + json.dumps(self._fields(epoch)) + "\n")
+        try:
+            self._append(epoch)
+        except OSError as error:  # the whole file is written again at the end
+            warnings.warn(f"metrics not written, training goes on: {error}", stacklevel=2)
         words = [f"epoch {epoch.epoch:3d}/{self.config.epochs}"]
         for name, value in self._fields(epoch).items():
             if name.startswith(("train_", "val_")) and value is not None:
                 words.append(f"{name.replace('_', ' ')} {value:.4f}")
         self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
 
+    def _append(self, epoch: Epoch) -> None:
+        kept = ""
+        if self.path.exists():  # a run that was killed wrote epochs that are now done again
+            lines = self.path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+            kept = "".join(lines[: epoch.epoch - 1])
+        write_whole(self.path, kept + self._line(epoch))
+
+    def _line(self, epoch: Epoch) -> str:
+        return json.dumps(self._fields(epoch), allow_nan=False) + "\n"
+
     def _fields(self, epoch: Epoch) -> dict[str, Any]:
         return {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, so that nobody reads half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def _folder(config: Config) -> Path:
+    """The run's folder; one that holds a run already is refused."""
     if config.resume is not None:
+        if not (config.resume / "config.toml").exists():
+            raise UsageError(f"--resume {config.resume}: is not the folder of a run")
         return config.resume
     if config.out is None:
         name = config.dataset if config.data is None else config.data.stem
-        return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (config.out / "config.toml").exists():
+        first = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        others = (first.with_name(f"{first.name}-{i}") for i in itertools.count(2))
+        return next(folder for folder in (first, *itertools.islice(others, 99)) if _is_free(folder))
+    if not _is_free(config.out):
         raise UsageError(
             f"--out {config.out}: holds a run already; go on with --resume, or name another"
         )
     return config.out
+
+
+def _is_free(folder: Path) -> bool:
+    return not any((folder / name).exists() for name in ("config.toml", "checkpoints"))
 
 
 def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
@@ -158,14 +174,11 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
 
 
 def _run(config: Config) -> int:
-    if config.resume is not None and not (config.resume / "config.toml").exists():
-        raise UsageError(f"--resume {config.resume}: is not the folder of a run")
     folder = _folder(config)
     if config.plot:
         plots.require()
-    backend = select(
-        config.device, None if config.backend == "auto" else config.backend, config.dtype
-    )
+    library = None if config.backend == "auto" else config.backend
+    backend = select(config.device, library, config.dtype, config.quiet)
     parts = load_parts(config)
     trainer = build_trainer(config, parts, backend)
     train, val, _ = parts
@@ -178,7 +191,8 @@ def _run(config: Config) -> int:
         return 0
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "config.toml", to_toml(config))
+    if config.resume is None:
+        write_whole(folder / "config.toml", to_toml(config))
     extra = {
         "classes": train.classes,
         "target_shift": np.asarray(train.target_scaling.shift).tolist(),
@@ -199,8 +213,10 @@ def _run(config: Config) -> int:
             folder=folder / "checkpoints",
             resume=config.resume is not None,
             extra=extra,
-            progress=not config.quiet and sys.stderr.isatty(),
+            progress=not config.quiet and is_terminal(sys.stderr),
         )
+    # Only now: an override that does not fit the run has been refused, and left no trace.
+    write_whole(folder / "config.toml", to_toml(config))
     if history.reason == "stop":
         log.say(
             f"stopped in epoch {len(history.epochs) + 1}, step {len(history.losses)}, and saved; "
@@ -223,13 +239,13 @@ def _finish(
     result = trainer.evaluate(parts.test.x, parts.test.t)
     seconds = sum(epoch.seconds for epoch in history.epochs)
     summary = {
-        **{f"test_{name}": value for name, value in result.items()},
+        **{f"test_{name}": finite_or_none(value) for name, value in result.items()},
         "epochs": len(history.epochs),
         "best_epoch": history.best_epoch or None,
         "ended_by": history.reason,
         "steps": len(history.losses),
         "train_seconds": seconds,
-        "samples_per_second": len(parts.train) * len(history.epochs) / seconds,
+        "samples_per_second": len(parts.train) * len(history.epochs) / seconds if seconds else None,
         "backend": trainer.backend.library,
         "device": trainer.backend.device,
         "device_name": trainer.backend.device_name,
@@ -246,7 +262,8 @@ def _finish(
     if config.plot:
         for path in plots.draw_all(folder, history, trainer, parts.test):
             log.say(f"drew      {path}")
-    _write(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    write_whole(folder / "summary.json", text + "\n")
     if history.reason == "patience":
         log.say(f"stopped by --patience; the weights are those of epoch {history.best_epoch}")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if value is not None)
@@ -263,23 +280,15 @@ def _finish(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    warnings.showwarning = lambda message, *rest, **more: print(
-        f"xpnet: warning: {message}", file=sys.stderr
-    )
-    try:
+
+    def command() -> int:
         config = parse(sys.argv[1:] if args is None else args)
         if config.print_config:
             sys.stdout.write(to_toml(config))
             return 0
         return _run(config)
-    except (UsageError, DataError, CheckpointError, DeviceError, NonFiniteLossError) as error:
-        print(f"xpnet: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"xpnet: cannot write the run: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+    return run(command)
 
 
 if __name__ == "__main__":

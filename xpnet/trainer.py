@@ -12,27 +12,31 @@ import numpy as np
 from tqdm import tqdm
 
 from xpnet import checkpoint, optim
-from xpnet import resume as resuming
 from xpnet.backend import Backend, Step, select
 from xpnet.data import (
     Scaling,
     batch_order,
     check_features,
     check_targets,
+    host,
     is_streamed,
     select_rows,
 )
 from xpnet.errors import CheckpointError, DataError, NonFiniteLossError, UsageError
 from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
-from xpnet.history import Epoch, History
+from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import Network, mlp
 from xpnet.ops import Array
+from xpnet.resume import SavedRun, identity
 
 __all__ = ["Trainer", "make_step"]
 
 # The training score, measured every epoch, is taken on at most so many samples.
 TRAIN_SCORE_SAMPLES = 10_000
+
+# Of saved models and checkpoints; a change that old readers cannot read raises it.
+FORMAT = 1
 
 Callback = Callable[["Trainer", Epoch], bool | None]
 
@@ -92,7 +96,10 @@ class Trainer:
     Attributes
     ----------
     params, state : dict of str to array
-        Parameters and optimizer state, arrays of the backend.
+        Parameters and optimizer state, arrays of the backend. Training consumes and
+        replaces them: read them anew after each `fit`.
+    run : callable
+        The backend's epoch loop of this trainer's step, see `xpnet.backend.Backend`.
     classifies : bool
         Whether `predict` answers with classes; after `fit`, as its targets were.
 
@@ -124,11 +131,11 @@ class Trainer:
         self.network = network
         self.optimizer = optimizer or optim.SGD()
         self.backend = backend or select("cpu")
-        self.seed = seed
-        self.feed = Feed(self.backend, dtype, scaling)
+        self.seed = int(seed)
+        self.feed = Feed(self.backend, dtype, scaling, flat=bool(network.spec))
         self.params = self.feed.copies(network.params)
-        self.state = optim.init(self.optimizer, self.params)
-        self._run = self.backend.loop(
+        self.state = self.feed.copies(optim.init(self.optimizer, network.params))
+        self.run = self.backend.loop(
             make_step(
                 network,
                 self.optimizer,
@@ -138,7 +145,7 @@ class Trainer:
             )
         )
         self.evaluation = Evaluation(network, self.feed)
-        self.classifies = type(network.loss_gate).__name__ != "SquaredLoss"
+        self.classifies = network.loss_gate.targets != "real"
 
     # -- Training ----------------------------------------------------------------------
 
@@ -162,10 +169,14 @@ class Trainer:
     ) -> History:
         """Train.
 
+        A second call goes on from the weights and the optimizer's state, with a history,
+        epochs and batch orders of its own.
+
         Parameters
         ----------
         x : array, shape=(N, ...)
-            Features or images. A memory-mapped array is read batch by batch, never whole.
+            Features or images, of any array library: they are brought to the backend once.
+            A memory-mapped array is read batch by batch, never whole.
         t : array
             Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs).
         epochs, batch_size : int
@@ -183,6 +194,7 @@ class Trainer:
             Asked between steps, about ten times a second; True saves and ends.
         folder : path, optional
             Where checkpoints are written: at most every `save_seconds`, and at the end.
+            Without `resume` it must hold none.
         resume : bool
             Go on from the newest checkpoint in `folder`, if there is one; on NumPy, to the
             very bits that an undisturbed run reaches.
@@ -200,7 +212,8 @@ class Trainer:
         DataError, UsageError
             Before the first step.
         CheckpointError
-            The checkpoint is of another network, data set, seed or batch size.
+            The checkpoint is of another network, data set, seed or batch size; or `folder`
+            holds one although `resume` is False.
         NonFiniteLossError
             With the epoch and step; the checkpoints on disk are of before.
         """
@@ -210,19 +223,25 @@ class Trainer:
             raise UsageError("patience needs validation data, and at least 1 epoch")
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        t = np.asarray(t)
-        self._check(x, t)
+        x, t = self._checked(x, t)
+        batch_size, epochs = int(batch_size), int(epochs)
         if validation is not None:
-            validation = (validation[0], np.asarray(validation[1]))
-            self._check(*validation, what=" of the validation set")
+            if len(validation) != 2:
+                raise UsageError(f"validation has {len(validation)} items; expected (x, t)")
+            validation = self._checked(*validation, what=" of the validation set")
         weights = [] if sample_weight is None else [self._check_weights(sample_weight, len(x))]
 
         self.classifies = self.evaluation.classifies(t)
-        run = resuming.Run(self, folder, resuming.identity(self, x, t, batch_size), extra or {})
-        history = run.restore() if resume else History()
+        saved = SavedRun(self, folder, identity(self, x, t, batch_size), extra or {})
+        history = saved.restore() if resume else saved.begin()
+        if patience is None:
+            history.best_params = {}
+        elif not history.best_params:  # none was kept: what came before does not count
+            history.best_epoch = 0
         held = None if validation is None else self._resident(*validation)
         scored = self._scored_part(x, t)
-        data: tuple[Any, ...] = (self.feed.samples_or_file(x), self.feed.targets(t), *weights)
+        targets = self.feed.targets(t, self.classifies)
+        data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
         if not is_streamed(x):
             data = (data[0], *map(self.backend.asarray, data[1:]))
 
@@ -231,17 +250,20 @@ class Trainer:
             disable=not progress, leave=False, dynamic_ncols=True,
         )  # fmt: skip
         with bar:
-            saved = time.monotonic()
+            written = time.monotonic()
             while not history.reason and len(history.epochs) < epochs:
+                if patience is not None and history.epochs_since_best >= patience:
+                    history.reason = "patience"
+                    break
                 for losses in self._train_epoch(data, history, batch_size):
                     bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
                     bar.update(len(losses))
                     if stop is not None and stop():
                         history.reason = "stop"
                         break
-                    if time.monotonic() - saved >= save_seconds:
-                        run.save(history)
-                        saved = time.monotonic()
+                    if time.monotonic() - written >= save_seconds:
+                        saved.save(history)
+                        written = time.monotonic()
                 if history.reason:
                     break
                 record = self._close_epoch(history, len(x), batch_size, scored, held)
@@ -251,10 +273,8 @@ class Trainer:
                 asked = [callback(self, record) for callback in callbacks]  # every one of them
                 if any(asked):
                     history.reason = "callback"
-                if patience is not None and record.epoch - history.best_epoch >= patience:
-                    history.reason = "patience"
         history.reason = history.reason or "epochs"
-        run.save(history, final=True)
+        saved.save(history, final=True)
         if history.best_params and history.reason != "stop":
             self.params = self.feed.copies(history.best_params)
         return history
@@ -264,12 +284,12 @@ class Trainer:
     ) -> Iterator[np.ndarray]:
         """Run what is left of an epoch; yields the losses of each chunk of steps."""
         epoch, done = len(history.epochs), history.steps_in_epoch
+        began = time.perf_counter()
         for order in batch_order(data[0].shape[0], batch_size, self.seed, epoch):
             skipped = min(done, len(order))
             done -= skipped
             for part, rows in self.feed.shards(data, order[skipped:]):
-                began = time.perf_counter()
-                for params, state, losses in self._run(self.params, self.state, part, rows):
+                for params, state, losses in self.run(self.params, self.state, part, rows):
                     self.params, self.state = params, state
                     history.seconds_in_epoch += time.perf_counter() - began
                     _check_finite(losses, epoch + 1, len(history.losses))
@@ -288,13 +308,16 @@ class Trainer:
         averages = self.network.loss_gate.reduction == "mean"
         seconds = history.seconds_in_epoch
         val_loss, val_score = self.evaluation.measure(self.params, *held) if held else (None, None)
+        train_loss, train_score = self.evaluation.measure(self.params, *scored)
+        # The last update of all may be the one that blew up, and no step comes to notice.
+        _check_finite(np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1)
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=len(history.losses),
             train_loss=float((losses * (sizes if averages else 1)).sum() / n),
-            train_score=self.evaluation.measure(self.params, *scored)[1],
-            val_loss=val_loss,
-            val_score=val_score,
+            train_score=finite_or_none(train_score),
+            val_loss=finite_or_none(val_loss),
+            val_score=finite_or_none(val_score),
             seconds=seconds,
             samples_per_second=n / seconds if seconds else 0.0,
         )
@@ -304,7 +327,8 @@ class Trainer:
 
     # -- Checks and conversions --------------------------------------------------------
 
-    def _check_samples(self, x: Any, what: str = "") -> None:
+    def _checked_samples(self, x: Any, what: str = "") -> Any:
+        x = host(x, f"x{what}")
         check_features(x, f"x{what}")
         sizes = self.network.spec.get("sizes")
         if sizes and math.prod(x.shape[1:]) != sizes[0]:
@@ -312,20 +336,30 @@ class Trainer:
                 f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
                 f"expected {sizes[0]} features, as many as the network has inputs"
             )
+        return x
 
-    def _check(self, x: Any, t: np.ndarray, what: str = "") -> None:
-        self._check_samples(x, what)
-        loss = type(self.network.loss_gate).__name__
-        check_targets(t, len(x), self.network.outputs, loss, f"t{what}")
+    def _checked(self, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
+        """Samples and targets as NumPy's, if they fit the network and each other."""
+        x = self._checked_samples(x, what)
+        t = np.asarray(t) if isinstance(t, list | tuple) else host(t, f"t{what}")
+        targets = self.network.loss_gate.targets
+        check_targets(t, len(x), self.network.outputs, targets, f"t{what}")
+        return x, t
 
     def _check_weights(self, sample_weight: Any, n: int) -> np.ndarray:
-        weight: np.ndarray = np.asarray(sample_weight, self.feed.dtype)
+        try:
+            weight: np.ndarray = np.asarray(sample_weight, np.float64)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"sample_weight: {error}") from error
         if weight.shape != (n,) or not ((weight > 0) & np.isfinite(weight)).all():
             raise DataError(f"sample_weight: expected {n} positive numbers, one a sample")
-        return weight
+        if self.network.loss_gate.reduction == "mean":  # only their proportions matter
+            weight = weight / weight.mean()
+        return weight.astype(self.feed.dtype)
 
     def _resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
-        return self.feed.samples_or_file(x), self.feed.targets(t)
+        classes = self.evaluation.classifies(t)
+        return self.feed.samples_or_file(x), self.feed.targets(t, classes)
 
     def _scored_part(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
         if len(x) > TRAIN_SCORE_SAMPLES:
@@ -347,15 +381,14 @@ class Trainer:
             "loss", and "accuracy" for classification or "r2" for regression (None where
             the targets do not vary).
         """
-        t = np.asarray(t)
-        self._check(x, t)
+        x, t = self._checked(x, t)
         loss, score = self.evaluation.measure(self.params, *self._resident(x, t))
         return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
 
     def scores(self, x: Any) -> np.ndarray:
         """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
-        self._check_samples(x)
-        return self.evaluation.scores(self.params, self.feed.samples_or_file(x))
+        x = self.feed.samples_or_file(self._checked_samples(x))
+        return self.evaluation.scores(self.params, x)
 
     def predict(self, x: Any) -> np.ndarray:
         """Class indices, shape=(N,); after a regression the outputs, shape=(N, outputs)."""
@@ -387,7 +420,7 @@ class Trainer:
             arrays["scaling/shift"] = np.asarray(self.feed.scaling.shift)
             arrays["scaling/scale"] = np.asarray(self.feed.scaling.scale)
         return arrays, {
-            "format": 1,
+            "format": FORMAT,
             "spec": self.network.spec,
             "dtype": self.feed.dtype,
             "classifies": self.classifies,
@@ -401,6 +434,8 @@ class Trainer:
     @classmethod
     def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Trainer:
         """A trainer with the network, parameters and scaling of a saved model or checkpoint.
+
+        A checkpoint's parameters are those of its last step, also under early stopping.
 
         Parameters
         ----------
@@ -427,6 +462,10 @@ class Trainer:
         **options: Any,
     ) -> Trainer:
         """As `load`, from a checkpoint that has been read already; `path` is for messages."""
+        if meta.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path}: has format {meta.get('format')}, this version of xpnet reads {FORMAT}"
+            )
         if network is None:
             if not meta["spec"]:
                 raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")

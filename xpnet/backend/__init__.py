@@ -82,7 +82,12 @@ class Backend:
         return f"{self.library} {self.version} on {self.device} ({self.device_name}{memory})"
 
 
-def select(device: str = "auto", library: str | None = None, dtype: str = "float32") -> Backend:
+def select(
+    device: str = "auto",
+    library: str | None = None,
+    dtype: str = "float32",
+    quiet: bool = False,
+) -> Backend:
     """Choose an array library and a device, and make sure that they work.
 
     Parameters
@@ -95,6 +100,8 @@ def select(device: str = "auto", library: str | None = None, dtype: str = "float
         referee: slow). By default numpy on the CPU and cupy on CUDA.
     dtype : str
         "float64" switches on JAX's 64-bit mode, for the process; elsewhere it changes nothing.
+    quiet : bool
+        Do not say what "auto" chose.
 
     Returns
     -------
@@ -132,10 +139,14 @@ def select(device: str = "auto", library: str | None = None, dtype: str = "float
             backend, why = _open(name, where, 0), ""
             break
         except DeviceError as error:
-            why = f" (cuda: {str(error).split(':')[0]})"
+            # The reason, without the advice: whoever wants the GPU asks for it by name.
+            reason = re.split(r";|: pip| \[", str(error))[0]
+            why = f" (not on cuda: {reason})"
     else:
         backend = _open(*candidates[-1], 0)
-    print(f"device auto: {backend}{why if len(candidates) > 1 else ''}", file=sys.stderr)
+    if not quiet:
+        why = why if len(candidates) > 1 else ""
+        print(f"device auto: {backend}{why}", file=sys.stderr)
     return backend
 
 

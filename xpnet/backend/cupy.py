@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import cupy
@@ -48,18 +50,28 @@ def open(kind: str, index: int) -> Backend:
         x = cupy.arange(4, dtype="float32").reshape(2, 2)
         result = float(cupy.matmul(x + x, x).sum())
     except Exception as error:  # DynamicLibNotFoundError, ImportError, CUDARuntimeError, ...
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise DeviceError(
-            f"cuda:{index} was found, but a first kernel failed: {type(error).__name__}: "
-            f"{reason.strip()}; CuPy needs CUDA's own libraries: pip install 'cupy-cuda13x[ctk]'"
-        ) from error
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        reason = _REASONS.get(getattr(error, "status", 0), f"{type(error).__name__}: {first}")
+        if isinstance(error, ImportError) or re.search("lib|header", first):
+            reason += "; CuPy needs CUDA's own libraries: pip install 'cupy-cuda13x[ctk]'"
+        raise DeviceError(f"cuda:{index} was found, but a first kernel failed: {reason}") from error
     if result != 44.0:
         raise DeviceError(f"cuda:{index} computes wrong results: expected 44, got {result}")
+
+    def here(function: Callable[..., Any]) -> Callable[..., Any]:
+        """On this device, whichever another thread or another backend has made current."""
+
+        def call(*args: Any) -> Any:
+            with device:
+                return function(*args)
+
+        return call
 
     def loop(step: Step) -> Run:
         # The place of the captured graph: whatever it needs to keep (graph, pool, workspace)
         # lives in the closure that is returned here.
-        return plain_loop(step, xp, cupy.asnumpy)
+        read = here(lambda losses: cupy.asnumpy(cupy.stack(losses)))
+        return plain_loop(here(step), here(lambda a, rows: cupy.take(a, rows, axis=0)), read)
 
     return Backend(
         library="cupy",
@@ -68,9 +80,10 @@ def open(kind: str, index: int) -> Backend:
         device_name=runtime.getDeviceProperties(index)["name"].decode(),
         memory=device.mem_info[1],
         xp=xp,
-        asarray=cupy.asarray,
-        to_numpy=cupy.asnumpy,
+        asarray=here(cupy.asarray),
+        to_numpy=here(cupy.asnumpy),
         loop=loop,
+        compile=here,
     )
 
 

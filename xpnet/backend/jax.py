@@ -84,7 +84,7 @@ def _loop(step: Step) -> Run:
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, np.ndarray]]:
         steps = order.shape[0]
-        # Chunks of one length, because each new length is compiled anew.
+        # Chunks of one length (the last may be shorter): each new length is compiled anew.
         length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
         for start in range(0, steps, length):
             with jax.default_matmul_precision("highest"):

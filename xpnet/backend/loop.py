@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Params, Run, Step
+from xpnet.backend import Array, Params, Run, Step
 
 # Seconds of work between two yields: short enough for Ctrl-C and a progress bar, long
 # enough that reading the losses back, which waits for a GPU, costs nothing.
 CHUNK_SECONDS = 0.1
 
 
-def plain_loop(step: Step, xp: Any, to_numpy: Any) -> Run:
-    """Gather, step, gather, step, ... in Python; losses are read back once per chunk."""
+def plain_loop(
+    step: Step,
+    take: Callable[[Array, Array], Array],
+    read: Callable[[list[Array]], np.ndarray],
+) -> Run:
+    """Gather, step, gather, step, ... in Python.
+
+    Parameters
+    ----------
+    step : Step
+    take : callable
+        ``take(array, rows)``: some rows of an array.
+    read : callable
+        A list of 0-d losses to one NumPy array; called once per chunk.
+    """
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
@@ -26,11 +39,11 @@ def plain_loop(step: Step, xp: Any, to_numpy: Any) -> Run:
         began = time.perf_counter()
         for i in range(steps):
             rows = order[i, :]
-            batch = [xp.take(array, rows, axis=0) for array in data]
+            batch = [take(array, rows) for array in data]
             params, state, loss = step(params, state, *batch)
             losses.append(loss)
             if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
-                yield params, state, to_numpy(xp.stack(losses))
+                yield params, state, read(losses)
                 losses = []
                 began = time.perf_counter()
 

@@ -12,6 +12,10 @@ from xpnet.backend.loop import plain_loop
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
+def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return array.take(rows, axis=0)
+
+
 def open(kind: str, index: int) -> Backend:
     return Backend(
         library="numpy",
@@ -22,7 +26,8 @@ def open(kind: str, index: int) -> Backend:
         xp=xp,
         asarray=np.asarray,
         to_numpy=np.array,
-        loop=lambda step: plain_loop(_quiet(step), xp, np.array),
+        loop=lambda step: plain_loop(_quiet(step), _take, np.array),
+        compile=_quiet,
     )
 
 
@@ -38,5 +43,10 @@ def open_strict(kind: str, index: int) -> Backend:
         xp=strict,
         asarray=strict.asarray,
         to_numpy=np.array,
-        loop=lambda step: plain_loop(_quiet(step), strict, np.array),
+        loop=lambda step: plain_loop(
+            _quiet(step),
+            lambda array, rows: strict.take(array, rows, axis=0),
+            lambda losses: np.array(strict.stack(losses)),
+        ),
+        compile=_quiet,
     )

@@ -33,13 +33,17 @@ def open(kind: str, index: int) -> Backend:
     def asarray(array: np.ndarray) -> Any:
         if not array.flags.writeable:  # torch warns of memory that it could write to
             array = array.copy()
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return torch.from_numpy(np.asarray(array, order="C")).to(device)
 
     def to_numpy(array: Any) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
     def loop(step: Step) -> Run:
-        return plain_loop(torch.no_grad()(step), xp, to_numpy)
+        return plain_loop(
+            torch.no_grad()(step),
+            lambda array, rows: torch.index_select(array, 0, rows),
+            lambda losses: to_numpy(torch.stack(losses)),
+        )
 
     return Backend(
         library="torch",

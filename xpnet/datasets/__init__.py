@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.data import Dataset, Scaling, check_features, check_targets
+from xpnet.data import Dataset, Scaling, check_features, check_numbers, check_targets
 from xpnet.errors import DataError, UsageError
 from xpnet.readers import Table, read_csv, read_idx, read_npy, read_npz
 
@@ -95,7 +95,7 @@ def _images(images: Path, labels: Path, classes: tuple[str, ...]) -> Dataset:
     if x.shape[1:] != (28, 28):
         raise DataError(f"{images}: got images of shape {x.shape[1:]}, expected (28, 28)")
     check_features(x, str(images))
-    check_targets(t, len(x), len(classes), "SoftmaxWithLoss", str(labels))
+    check_targets(t, len(x), len(classes), "probabilities", str(labels))
     return Dataset(
         x.reshape(len(x), 784), t.astype(np.int32), classes, Scaling(0.0, 1 / 255), (28, 28)
     )
@@ -204,7 +204,9 @@ def load_file(
         x_name, t_name = f"{path}: {x_name}", f"{path}: {t_name}"
     elif suffix == ".npy":
         if labels is None:
-            raise UsageError(f"--data {path.name} needs --labels FILE.npy with one target a sample")
+            raise UsageError(
+                f"{path.name} needs a .npy file with its targets: --labels, or --test-labels"
+            )
         x, t = read_npy(path, resident_bytes), read_npy(labels)
         x_name, t_name = str(path), str(labels)
     else:
@@ -229,28 +231,32 @@ def _named(
 def _array_targets(
     t: np.ndarray, n: int, task: str, name: str, classes: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    check_features(t, name)
+    check_numbers(t, name)
     if len(t) != n:
         raise DataError(f"{name}: got {len(t)} targets for {n} samples, expected one each")
+    if t.ndim > 2:
+        raise DataError(f"{name}: got shape {t.shape}, expected one target or one row a sample")
     if task == "auto":
         task = "regression" if t.dtype.kind == "f" else "classification"
     if task == "regression":
-        return _columns(t, name), None
+        return _columns(t), None
     if t.ndim == 2 and t.shape[1] > 1:  # one-hot rows
-        check_targets(t, n, t.shape[1], "SoftmaxWithLoss", name)
+        if classes is not None and t.shape[1] != len(classes):
+            raise DataError(f"{name}: got rows of {t.shape[1]}, expected {len(classes)} classes")
+        check_targets(t, n, t.shape[1], "probabilities", name)
         return np.argmax(t, axis=1).astype(np.int32), tuple(map(str, range(t.shape[1])))
     t = t.reshape(n)
-    if classes is not None:
-        check_targets(
-            t.astype(np.int64) if (t == np.floor(t)).all() else t, n, len(classes), "", name
-        )
-        return t.astype(np.int32), classes
-    whole = t == np.floor(t)
-    if (bad := ~whole | (t < 0)).any():
+    if (bad := (t != np.floor(t)) | (t < 0)).any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index, 0 or more")
-    _check_class_count(np.unique(t).size, int(t.max()) + 1, n, name)
-    return t.astype(np.int32), tuple(map(str, range(int(t.max()) + 1)))
+    highest = int(t.max())
+    if classes is None:
+        _check_class_count(np.unique(t).size, highest + 1, n, name)
+        classes = tuple(map(str, range(highest + 1)))
+    elif highest >= len(classes):
+        row = int(np.argmax(t))
+        raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {len(classes) - 1}")
+    return t.astype(np.int32), classes
 
 
 def _csv_targets(
@@ -264,29 +270,29 @@ def _csv_targets(
         if task == "regression":
             raise DataError(f"{name}: got text, expected numbers for a regression") from None
         numbers = None
+    if numbers is not None and not np.isfinite(numbers).all():
+        numbers = None if task == "classification" else numbers
     if task == "auto":
         whole = numbers is not None and (numbers == np.floor(numbers)).all()
         task = "classification" if numbers is None or whole else "regression"
     if task == "regression":
         assert numbers is not None
-        check_features(numbers, name)
-        return _columns(numbers, name), None
+        check_numbers(numbers, name)
+        return _columns(numbers), None
+    if numbers is not None:  # 1 and 1.0 are one class, and 10 comes after 9
+        labels = [str(int(v)) if v.is_integer() else repr(v) for v in numbers.tolist()]
     if classes is None:
-        # As numbers where all of them are, so that 10 comes after 9.
         classes = tuple(sorted(set(labels), key=None if numbers is None else float))
         _check_class_count(len(classes), len(classes), len(labels), name)
     index = {label: i for i, label in enumerate(classes)}
     for row, label in enumerate(labels):
         if label not in index:
-            raise DataError(
-                f"{name}: row {row}: got {label!r}, expected one of {', '.join(classes)}"
-            )
+            known = ", ".join(classes)
+            raise DataError(f"{name}: row {row}: got {label!r}, expected one of {known}")
     return np.array([index[label] for label in labels], np.int32), classes
 
 
-def _columns(t: np.ndarray, name: str) -> np.ndarray:
-    if t.ndim > 2:
-        raise DataError(f"{name}: got shape {t.shape}, expected one row of targets a sample")
+def _columns(t: np.ndarray) -> np.ndarray:
     return t.reshape(len(t), -1).astype(np.float64)
 
 
