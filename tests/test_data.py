@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from xpnet import datasets
-from xpnet.data import (
-    Rows,
-    batch_order,
-    check_features,
-    check_targets,
-    select_rows,
-    split,
-    standardize,
-)
+from xpnet.checks import check_features, check_targets
+from xpnet.data import Rows, batch_order, select_rows, split, standardize
 from xpnet.errors import DataError
 
 

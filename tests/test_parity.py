@@ -10,7 +10,7 @@ import pytest
 import xpnet
 from xpnet import optim
 from xpnet.backend import Backend
-from xpnet.trainer import make_step
+from xpnet.step import make_step
 
 STEPS, BATCH = 200, 20
 

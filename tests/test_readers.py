@@ -17,7 +17,8 @@ import pytest
 
 from xpnet.datasets import load, load_file
 from xpnet.errors import DataError, UsageError
-from xpnet.readers import read_csv, read_idx, read_npy, read_npz
+from xpnet.readers import read_idx, read_npy, read_npz
+from xpnet.tables import read_csv
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -358,13 +359,13 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     import threading
     from functools import partial
 
-    from xpnet import datasets
+    from xpnet.datasets import catalog
 
     served, cache = tmp_path / "served", tmp_path / "cache"
     served.mkdir()
     rng = np.random.default_rng(0)
     files = []
-    for part, n in zip(datasets._PARTS, (20, 20, 10, 10), strict=True):
+    for part, n in zip(catalog._PARTS, (20, 20, 10, 10), strict=True):
         images = "images" in part
         array = rng.integers(0, 10, (n, 28, 28) if images else n).astype(np.uint8)
         content = gzip.compress(idx(array), mtime=0)
@@ -386,7 +387,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     good = f"http://127.0.0.1:{server.server_port}/"
-    monkeypatch.setitem(datasets._SOURCES, "mnist", ((good + "gone/", good), tuple(files)))
+    monkeypatch.setitem(catalog._SOURCES, "mnist", ((good + "gone/", good), tuple(files)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     yield served, hits
     server.shutdown()

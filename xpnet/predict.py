@@ -19,7 +19,8 @@ from xpnet.backend import select
 from xpnet.cli import run, write_whole
 from xpnet.data import Scaling
 from xpnet.errors import DataError, UsageError
-from xpnet.readers import read_csv, read_idx, read_npy, read_npz
+from xpnet.readers import read_idx, read_npy, read_npz
+from xpnet.tables import read_csv
 from xpnet.trainer import Trainer
 
 __all__ = ["main"]

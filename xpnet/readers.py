@@ -1,4 +1,4 @@
-"""Files of data: IDX, NPY, NPZ and CSV, read so that nothing in them can do harm.
+"""Files of arrays: IDX, NPY and NPZ, read so that nothing in them can do harm.
 
 A header's claims are held against the file's size before memory is taken; pickles are never
 loaded; whatever is wrong ends in one `DataError`: file, place, got, expected.
@@ -6,28 +6,26 @@ loaded; whatever is wrong ends in one `DataError`: file, place, got, expected.
 
 from __future__ import annotations
 
-import array
-import csv
 import gzip
 import math
 import os
-import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from xpnet.errors import DataError
 
-__all__ = ["Table", "read_csv", "read_idx", "read_npy", "read_npz"]
+__all__ = ["existing", "read_idx", "read_npy", "read_npz"]
 
 # Deflate cannot make more than 1,032 bytes of one; a header that claims more is wrong.
 DEFLATE_RATIO = 1032
 
 
-def _exists(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, if it is a file that can be read."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path}: {what}; expected a file")
@@ -49,7 +47,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     ------
     DataError
     """
-    path = _exists(Path(path))
+    path = existing(Path(path))
     try:
         with open(path, "rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
@@ -122,7 +120,7 @@ def read_npy(path: str | os.PathLike[str], resident_bytes: int | None = None) ->
     ------
     DataError
     """
-    path = _exists(Path(path))
+    path = existing(Path(path))
     with open(path, "rb") as file:
         shape, fortran, dtype = _npy_header(file, str(path))
         size = os.fstat(file.fileno()).st_size - file.tell()
@@ -155,7 +153,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         Also for duplicate names, a member whose header does not match its length, a wrong
         checksum, and arrays that would not fit into half of the machine's memory.
     """
-    path = _exists(Path(path))
+    path = existing(Path(path))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -194,133 +192,3 @@ def _npz_member(file: Any, file_size: int, where: str) -> np.ndarray:
     values = file.read(expected)
     file.read(1)  # to the end, where the checksum is compared
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-class Table(NamedTuple):
-    """A CSV file's content.
-
-    Attributes
-    ----------
-    x : array, float64, shape=(N, D)
-    labels : list of str, or None
-        The label column's text.
-    columns : tuple of str
-        Names of the features; () without a header line.
-    label_column : str
-        The label column's name, or its number without a header line.
-    """
-
-    x: np.ndarray
-    labels: list[str] | None
-    columns: tuple[str, ...]
-    label_column: str
-
-
-def read_csv(
-    path: str | os.PathLike[str], label_column: str | None = "-1", features: int | None = None
-) -> Table:
-    """A CSV file of numbers with, maybe, a label column. A header line is recognised.
-
-    Parameters
-    ----------
-    path : path
-        UTF-8, separated by comma, semicolon or tab.
-    label_column : str, optional
-        A column's name or its number (negative: from the right). None: all are features.
-    features : int, optional
-        How many features there must be; a file with just as many columns has no labels.
-
-    Raises
-    ------
-    DataError
-        Names line and column of what is not a finite number, or of a line too short.
-    """
-    path = _exists(Path(path))
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline(1 << 20)
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            return _table(reader, path, label_column, features)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not CSV in UTF-8: {error}") from error
-
-
-def _table(reader: Any, path: Path, label_column: str | None, features: int | None) -> Table:
-    header: list[str] | None = None
-    width = label = -1
-    values, labels, rows = array.array("d"), [], 0
-    for cells in reader:
-        if not cells:
-            continue  # a blank line, often the last one
-        if width < 0:
-            width = len(cells)
-            if not any(_is_value(cell) for cell in cells):
-                header = [cell.strip() for cell in cells]
-                if twice := {name for name in header if header.count(name) > 1}:
-                    raise DataError(f"{path}: has two columns named {', '.join(sorted(twice))}")
-            if features is not None and width not in (features, features + 1):
-                raise DataError(f"{path}: got {width} columns, expected {features} features")
-            if width != features:
-                label = _column(label_column, header, width, path)
-            if header is not None:
-                continue
-        if len(cells) != width:
-            raise DataError(
-                f"{path}: line {reader.line_num}: got {len(cells)} columns, expected {width}"
-            )
-        if label >= 0:
-            labels.append(cells.pop(label).strip())
-            if not labels[-1]:
-                raise DataError(f"{path}: line {reader.line_num}: got an empty label")
-        try:
-            values.extend(map(float, cells))
-            if not all(map(math.isfinite, values[-len(cells) :] if cells else ())):
-                raise ValueError
-        except ValueError:
-            bad = next(i for i, cell in enumerate(cells) if not _is_number(cell))
-            i = bad + (0 <= label <= bad)
-            name = header[i] if header else str(i)
-            raise DataError(
-                f"{path}: line {reader.line_num}, column {name}: got {cells[bad]!r}, "
-                "expected a finite number"
-            ) from None
-        rows += 1
-    if rows == 0:
-        raise DataError(f"{path}: got no rows, expected at least one")
-    if width == (label >= 0):
-        raise DataError(f"{path}: got one column, expected features beside the label")
-    x = np.frombuffer(values, np.float64).reshape(rows, -1)
-    label_name = "" if label < 0 else header.pop(label) if header else str(label)
-    return Table(x, labels if label >= 0 else None, tuple(header or ()), label_name)
-
-
-def _column(wanted: str | None, header: list[str] | None, width: int, path: Path) -> int:
-    """The label column's number, counted from 0; -1 if there is none."""
-    if wanted is None:
-        return -1
-    if header and wanted in header:
-        return header.index(wanted)
-    if re.fullmatch("-?[0-9]+", wanted) and -width <= int(wanted) < width:
-        return int(wanted) % width
-    have = ", ".join(header) if header else f"numbers 0 to {width - 1} and no header line"
-    raise DataError(f"{path}: has no column {wanted!r}; it has {have}")
-
-
-def _is_value(cell: str) -> bool:
-    """Whether a cell of the first line shows that it is no header: a number, or a missing one."""
-    if cell.strip().lower() in ("", "?", "-", "na", "n/a", "null", "none"):
-        return True
-    try:
-        float(cell)  # nan and inf too: to be refused as data, not to be swallowed as names
-    except ValueError:
-        return False
-    return True
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False

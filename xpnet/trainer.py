@@ -1,8 +1,7 @@
-"""The trainer: one step as a pure function, epochs of it, evaluation, early stopping."""
+"""The trainer: epochs of steps, evaluation, early stopping, saving."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,25 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from xpnet import checkpoint, optim
-from xpnet.backend import Backend, Step, select
-from xpnet.data import (
-    Scaling,
-    batch_order,
-    check_features,
-    check_targets,
-    host,
-    is_streamed,
-    select_rows,
-)
-from xpnet.errors import CheckpointError, DataError, NonFiniteLossError, UsageError
+from xpnet.backend import Backend, select
+from xpnet.checks import check_finite_losses, checked_pair, checked_samples, checked_weights
+from xpnet.data import Scaling, batch_order, is_streamed, select_rows
+from xpnet.errors import CheckpointError, UsageError
 from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import Network, mlp
-from xpnet.ops import Array
 from xpnet.resume import SavedRun, identity
+from xpnet.step import make_step
 
-__all__ = ["Trainer", "make_step"]
+__all__ = ["Trainer"]
 
 # The training score, measured every epoch, is taken on at most so many samples.
 TRAIN_SCORE_SAMPLES = 10_000
@@ -39,36 +31,6 @@ TRAIN_SCORE_SAMPLES = 10_000
 FORMAT = 1
 
 Callback = Callable[["Trainer", Epoch], bool | None]
-
-
-def make_step(
-    network: Network,
-    optimizer: optim.Optimizer,
-    *,
-    prepare: Callable[[Array], Array] = lambda x: x,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = None,
-) -> Step:
-    """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
-
-    Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
-    fixed and nothing is read back to the host, so the same function is looped over, scanned
-    by JAX, or captured into a CUDA graph. Consumes params and state.
-    """
-
-    def step(
-        params: dict[str, Array], state: dict[str, Array], x: Array, t: Array, *weight: Array
-    ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        extra = {"weight": weight[0]} if weight else {}
-        loss, grads = network.gradient(params, prepare(x), t, step=state["step"], **extra)
-        if weight_decay:
-            grads = optim.add_weight_decay(grads, params, weight_decay)
-        if clip_norm is not None:
-            grads = optim.clip_by_global_norm(grads, clip_norm)
-        params, state = optim.update(optimizer, grads, state, params)
-        return params, state, loss
-
-    return step
 
 
 class Trainer:
@@ -223,13 +185,16 @@ class Trainer:
             raise UsageError("patience needs validation data, and at least 1 epoch")
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        x, t = self._checked(x, t)
+        x, t = checked_pair(self.network, x, t)
         batch_size, epochs = int(batch_size), int(epochs)
         if validation is not None:
             if len(validation) != 2:
                 raise UsageError(f"validation has {len(validation)} items; expected (x, t)")
-            validation = self._checked(*validation, what=" of the validation set")
-        weights = [] if sample_weight is None else [self._check_weights(sample_weight, len(x))]
+            validation = checked_pair(self.network, *validation, what=" of the validation set")
+        weights = []
+        if sample_weight is not None:
+            mean = self.network.loss_gate.reduction == "mean"
+            weights = [checked_weights(sample_weight, len(x), mean).astype(self.feed.dtype)]
 
         self.classifies = self.evaluation.classifies(t)
         saved = SavedRun(self, folder, identity(self, x, t, batch_size), extra or {})
@@ -292,7 +257,7 @@ class Trainer:
                 for params, state, losses in self.run(self.params, self.state, part, rows):
                     self.params, self.state = params, state
                     history.seconds_in_epoch += time.perf_counter() - began
-                    _check_finite(losses, epoch + 1, len(history.losses))
+                    check_finite_losses(losses, epoch + 1, len(history.losses))
                     history.steps_in_epoch += len(losses)
                     history.losses.extend(losses.tolist())
                     yield losses
@@ -310,7 +275,9 @@ class Trainer:
         val_loss, val_score = self.evaluation.measure(self.params, *held) if held else (None, None)
         train_loss, train_score = self.evaluation.measure(self.params, *scored)
         # The last update of all may be the one that blew up, and no step comes to notice.
-        _check_finite(np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1)
+        check_finite_losses(
+            np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1
+        )
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=len(history.losses),
@@ -326,36 +293,6 @@ class Trainer:
         return record
 
     # -- Checks and conversions --------------------------------------------------------
-
-    def _checked_samples(self, x: Any, what: str = "") -> Any:
-        x = host(x, f"x{what}")
-        check_features(x, f"x{what}")
-        sizes = self.network.spec.get("sizes")
-        if sizes and math.prod(x.shape[1:]) != sizes[0]:
-            raise DataError(
-                f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
-                f"expected {sizes[0]} features, as many as the network has inputs"
-            )
-        return x
-
-    def _checked(self, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
-        """Samples and targets as NumPy's, if they fit the network and each other."""
-        x = self._checked_samples(x, what)
-        t = np.asarray(t) if isinstance(t, list | tuple) else host(t, f"t{what}")
-        targets = self.network.loss_gate.targets
-        check_targets(t, len(x), self.network.outputs, targets, f"t{what}")
-        return x, t
-
-    def _check_weights(self, sample_weight: Any, n: int) -> np.ndarray:
-        try:
-            weight: np.ndarray = np.asarray(sample_weight, np.float64)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"sample_weight: {error}") from error
-        if weight.shape != (n,) or not ((weight > 0) & np.isfinite(weight)).all():
-            raise DataError(f"sample_weight: expected {n} positive numbers, one a sample")
-        if self.network.loss_gate.reduction == "mean":  # only their proportions matter
-            weight = weight / weight.mean()
-        return weight.astype(self.feed.dtype)
 
     def _resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
         classes = self.evaluation.classifies(t)
@@ -381,13 +318,13 @@ class Trainer:
             "loss", and "accuracy" for classification or "r2" for regression (None where
             the targets do not vary).
         """
-        x, t = self._checked(x, t)
+        x, t = checked_pair(self.network, x, t)
         loss, score = self.evaluation.measure(self.params, *self._resident(x, t))
         return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
 
     def scores(self, x: Any) -> np.ndarray:
         """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
-        x = self.feed.samples_or_file(self._checked_samples(x))
+        x = self.feed.samples_or_file(checked_samples(self.network, x))
         return self.evaluation.scores(self.params, x)
 
     def predict(self, x: Any) -> np.ndarray:
@@ -481,15 +418,3 @@ class Trainer:
         trainer.params = trainer.feed.copies(params)
         trainer.classifies = meta["classifies"]
         return trainer
-
-
-def _check_finite(losses: np.ndarray, epoch: int, before: int) -> None:
-    finite = np.isfinite(losses)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        raise NonFiniteLossError(
-            f"the loss became {losses[first]} in epoch {epoch}, step {before + first + 1}: "
-            "try a smaller learning rate, clipped gradients, or scaled inputs",
-            epoch,
-            before + first + 1,
-        )
