@@ -84,7 +84,9 @@ class History:
 
     @property
     def best_val_loss(self) -> float:
-        return self.epochs[self.best_epoch - 1].val_loss or 0.0 if self.best_epoch else float("inf")
+        """Infinity before there is one, so that any first loss is better."""
+        best = self.epochs[self.best_epoch - 1].val_loss if self.best_epoch else None
+        return math.inf if best is None else best
 
     @property
     def epochs_since_best(self) -> int:

@@ -98,6 +98,7 @@ class _Log:
 
     def __init__(self, config: Config, folder: Path, metric: str) -> None:
         self.config, self.path, self.metric = config, folder / "metrics.jsonl", metric
+        self.trimmed = False
 
     def say(self, text: str) -> None:
         if not self.config.quiet:
@@ -119,11 +120,13 @@ class _Log:
         self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
 
     def _append(self, epoch: Epoch) -> None:
-        kept = ""
-        if self.path.exists():  # a run that was killed wrote epochs that are now done again
+        if not self.trimmed and self.path.exists():
+            # A run that was killed wrote epochs that are now done again.
             lines = self.path.read_text("utf-8", errors="replace").splitlines(keepends=True)
-            kept = "".join(lines[: epoch.epoch - 1])
-        write_whole(self.path, kept + self._line(epoch))
+            write_whole(self.path, "".join(lines[: epoch.epoch - 1]))
+        self.trimmed = True
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(self._line(epoch))
 
     def _line(self, epoch: Epoch) -> str:
         return json.dumps(self._fields(epoch), allow_nan=False) + "\n"
