@@ -254,8 +254,8 @@ def test_auto_without_a_gpu_says_why(install: Any, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("device", "library", "words"),
     [
-        ("gpu", None, "--device 'gpu': expected cpu, cuda, cuda:N or auto"),
-        ("cuda:x", None, "--device 'cuda:x'"),
+        ("gpu", None, "device 'gpu': expected cpu, cuda, cuda:N or auto"),
+        ("cuda:x", None, "device 'cuda:x'"),
         ("cpu", "tensorflow", "expected one of numpy, cupy, torch, jax, strict"),
         ("cuda", "numpy", "numpy runs on the CPU only"),
         ("cpu", "cupy", "cupy runs on CUDA only"),

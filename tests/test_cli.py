@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from xpnet import checkpoint, predict, train
+from xpnet.trainer import Trainer
 
 QUICK = ["--device", "cpu", "--epochs", "2", "--quiet", "--out", "run"]
 
@@ -51,6 +52,7 @@ def test_a_run_folder_has_what_was_promised(in_tmp: Path) -> None:
     assert lines[-1]["val_accuracy"] > 0.85
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["val_fraction"] == 0.1
+    assert settings["lr"] == result["lr"] == 0.001  # the default, settled
     for picture in ("curves", "confusion", "mistakes"):
         assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -82,19 +84,14 @@ def test_settings_come_from_a_file_and_options_override_it(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("c.toml").write_text(
-        'hidden = [7]\nactivation = ["tanh"]\nval-fraction = 0.2\nplot = true\nlr = 1e-2\n'
+        'hidden = [7]\nactivation = ["tanh"]\nval-fraction = 0.2\nquiet = true\nlr = 1e-2\n'
     )
-    args = ["--config", "c.toml", "--print-config", "--no-plot", "--lr", "0.3"]
+    args = ["--config", "c.toml", "--print-config", "--no-quiet", "--lr", "0.3"]
     assert train.main(args) == 0
     settings = tomllib.loads(capsys.readouterr().out)
-    expected = {
-        "hidden": [7],
-        "activation": ["tanh"],
-        "val_fraction": 0.2,
-        "plot": False,
-        "lr": 0.3,
-    }
+    expected = {"hidden": [7], "activation": ["tanh"], "val_fraction": 0.2, "lr": 0.3}
     assert expected.items() <= settings.items()
+    assert not {"quiet", "plot", "out", "resume"} & settings.keys()  # of a call, not of a run
 
 
 def test_printed_settings_can_be_read_again(
@@ -112,7 +109,7 @@ def test_printed_settings_can_be_read_again(
     ("args", "words"),
     [
         (["--epochs", "0"], "--epochs 0: expected 1 to"),
-        (["--val-fraction", "1.5"], "--val-fraction 1.5: expected 0 to 1"),
+        (["--val-fraction", "1.5"], "--val-fraction 1.5: expected 0 or more, less than 1"),
         (["--lr", "-1"], "--lr -1.0: expected a positive number"),
         (["--lr", "nan"], "--lr nan: expected a positive number"),
         (["--clip-norm", "inf"], "--clip-norm inf: expected a positive number"),
@@ -122,7 +119,7 @@ def test_printed_settings_can_be_read_again(
         (["--batch-size", str(10**20)], "--batch-size 100000000000000000000: expected 1 to"),
         (["--patience", "3"], "--patience needs --val-fraction"),
         (["--hidden", "5,4", "--activation", "relu,tanh,relu,tanh"], "has 4 names for 2 hidden"),
-        (["--device", "gpu"], "--device 'gpu': expected cpu, cuda, cuda:N or auto"),
+        (["--device", "gpu"], "device 'gpu': expected cpu, cuda, cuda:N or auto"),
         (["--data", "nowhere.csv"], "nowhere.csv: does not exist"),
         (["--data-dir", "x"], "--data-dir goes with --dataset mnist"),
         (["--dataset", "mnist", "--data-dir", "nowhere"], "--data-dir nowhere: is not a folder"),
@@ -197,6 +194,35 @@ def test_a_refused_override_leaves_the_run_as_it_was(in_tmp: Path) -> None:
     assert Path("run/config.toml").read_bytes() == before
     assert train.main(["--resume", "run", "--epochs", "4"]) == 0
     assert summary()["epochs"] == 4
+
+
+def test_a_refusal_to_resume_names_what_changed(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flowers(in_tmp / "f.csv")
+    assert run("--data", "f.csv") == 0
+    flowers(in_tmp / "f.csv", rows=130)
+    assert train.main(["--resume", "run"]) == 2
+    assert "the samples have changed" in capsys.readouterr().err
+    flowers(in_tmp / "f.csv")
+    assert train.main(["--resume", "run", "--dropout", "0.5"]) == 2
+    assert "dropout was 0.0, is 0.5. Put that back" in capsys.readouterr().err
+
+
+def test_a_finished_run_says_that_nothing_is_left(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    assert train.main(["--resume", "run"]) == 0
+    assert "nothing was left to train: 2 epochs are done; see --epochs" in capsys.readouterr().out
+
+
+def test_what_was_taken_for_a_label_is_said(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flowers(in_tmp / "f.csv")
+    assert train.main(["--data", "f.csv", "--device", "cpu", "--dry-run"]) == 0
+    assert "labels    column kind: lily, rose (header line)" in capsys.readouterr().out
 
 
 def test_a_run_can_be_resumed_from_anywhere_and_after_a_move(
@@ -330,12 +356,22 @@ def test_csv_of_text_classes_from_training_to_prediction(
 
 def test_csv_regression_predicts_in_the_units_of_the_data(in_tmp: Path) -> None:
     flowers(in_tmp / "r.csv", regression=True)
-    assert run("--data", "r.csv", "--epochs", "150", "--lr", "0.01", "--batch-size", "20") == 0
+    args = ["--epochs", "150", "--lr", "0.01", "--batch-size", "20", "--plot"]
+    assert run("--data", "r.csv", *args) == 0
     assert summary()["test_r2"] > 0.99
+    assert Path("run/predictions.png").exists()
+    assert not Path("run/confusion.png").exists()
+    # and from Python, by the same file
+    table = np.loadtxt("r.csv", delimiter=",", skiprows=1)
+    loaded = Trainer.load("run/model.npz")
+    r2 = loaded.evaluate(table[:, :2], table[:, 2])["r2"]
+    assert r2 is not None
+    assert r2 > 0.99
     assert predict.main(["run", "r.csv", "--out", "p.csv"]) == 0
     predicted = np.loadtxt("p.csv", skiprows=1)
     true = np.loadtxt("r.csv", delimiter=",", skiprows=1)[:, 2]
     assert np.abs(predicted - true).mean() < 0.1 * true.std()
+    np.testing.assert_allclose(loaded.predict(table[:, :2])[:, 0], predicted, rtol=1e-5)
 
 
 def test_npy_pair_and_a_test_set_of_its_own(in_tmp: Path) -> None:
@@ -502,6 +538,13 @@ def test_closed_streams_are_no_crash(in_tmp: Path, module: str) -> None:
             path.unlink()
         if Path("o/checkpoints").exists():
             Path("o/checkpoints").rmdir()
+
+
+def test_the_package_names_its_commands() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "xpnet"], capture_output=True, text=True, check=True
+    )
+    assert "python -m xpnet.train" in result.stdout
 
 
 def test_help_ends_with_0_and_names_every_option() -> None:

@@ -294,6 +294,34 @@ def test_csv_classes_are_sorted_as_numbers_or_as_text(tmp_path: Path) -> None:
     assert load_file(tmp_path / "t.csv").classes == ("cat", "dog")
 
 
+def test_labels_that_count_from_one_are_classes_by_their_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((30, 2)), t=1 + np.arange(30) % 3)
+    data = load_file(tmp_path / "d.npz")
+    assert data.classes == ("1", "2", "3")
+    np.testing.assert_array_equal(data.t[:4], [0, 1, 2, 0])
+    np.savez(tmp_path / "e.npz", x=np.ones((2, 2)), t=np.array([3, 4]))
+    with pytest.raises(DataError, match="row 1: got 4, expected one of 1, 2, 3"):
+        load_file(tmp_path / "e.npz", classes=data.classes)
+
+
+def test_whole_numbers_that_look_like_a_regression_have_to_be_said(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("".join(f"{i},{i % 90}\n" for i in range(600)))
+    with pytest.raises(DataError, match="90 distinct labels in 600 rows; say --task regression"):
+        load_file(tmp_path / "f.csv")
+    assert load_file(tmp_path / "f.csv", task="regression").classes is None
+    assert load_file(tmp_path / "f.csv", task="classification").outputs == 90
+
+
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [("", "a missing value"), ("1_x", "finite number"), ("Bern", "text: turn it into numbers")],
+)
+def test_what_to_do_about_a_cell(tmp_path: Path, cell: str, advice: str) -> None:
+    (tmp_path / "f.csv").write_text(f"a,b,y\n1,2,0\n3,{cell},1\n")
+    with pytest.raises(DataError, match=advice):
+        read_csv(tmp_path / "f.csv")
+
+
 def test_real_labels_are_a_regression(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("a,y\n1,0.5\n2,1.5\n3,2\n")
     data = load_file(tmp_path / "r.csv")

@@ -41,9 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "models", "optim"},
     "parts": {"config", "data", "datasets", "errors"},
     "plots": {"data", "errors", "history", "trainer"},
-    "predict": {"backend", "checkpoint", "cli", "data", "errors", "readers", "tables", "trainer"},
+    "predict": {"backend", "checkpoint", "cli", "errors", "readers", "tables", "trainer"},
     "train": {
-        "backend", "cli", "config", "errors", "history", "models", "parts", "plots", "trainer",
+        "backend", "cli", "config", "data", "errors", "history", "models", "parts", "plots",
+        "trainer",
     },
 }  # fmt: skip
 
@@ -69,7 +70,7 @@ def test_imports_point_one_way() -> None:
     seen = set()
     for path in PACKAGE.rglob("*.py"):
         module = module_of(path)
-        if module == "__init__":
+        if module in ("__init__", "__main__"):
             continue
         seen.add(module)
         ours = {

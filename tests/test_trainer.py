@@ -153,11 +153,11 @@ def test_resume_of_a_finished_run_does_nothing_and_more_epochs_go_on(tmp_path: P
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"batch_size": 20}, "made with batch_size 100, this run has 20"),
-        ({"t": digits(200)[1][::-1]}, "targets"),
+        ({"batch_size": 20}, "belongs to another run: batch_size was 100, is 20. Put that back"),
+        ({"t": digits(200)[1][::-1]}, "the targets have changed"),
         ({"x": digits(200)[0].astype(np.float64)}, "samples"),
         ({"x": digits(200)[0][::-1]}, "samples"),
-        ({"extra": {"columns": ["b", "a"]}}, "made with other data: columns differ"),
+        ({"extra": {"columns": ["b", "a"]}}, "columns was None, is"),
     ],
 )
 def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -181,7 +181,7 @@ def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], word
 def test_resume_refuses_another_network_of_the_same_shapes(tmp_path: Path, other: Any) -> None:
     x, t = digits(200)
     trainer().fit(x, t, epochs=1, folder=tmp_path)
-    with pytest.raises(CheckpointError, match="was made with"):
+    with pytest.raises(CheckpointError, match="belongs to another run"):
         other().fit(x, t, epochs=2, folder=tmp_path, resume=True)
 
 
@@ -502,6 +502,45 @@ def test_sample_weights_reach_the_loss() -> None:
     assert accuracy[~even].mean() < 0.1
 
 
+def test_lists_and_a_single_callback_will_do() -> None:
+    x, t = digits(100)
+    expected = trainer().fit(x / 1.0, t, epochs=1).losses
+    history = trainer().fit((x / 1.0).tolist(), t.tolist(), epochs=9, callbacks=lambda *_: True)
+    assert history.losses == expected
+
+
+def test_a_regression_in_its_own_units(tmp_path: Path) -> None:
+    """Scaled on the way in, brought back on the way out, and so from the file too."""
+    rng = np.random.default_rng(0)
+    x = 1e4 + 1e3 * rng.standard_normal((300, 2))
+    t = 1e6 + 50 * x[:, 0] - 20 * x[:, 1]
+    trained = Trainer(
+        xpnet.mlp([2, 1], loss="squared"),
+        optim.SGD(0.1),
+        scaling=xpnet.data.standardize(x),
+        target_scaling=xpnet.data.standardize(t[:, None]),
+    )
+    history = trained.fit(x, t, epochs=50, batch_size=50)
+    assert history.losses[0] < 10
+    assert trained.evaluate(x, t)["r2"] == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_allclose(trained.predict(x)[:, 0], t, rtol=1e-5)
+    trained.save(tmp_path / "m.npz")
+    loaded = Trainer.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(loaded.predict(x), trained.predict(x))
+    assert loaded.evaluate(x, t) == trained.evaluate(x, t)
+
+
+def test_class_names_are_kept_with_the_model(tmp_path: Path) -> None:
+    Trainer(xpnet.mlp([3, 2]), classes=["lily", "rose"]).save(tmp_path / "m.npz")
+    assert Trainer.load(tmp_path / "m.npz").classes == ("lily", "rose")
+
+
+def test_histories_and_networks_print_in_a_line() -> None:
+    x, t = digits(100)
+    assert len(repr(plain().fit(x, t, epochs=3))) < 200
+    assert len(repr(xpnet.mlp([64, 10]))) < 400
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     x, t = digits(300)
     trained = trainer()
@@ -551,8 +590,17 @@ X, T = digits(50)
         (lambda: trainer().fit(X, T + 5), DataError, "expected 0 to 9"),
         (lambda: trainer().fit(X, T, sample_weight=-T), DataError, "sample_weight"),
         (lambda: trainer().fit(X, T, sample_weight="x"), DataError, "sample_weight"),
-        (lambda: trainer().fit(X, T, validation=(X,)), UsageError, "expected (x, t)"),
-        (lambda: trainer().fit([[1.0] * 64], [0]), DataError, "x: got list, expected an array"),
+        (lambda: trainer().fit(X, T, validation=(X,)), UsageError, "expected a pair (x, t)"),
+        (lambda: trainer().fit("x", T), DataError, "x: got str, expected an array"),
+        (lambda: trainer().fit([[1, 2], [3]], [0, 1]), DataError, "rows of different lengths"),
+        (lambda: trainer().fit(X, T, validation=0.1), UsageError, "expected a pair (x, t)"),
+        (lambda: trainer().fit(X, T / 1.0), DataError, "expected integers: t.astype(int)"),
+        (lambda: Trainer(xpnet.mlp([64, 10]), "adam"), UsageError, "such as xpnet.optim.Adam"),  # type: ignore[arg-type]
+        (
+            lambda: Trainer(xpnet.mlp([64, 10]), scaling=Scaling(np.zeros(3))).fit(X, T),
+            UsageError,
+            "scaling: its shift has shape (3,), expected a number or shape (64,)",
+        ),
         (lambda: trainer().predict(X * 1e300), DataError, "too large for float32"),
         (lambda: plain().fit(X[:, 0], T), DataError, "a single feature has shape (50, 1)"),
         (

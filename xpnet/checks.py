@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj, to_device
 
-from xpnet.data import Rows, chunks
-from xpnet.errors import DataError, NonFiniteLossError
+from xpnet.data import Rows, Scaling, chunks
+from xpnet.errors import DataError, NonFiniteLossError, UsageError
 from xpnet.models import Network
 
 __all__ = [
     "check_features",
     "check_finite_losses",
     "check_numbers",
+    "check_scaling",
     "check_targets",
     "checked_pair",
     "checked_samples",
@@ -28,6 +29,11 @@ def host(array: Any, name: str = "x") -> Any:
     """An array of any library as NumPy's; what is NumPy's or `Rows` already stays as it is."""
     if isinstance(array, np.ndarray | Rows):
         return array
+    if isinstance(array, list | tuple):
+        try:
+            return np.asarray(array)
+        except ValueError:
+            raise DataError(f"{name}: got a list of rows of different lengths") from None
     if not is_array_api_obj(array):
         raise DataError(f"{name}: got {type(array).__name__}, expected an array")
     try:
@@ -110,7 +116,7 @@ def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
         if not whole.all():
             row = int(np.argmin(whole))
             raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index")
-        raise DataError(f"{name}: got class indices as {t.dtype}, expected integers")
+        raise DataError(f"{name}: got class indices as {t.dtype}, expected integers: t.astype(int)")
     if (bad := (t < 0) | (t >= classes)).any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
@@ -129,10 +135,20 @@ def checked_samples(network: Network, x: Any, what: str = "") -> Any:
     return x
 
 
+def check_scaling(scaling: Scaling | None, x: Any) -> None:
+    """Refuse a shift or scale that is not a number or of the shape of a sample."""
+    for name, value in zip(Scaling._fields, scaling or (), strict=False):
+        shape = np.shape(value)
+        if shape not in ((), tuple(x.shape[1:])):
+            raise UsageError(
+                f"scaling: its {name} has shape {shape}, expected a number or shape {x.shape[1:]}"
+            )
+
+
 def checked_pair(network: Network, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
     """Samples and targets as NumPy's, if they fit the network and each other."""
     x = checked_samples(network, x, what)
-    t = np.asarray(t) if isinstance(t, list | tuple) else host(t, f"t{what}")
+    t = host(t, f"t{what}")
     check_targets(t, len(x), network.outputs, network.loss_gate.targets, f"t{what}")
     return x, t
 
@@ -144,7 +160,10 @@ def checked_weights(weight: Any, n: int, mean: bool) -> np.ndarray:
     except (ValueError, TypeError) as error:
         raise DataError(f"sample_weight: {error}") from error
     if weights.shape != (n,) or not ((weights > 0) & np.isfinite(weights)).all():
-        raise DataError(f"sample_weight: expected {n} positive numbers, one a sample")
+        raise DataError(
+            f"sample_weight: expected {n} positive numbers, one a sample; "
+            "leave out those of weight 0"
+        )
     if mean:
         weights = weights / weights.max()  # first, since a sum of huge weights is infinite
         weights = weights / weights.mean()

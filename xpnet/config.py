@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,17 +126,19 @@ class Config:
     test_fraction: float = 0.2
     """Share set aside for the test, where the data has no test part of its own."""
     val_fraction: float = 0.0
-    """Share of the training part set aside for validation."""
+    """Share of the training part set aside to measure after each epoch; 0 is none."""
     hidden: Sizes = (50,)
     """Sizes of the hidden layers; "" for none."""
     activation: Names = ("relu",)
     """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
     loss: Literal["auto", "softmax", "squared", "sigmoid", "hinge"] = "auto"
-    """auto: softmax for classes, squared for a regression."""
+    """auto: softmax for classes, squared for a regression. sigmoid: an independent yes or
+    no per class; hinge: margins, as a support vector machine."""
     dropout: float = 0.0
     """Share of the hidden values dropped in training."""
     init: Init = "auto"
-    """auto, he, xavier, or a standard deviation for the initial weights."""
+    """Initial weights: he, xavier, a standard deviation, or auto: he before relu and
+    leaky_relu, xavier elsewhere."""
     optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = (
         "adam"
     )
@@ -155,7 +157,7 @@ class Config:
     """Largest norm of the gradient."""
     batch_size: int = 100
     """Samples per step."""
-    epochs: int = 20
+    epochs: int = 30
     """Passes through the training part."""
     patience: Int = None
     """Stop after so many epochs without a smaller validation loss; keep the best weights."""
@@ -176,13 +178,14 @@ class Config:
     dry_run: bool = False
     """Check device, data and settings, say what would be trained, and end."""
     plot: bool = False
-    """Also draw curves.png, confusion.png and mistakes.png."""
+    """Also draw curves.png, and confusion.png and mistakes.png (classes, images) or
+    predictions.png (regression); needs matplotlib."""
     quiet: bool = False
     """Say nothing but errors."""
 
 
-# What steers one call, and is no property of the run.
-CALL_ONLY = ("out", "resume", "config", "print_config", "dry_run")
+# What steers one call, and is no property of the run; the first three may stand in a file.
+CALL_ONLY = ("out", "plot", "quiet", "resume", "config", "print_config", "dry_run")
 
 
 def parse(args: Sequence[str]) -> Config:
@@ -207,7 +210,12 @@ def parse(args: Sequence[str]) -> Config:
     from_files = [word for file in files for word in _options(file)]
     config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
     _check(config)
-    return config
+    # What was left open is settled here, so that a run's file says what it was made with.
+    lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
+    decay = 0.01 if config.optimizer == "adamw" else 0.0
+    return replace(
+        config, lr=lr, weight_decay=decay if config.weight_decay is None else config.weight_decay
+    )
 
 
 def _options(file: Path) -> list[str]:
@@ -219,7 +227,7 @@ def _options(file: Path) -> list[str]:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: is not TOML: {error}") from error
-    known = {field.name for field in fields(Config)} - {*CALL_ONLY} | {"out"}
+    known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
     words = []
     for key, value in settings.items():
         name = key.replace("-", "_")
@@ -242,9 +250,13 @@ def _check(config: Config) -> None:
         if not holds:
             raise UsageError(message)
 
-    need(0.0 <= config.val_fraction < 1.0, f"--val-fraction {config.val_fraction}: expected 0 to 1")
     need(
-        0.0 < config.test_fraction < 1.0, f"--test-fraction {config.test_fraction}: expected 0 to 1"
+        0.0 <= config.val_fraction < 1.0,
+        f"--val-fraction {config.val_fraction}: expected 0 or more, less than 1",
+    )
+    need(
+        0.0 < config.test_fraction < 1.0,
+        f"--test-fraction {config.test_fraction}: expected more than 0 and less than 1",
     )
     need(0.0 <= config.dropout < 1.0, f"--dropout {config.dropout}: expected 0 <= ratio < 1")
     for name in ("epochs", "batch_size", "warmup", "seed", "patience"):
@@ -307,7 +319,8 @@ def to_toml(config: Config) -> str:
 
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
     """The learning rate, or its schedule over a run of `steps` steps."""
-    lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
+    assert config.lr is not None  # parse() has settled it
+    lr = config.lr
     rest = max(1, steps - config.warmup)
     match config.schedule:
         case "step":

@@ -80,8 +80,8 @@ class Dataset:
         What the network should see of `x`.
     image_shape : (H, W), or None
         If a row of `x` is a grey image.
-    target_scaling : Scaling
-        Regression: t has been standardised so; predictions are brought back by it.
+    target_scaling : Scaling or None
+        Regression: what the network should see of `t`.
     columns, label_column : tuple of str, str
         Of a CSV file: the features' names, and the label column's name or number.
     """
@@ -91,7 +91,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     scaling: Scaling = AS_IS
     image_shape: tuple[int, int] | None = None
-    target_scaling: Scaling = AS_IS
+    target_scaling: Scaling | None = None
     columns: tuple[str, ...] = ()
     label_column: str = ""
 

@@ -32,14 +32,22 @@ class Feed:
     dtype : str
         "float32" or "float64", of what the network sees.
     scaling : Scaling, optional
+    target_scaling : Scaling, optional
+        Of the targets of a regression.
     flat : bool
         Bring each sample as a row, whatever its shape: (N, 1, 28, 28) becomes (N, 784).
     """
 
     def __init__(
-        self, backend: Backend, dtype: str, scaling: Scaling | None = None, flat: bool = False
+        self,
+        backend: Backend,
+        dtype: str,
+        scaling: Scaling | None = None,
+        target_scaling: Scaling | None = None,
+        flat: bool = False,
     ) -> None:
-        self.backend, self.dtype, self.scaling, self.flat = backend, dtype, scaling, flat
+        self.backend, self.dtype, self.flat = backend, dtype, flat
+        self.scaling, self.target_scaling = scaling, target_scaling
         # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
         self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
 
@@ -107,9 +115,21 @@ class Feed:
         return x
 
     def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
-        """Class indices as int32, all else in the run's dtype; still on the host."""
-        whole = classes and t.ndim == 1 and t.dtype.kind != "f"
-        return t.astype(np.int32 if whole else self.dtype)
+        """Class indices as int32, all else scaled, in the run's dtype; still on the host."""
+        if classes and t.ndim == 1 and t.dtype.kind != "f":
+            return t.astype(np.int32)
+        if not classes and self.target_scaling is not None:
+            shift, scale = self.target_scaling
+            t = (t.astype(np.float64) - shift) * scale
+        return t.astype(self.dtype)
+
+    def original(self, y: np.ndarray) -> np.ndarray:
+        """Outputs of a regression in the units of its targets."""
+        if self.target_scaling is None:
+            return y
+        shift, scale = self.target_scaling
+        values: np.ndarray = y.astype(np.float64) / scale + shift
+        return values
 
     def copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """A dict of parameters or optimizer state to the device; an update may write to it."""

@@ -70,10 +70,10 @@ class History:
         empty while it runs.
     """
 
-    losses: list[float] = field(default_factory=list)
-    epochs: list[Epoch] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list, repr=False)
+    epochs: list[Epoch] = field(default_factory=list, repr=False)
     best_epoch: int = 0
-    best_params: dict[str, np.ndarray] = field(default_factory=dict)
+    best_params: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     steps_in_epoch: int = 0
     seconds_in_epoch: float = 0.0
     reason: str = ""

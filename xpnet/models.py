@@ -49,10 +49,10 @@ class Network:
         built by hand.
     """
 
-    graph: Graph
-    params: dict[str, np.ndarray]
-    scores: Node
-    loss: Node
+    graph: Graph = field(repr=False)
+    params: dict[str, np.ndarray] = field(repr=False)
+    scores: Node = field(repr=False)
+    loss: Node = field(repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
 
     @property

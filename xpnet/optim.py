@@ -191,7 +191,18 @@ class AdamW:
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
-    """The state before the first step: ``step`` (0-d int32) and ``W1.v``-like zero slots."""
+    """The state before the first step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    params : mapping of str to array
+
+    Returns
+    -------
+    dict of str to array
+        "step", 0-d int32, and for each parameter and slot of the rule zeros: "W1.v", ...
+    """
     first = next(iter(params.values()))
     xp = namespace(first)
     state = {"step": xp.zeros((), dtype=xp.int32, device=device(first))}
@@ -204,7 +215,23 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:
-    """One step: the new parameters and the new state. Consumes the old ones."""
+    """One step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    grads : dict of str to array
+        One per parameter; only read.
+    state : dict of str to array
+        From `init`, or from the step before. Consumed.
+    params : dict of str to array
+        Consumed.
+
+    Returns
+    -------
+    params, state : dict of str to array
+        What replaces them.
+    """
     step = state["step"]
     step += 1
     new_params, new_state = {}, {"step": step}

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet import datasets
 from xpnet.config import Config
-from xpnet.data import Dataset, Scaling, select_rows, split, standardize
+from xpnet.data import Dataset, select_rows, split, standardize
 from xpnet.errors import DataError
 
 __all__ = ["Parts", "load_parts"]
@@ -66,13 +66,6 @@ def load_parts(config: Config) -> Parts:
         scaling = train.scaling
         if train.x.dtype != np.uint8:
             scaling = standardize(train.x, str(config.data))
-        target_scaling = Scaling() if classes else standardize(train.t, "targets")
-
-        def scaled(part: Dataset) -> Dataset:
-            shift, scale = target_scaling
-            t = part.t if classes else (part.t - shift) * scale
-            return replace(part, t=t, scaling=scaling, target_scaling=target_scaling)
-
-        train, test = scaled(train), scaled(test)
-        val = None if val is None else scaled(val)
+        target_scaling = None if classes else standardize(train.t, "targets")
+        train = replace(train, scaling=scaling, target_scaling=target_scaling)
     return Parts(train, val, test)

@@ -13,7 +13,9 @@ from xpnet.errors import UsageError
 from xpnet.history import History
 from xpnet.trainer import Trainer
 
-__all__ = ["confusion", "confusion_matrix", "curves", "draw_all", "mistakes", "require"]
+__all__ = [
+    "confusion", "confusion_matrix", "curves", "draw_all", "mistakes", "predictions", "require",
+]  # fmt: skip
 
 TRAIN, VAL = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
 
@@ -39,14 +41,17 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
     epochs = [epoch.epoch for epoch in history.epochs]
     per_epoch = len(history.losses) / max(len(epochs), 1)
     steps = (np.arange(len(history.losses)) + 1) / per_epoch
-    left.plot(steps, history.losses, color=TRAIN, alpha=0.25, linewidth=0.5, label="each step")
+    left.plot(steps, history.losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="each step")
     for axes, name in ((left, "loss"), (right, "score")):
         label = metric if name == "score" else name
         for part, color in (("train", TRAIN), ("val", VAL)):
-            values = history.column(f"{part}_{name}")
-            if any(value is not None for value in values):
-                # A mean over an epoch is drawn at its end, where the score was measured.
-                axes.plot(epochs, values, color=color, marker="o", markersize=3, label=part)
+            values = [np.nan if v is None else v for v in history.column(f"{part}_{name}")]
+            if not np.isnan(values).all():
+                # The training loss is a mean over the epoch: it belongs to its middle.
+                early = 0.5 if (part, name) == ("train", "loss") else 0.0
+                places = np.array(epochs) - early
+                axes.plot(places, values, color=color, marker="o", markersize=3, label=part)
+        axes.set_xlim(0, max(epochs) + 0.5)
         axes.set_xlabel("epoch")
         axes.set_ylabel({"r2": "R²"}.get(label, label))
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -57,7 +62,8 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
     if history.best_epoch:
         left.axvline(history.best_epoch, color="grey", linestyle=":", linewidth=1)
         left.annotate("best", (history.best_epoch, 1.0), xycoords=("data", "axes fraction"),
-                      xytext=(3, -12), textcoords="offset points", color="grey")  # fmt: skip
+                      xytext=(-3, -12), textcoords="offset points", color="grey",
+                      ha="right")  # fmt: skip
     figure.savefig(path, dpi=120)
 
 
@@ -82,8 +88,9 @@ def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
         axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
                         ha="right" if slanted else "center", parse_math=False)  # fmt: skip
         axes.set_yticks(range(n), classes, parse_math=False)  # a name may hold a $
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    index = "" if n <= 30 else " (number of the class, from 0)"
+    axes.set_xlabel(f"predicted{index}")
+    axes.set_ylabel(f"true{index}")
     right = int(np.trace(matrix))
     axes.set_title(f"test: {right:,} of {int(matrix.sum()):,} right", fontsize=10)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
@@ -121,11 +128,30 @@ def mistakes(
         axes.set_title(f"{right} → {taken}", fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
-    figure.suptitle(
-        f"the worst {len(worst)} of {len(wrong):,} mistakes (true → predicted)", fontsize=10
-    )
+    which = "all" if len(worst) == len(wrong) else f"the worst {len(worst)} of"
+    figure.suptitle(f"{which} {len(wrong):,} mistakes (true → predicted)", fontsize=10)
     figure.savefig(path, dpi=120)
     return len(worst)
+
+
+def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+    """Regression: predicted against true, on a diagonal if all is well; a panel per target."""
+    t = t.reshape(len(t), -1)
+    shown = min(t.shape[1], 6)
+    figure = _figure(4.5 * shown, 4.5)
+    for j, axes in enumerate(figure.subplots(1, shown, squeeze=False).flat):
+        low, high = (
+            min(t[:, j].min(), predicted[:, j].min()),
+            max(t[:, j].max(), predicted[:, j].max()),
+        )
+        axes.plot([low, high], [low, high], color="grey", linewidth=1)
+        axes.plot(t[:, j], predicted[:, j], ".", color=TRAIN, markersize=4, alpha=0.6)
+        error = float(np.sqrt(((t[:, j] - predicted[:, j]) ** 2).mean()))
+        axes.set_title(f"test: root mean square error {error:.4g}", fontsize=10)
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
 
 
 def draw_all(folder: Path, history: History, trainer: Trainer, test: Dataset) -> list[Path]:
@@ -134,6 +160,8 @@ def draw_all(folder: Path, history: History, trainer: Trainer, test: Dataset) ->
     drawn = [folder / "curves.png"]
     curves(history, drawn[0], "r2" if classes is None else "accuracy")
     if classes is None:
+        drawn.append(folder / "predictions.png")
+        predictions(test.t, trainer.predict(test.x), drawn[-1])
         return drawn
     scores = trainer.scores(test.x)
     predicted = np.asarray(trainer.network.loss_gate.decide(scores))

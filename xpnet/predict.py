@@ -17,7 +17,6 @@ import tyro
 from xpnet import checkpoint
 from xpnet.backend import select
 from xpnet.cli import run, write_whole
-from xpnet.data import Scaling
 from xpnet.errors import DataError, UsageError
 from xpnet.readers import read_idx, read_npy, read_npz
 from xpnet.tables import read_csv
@@ -34,9 +33,9 @@ class Arguments:
     For a regression: the predicted values, in the units of the training data.
     """
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Folder of a run, or a model.npz or checkpoint."""
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """.csv, .npz (its array x), .npy, or IDX images (.gz too)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("-")
     """Where to write; - is the standard output."""
@@ -107,26 +106,22 @@ def predict(arguments: Arguments) -> None:
     path = _model_file(arguments.model)
     arrays, meta = checkpoint.load(path)
     library = None if arguments.backend == "auto" else arguments.backend
-    device = arguments.device
-    backend = select(device, library, meta["dtype"])
+    backend = select(arguments.device, library, meta["dtype"], quiet=True)
     trainer = Trainer.unpacked(arrays, meta, path=path, backend=backend)
     extra = meta["extra"]
     sizes = trainer.network.spec["sizes"]
     x = _samples(arguments.file, extra, sizes[0])
     if not trainer.classifies:
-        shift, scale = Scaling(
-            np.asarray(extra.get("target_shift", 0.0)), np.asarray(extra.get("target_scale", 1.0))
-        )
-        values = trainer.scores(x).astype(np.float64) / scale + shift
-        names = ["prediction"] if values.shape[1] == 1 else [
-            f"prediction_{j}" for j in range(values.shape[1])
-        ]  # fmt: skip
-        _write(arguments.out, names, _fixed(values, scale))
+        values = trainer.predict(x)
+        names = [f"prediction_{j}" for j in range(values.shape[1])]
+        scaling = trainer.feed.target_scaling
+        rows = _fixed(values, np.asarray(1.0 if scaling is None else scaling.scale))
+        _write(arguments.out, ["prediction"] if len(names) == 1 else names, rows)
         return
     scores = trainer.scores(x)
     gate = trainer.network.loss_gate
     chosen = gate.decide(scores)
-    names = extra.get("classes") or [str(i) for i in range(max(sizes[-1], 2))]
+    names = list(trainer.classes or ()) or [str(i) for i in range(max(sizes[-1], 2))]
     if not hasattr(gate, "probabilities"):
         _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
         return

@@ -29,7 +29,8 @@ def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[s
     Of the samples, 1,000 rows stand for all.
     """
     some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])
-    scaling = [np.asarray(v, np.float64).tobytes() for v in trainer.feed.scaling or ()]
+    scalings = (*(trainer.feed.scaling or ()), *(trainer.feed.target_scaling or ()))
+    scaling = b"".join(np.asarray(value, np.float64).tobytes() for value in scalings)
     network = trainer.network.spec or {
         name: list(p.shape) for name, p in trainer.network.params.items()
     }
@@ -38,8 +39,9 @@ def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[s
         "loss": type(trainer.network.loss_gate).__name__,
         "optimizer": type(trainer.optimizer).__name__,
         "samples": [list(x.shape), str(x.dtype), zlib.crc32(some.tobytes())],
-        "scaling": zlib.crc32(b"".join(scaling)),
+        "scaling": zlib.crc32(scaling),
         "targets": zlib.crc32(t.tobytes()),
+        "classes": None if trainer.classes is None else list(trainer.classes),
         "batch_size": batch_size,
         "seed": trainer.seed,
         "dtype": trainer.feed.dtype,
@@ -92,21 +94,33 @@ class SavedRun:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
         if "identity" not in meta:
             raise CheckpointError(f"{path}: is a saved model, not the checkpoint of a run")
-        was_extra, extra = meta["extra"], json.loads(json.dumps(dict(self.extra)))
-        if was_extra != extra:
-            differ = [k for k in extra if was_extra.get(k) != extra[k]]
-            raise CheckpointError(f"{path}: was made with other data: {', '.join(differ)} differ")
-        for name, value in self.identity.items():
-            if (was := meta["identity"].get(name)) != value:
-                raise CheckpointError(f"{path}: was made with {name} {was}, this run has {value}")
+        then = {**meta["identity"], **meta["extra"]}
+        now = json.loads(json.dumps({**self.identity, **self.extra}))  # tuples become lists
+        changed = [_change(k, then.get(k), v) for k, v in now.items() if then.get(k) != v]
+        if changed:
+            raise CheckpointError(
+                f"{path}: belongs to another run: {'; '.join(changed)}. "
+                "Put that back, or start a new run"
+            )
         trainer = self.trainer
         params, state = (checkpoint.section(arrays, f"{name}/") for name in ("params", "state"))
-        for name, now in (("params", trainer.params), ("state", trainer.state)):
-            then = params if name == "params" else state
-            if {k: v.shape for k, v in then.items()} != {k: tuple(v.shape) for k, v in now.items()}:
+        for name, here in (("params", trainer.params), ("state", trainer.state)):
+            kept = params if name == "params" else state
+            if {k: v.shape for k, v in kept.items()} != {
+                k: tuple(v.shape) for k, v in here.items()
+            }:
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
         trainer.params, trainer.state = trainer.feed.copies(params), trainer.feed.copies(state)
         try:
             return History.unpack(arrays, meta["history"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its history cannot be read: {error}") from error
+
+
+def _change(name: str, was: Any, now: Any) -> str:
+    """What has changed, in the words of the settings where it has some."""
+    if name in ("samples", "targets", "scaling"):
+        return f"the {name} have changed" if name != "scaling" else "the scaling has changed"
+    if isinstance(was, dict) and isinstance(now, dict):
+        return "; ".join(_change(k, was.get(k), v) for k, v in now.items() if was.get(k) != v)
+    return f"{name} was {was}, is {now}"

@@ -18,6 +18,9 @@ from xpnet.readers import existing
 __all__ = ["Table", "read_csv"]
 
 
+MISSING = ("", "?", "-", "na", "n/a", "nan", "null", "none")
+
+
 class Table(NamedTuple):
     """A CSV file's content.
 
@@ -106,7 +109,7 @@ def _table(reader: Any, path: Path, label_column: str | None, features: int | No
             name = header[i] if header else str(i)
             raise DataError(
                 f"{path}: line {reader.line_num}, column {name}: got {cells[bad]!r}, "
-                "expected a finite number"
+                f"expected a finite number{_advice(cells[bad])}"
             ) from None
         rows += 1
     if rows == 0:
@@ -130,9 +133,18 @@ def _column(wanted: str | None, header: list[str] | None, width: int, path: Path
     raise DataError(f"{path}: has no column {wanted!r}; it has {have}")
 
 
+def _advice(cell: str) -> str:
+    """What may be meant by a cell that is no finite number."""
+    if cell.strip().lower() in MISSING:
+        return " (a missing value: fill it in, or leave the row out)"
+    if re.fullmatch(r"\s*-?\d+,\d+\s*", cell):
+        return " (a decimal comma: write a point)"
+    return " (text: turn it into numbers, or leave the column out)" if cell.isalpha() else ""
+
+
 def _is_value(cell: str) -> bool:
     """Whether a cell of the first line shows that it is no header: a number, or a missing one."""
-    if cell.strip().lower() in ("", "?", "-", "na", "n/a", "null", "none"):
+    if cell.strip().lower() in MISSING:
         return True
     try:
         float(cell)  # nan and inf too: to be refused as data, not to be swallowed as names

@@ -27,6 +27,7 @@ from xpnet import plots
 from xpnet.backend import Backend, select
 from xpnet.cli import is_terminal, run, say, write_whole
 from xpnet.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
+from xpnet.data import Dataset
 from xpnet.errors import UsageError
 from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import mlp
@@ -59,9 +60,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     )
     steps = config.epochs * -(-len(train) // config.batch_size)
     adamw = config.optimizer == "adamw"
-    decay = config.weight_decay
-    if decay is None:
-        decay = 0.01 if adamw else 0.0
+    decay = config.weight_decay or 0.0
     return Trainer(
         network,
         OPTIMIZERS[config.optimizer](
@@ -70,6 +69,8 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
         backend=backend,
         dtype=config.dtype,
         scaling=train.scaling,
+        target_scaling=train.target_scaling,
+        classes=train.classes,
         weight_decay=0.0 if adamw else decay,
         clip_norm=config.clip_norm,
         seed=config.seed,
@@ -168,12 +169,23 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
     source = config.dataset if config.data is None else str(config.data)
     return (
         f"data      {source}: {sizes} samples ({names}), {kinds}\n"
+        f"{_labels(train)}"
         f"network   {layers}, {', '.join(config.activation)}, {spec['loss']} loss, "
         f"{count:,} parameters\n"
-        f"training  {config.optimizer}, {config.epochs} epochs, batch {config.batch_size}, "
-        f"{config.dtype}\n"
+        f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
+        f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
         f"backend   {trainer.backend}"
     )
+
+
+def _labels(data: Dataset) -> str:
+    """For a CSV file, what was taken for what: it may not be what the user meant."""
+    if not data.label_column:
+        return ""
+    header = "header line" if data.columns else "no header line"
+    names = ", ".join((data.classes or ())[:10]) + (", ..." if data.outputs > 10 else "")
+    what = f": {names}" if data.classes is not None else ""
+    return f"labels    column {data.label_column}{what} ({header})\n"
 
 
 def _run(config: Config) -> int:
@@ -181,7 +193,7 @@ def _run(config: Config) -> int:
     if config.plot:
         plots.require()
     library = None if config.backend == "auto" else config.backend
-    backend = select(config.device, library, config.dtype, config.quiet)
+    backend = select(config.device, library, config.dtype, quiet=True)  # said below, once
     parts = load_parts(config)
     trainer = build_trainer(config, parts, backend)
     train, val, _ = parts
@@ -189,20 +201,15 @@ def _run(config: Config) -> int:
     if config.target_acc is not None and metric != "accuracy":
         raise UsageError("--target-acc needs classes; this is a regression")
     log = _Log(config, folder, metric)
-    log.say(_describe(config, parts, trainer))
     if config.dry_run:
+        say(_describe(config, parts, trainer))
         return 0
+    log.say(_describe(config, parts, trainer))
 
     folder.mkdir(parents=True, exist_ok=True)
     if config.resume is None:
         write_whole(folder / "config.toml", to_toml(config))
-    extra = {
-        "classes": train.classes,
-        "target_shift": np.asarray(train.target_scaling.shift).tolist(),
-        "target_scale": np.asarray(train.target_scaling.scale).tolist(),
-        "columns": train.columns,
-        "label_column": train.label_column,
-    }
+    extra = {"columns": train.columns, "label_column": train.label_column}
     with _signals() as seen:
         history = trainer.fit(
             train.x,
@@ -244,6 +251,7 @@ def _finish(
     summary = {
         **{f"test_{name}": finite_or_none(value) for name, value in result.items()},
         "epochs": len(history.epochs),
+        "lr": config.lr,
         "best_epoch": history.best_epoch or None,
         "ended_by": history.reason,
         "steps": len(history.losses),
@@ -262,15 +270,19 @@ def _finish(
     }
     trainer.save(folder / "model.npz", extra)
     log.write(history.epochs)
-    if config.plot:
-        for path in plots.draw_all(folder, history, trainer, parts.test):
-            log.say(f"drew      {path}")
+    drawn = plots.draw_all(folder, history, trainer, parts.test) if config.plot else []
     text = json.dumps(summary, indent=2, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
-    if history.reason == "patience":
-        log.say(f"stopped by --patience; the weights are those of epoch {history.best_epoch}")
+    if not log.trimmed:
+        log.say(f"nothing was left to train: {len(history.epochs)} epochs are done; see --epochs")
+    if history.best_params:
+        ended = "stopped by --patience; " if history.reason == "patience" else ""
+        log.say(f"{ended}the weights are those of epoch {history.best_epoch}, the best")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if value is not None)
-    log.say(f"test      {scores}\nrun       {folder}")
+    log.say(f"test      {scores}")
+    for path in drawn:
+        log.say(f"drew      {path}")
+    log.say(f"run       {folder}")
     accuracy = result.get("accuracy")
     if config.target_acc is not None and (accuracy is None or accuracy < config.target_acc):
         print(

@@ -12,7 +12,13 @@ from tqdm import tqdm
 
 from xpnet import checkpoint, optim
 from xpnet.backend import Backend, select
-from xpnet.checks import check_finite_losses, checked_pair, checked_samples, checked_weights
+from xpnet.checks import (
+    check_finite_losses,
+    check_scaling,
+    checked_pair,
+    checked_samples,
+    checked_weights,
+)
 from xpnet.data import Scaling, batch_order, is_streamed, select_rows
 from xpnet.errors import CheckpointError, UsageError
 from xpnet.evaluation import Evaluation
@@ -47,7 +53,13 @@ class Trainer:
     dtype : {"float32", "float64"}
     scaling : Scaling, optional
         What is done to x before it enters the network. By default uint8 values are divided
-        by 255, and all others left as they are.
+        by 255, and all others left as they are: features of your own want
+        ``scaling=xpnet.data.standardize(x)``.
+    target_scaling : Scaling, optional
+        Likewise for the targets of a regression, ``xpnet.data.standardize(t)``. You give
+        targets and get predictions in their own units; only losses are in the scaled ones.
+    classes : sequence of str, optional
+        Names of the classes, kept with the model.
     weight_decay : float
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss is without it.
     clip_norm : float, optional
@@ -84,17 +96,25 @@ class Trainer:
         backend: Backend | None = None,
         dtype: Literal["float32", "float64"] = "float32",
         scaling: Scaling | None = None,
+        target_scaling: Scaling | None = None,
+        classes: Sequence[str] | None = None,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         seed: int = 0,
     ) -> None:
+        if isinstance(optimizer, str) or isinstance(backend, str):
+            raise UsageError(
+                "got a name; expected an optimizer such as xpnet.optim.Adam(0.001), "
+                "and a backend such as xpnet.select('cpu', 'jax')"
+            )
         if dtype not in ("float32", "float64"):
             raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
         self.network = network
         self.optimizer = optimizer or optim.SGD()
         self.backend = backend or select("cpu")
         self.seed = int(seed)
-        self.feed = Feed(self.backend, dtype, scaling, flat=bool(network.spec))
+        self.classes = None if classes is None else tuple(classes)
+        self.feed = Feed(self.backend, dtype, scaling, target_scaling, flat=bool(network.spec))
         self.params = self.feed.copies(network.params)
         self.state = self.feed.copies(optim.init(self.optimizer, network.params))
         self.run = self.backend.loop(
@@ -121,7 +141,7 @@ class Trainer:
         validation: tuple[Any, np.ndarray] | None = None,
         sample_weight: np.ndarray | None = None,
         patience: int | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] | Callback = (),
         stop: Callable[[], bool] | None = None,
         folder: str | Path | None = None,
         resume: bool = False,
@@ -140,18 +160,21 @@ class Trainer:
             Features or images, of any array library: they are brought to the backend once.
             A memory-mapped array is read batch by batch, never whole.
         t : array
-            Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs).
+            Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs), or
+            (N,) where there is one output.
         epochs, batch_size : int
             The last batch of an epoch is smaller where batch_size does not divide N.
         validation : (x, t), optional
             Measured after each epoch.
         sample_weight : array, shape=(N,), optional
-            How much each sample counts, relative to the others of its batch.
+            How much each sample counts, relative to the others of its batch. Class weights:
+            ``np.where(t == 1, 5.0, 1.0)``, say.
         patience : int, optional
             Stop when val_loss has not fallen for so many epochs, and restore the weights of
             its best epoch. Needs `validation`.
         callbacks : sequence of callable
-            ``callback(trainer, epoch_record)`` after each epoch; True ends the training.
+            ``callback(trainer, epoch)`` after each epoch, with its `xpnet.history.Epoch`; True
+            ends the training.
         stop : callable, optional
             Asked between steps, about ten times a second; True saves and ends.
         folder : path, optional
@@ -186,10 +209,12 @@ class Trainer:
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
         x, t = checked_pair(self.network, x, t)
+        check_scaling(self.feed.scaling, x)
         batch_size, epochs = int(batch_size), int(epochs)
+        callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         if validation is not None:
-            if len(validation) != 2:
-                raise UsageError(f"validation has {len(validation)} items; expected (x, t)")
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
             validation = checked_pair(self.network, *validation, what=" of the validation set")
         weights = []
         if sample_weight is not None:
@@ -328,9 +353,15 @@ class Trainer:
         return self.evaluation.scores(self.params, x)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Class indices, shape=(N,); after a regression the outputs, shape=(N, outputs)."""
+        """Class indices, shape=(N,); after a regression its values, shape=(N, outputs).
+
+        Indices count from 0; ``trainer.classes``, if given, has their names. The values of a
+        regression are in the units of its targets.
+        """
         scores = self.scores(x)
-        return np.asarray(self.network.loss_gate.decide(scores)) if self.classifies else scores
+        if self.classifies:
+            return np.asarray(self.network.loss_gate.decide(scores))
+        return self.feed.original(scores)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Probabilities of the classes, shape=(N, classes).
@@ -353,14 +384,17 @@ class Trainer:
     def packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(arrays, meta) of the model, for `checkpoint.save`."""
         arrays = {f"params/{name}": value for name, value in self._to_host().items()}
-        if self.feed.scaling is not None:
-            arrays["scaling/shift"] = np.asarray(self.feed.scaling.shift)
-            arrays["scaling/scale"] = np.asarray(self.feed.scaling.scale)
+        scalings = {"scaling": self.feed.scaling, "target_scaling": self.feed.target_scaling}
+        for name, scaling in scalings.items():
+            if scaling is not None:
+                arrays[f"{name}/shift"] = np.asarray(scaling.shift, np.float64)
+                arrays[f"{name}/scale"] = np.asarray(scaling.scale, np.float64)
         return arrays, {
             "format": FORMAT,
             "spec": self.network.spec,
             "dtype": self.feed.dtype,
             "classifies": self.classifies,
+            "classes": self.classes,
         }
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -407,10 +441,11 @@ class Trainer:
             if not meta["spec"]:
                 raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
             network = mlp(**meta["spec"])
-        if "scaling/shift" in arrays:
-            scaling = Scaling(arrays["scaling/shift"], arrays["scaling/scale"])
-            options.setdefault("scaling", scaling)
-        trainer = cls(network, **{"dtype": meta["dtype"], **options})
+        kept: dict[str, Any] = {"dtype": meta["dtype"], "classes": meta["classes"]}
+        for name in ("scaling", "target_scaling"):
+            if f"{name}/shift" in arrays:
+                kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
+        trainer = cls(network, **{**kept, **options})
         params = checkpoint.section(arrays, "params/")
         shapes = {name: p.shape for name, p in network.params.items()}
         if {name: p.shape for name, p in params.items()} != shapes:

@@ -116,11 +116,11 @@ def select(
     """
     kind, index = _parse(device)
     if library is not None and library not in LIBRARIES:
-        raise UsageError(f"--backend {library!r}: expected one of {', '.join(LIBRARIES)}")
+        raise UsageError(f"backend {library!r}: expected one of {', '.join(LIBRARIES)}")
     if kind == "cuda" and library in ("numpy", "strict"):
-        raise UsageError(f"{library} runs on the CPU only: use --device cpu, or --backend cupy")
+        raise UsageError(f"{library} runs on the CPU only: use device cpu, or backend cupy")
     if kind == "cpu" and library == "cupy":
-        raise UsageError("cupy runs on CUDA only: use --device cuda, or --backend numpy")
+        raise UsageError("cupy runs on CUDA only: use device cuda, or backend numpy")
     if library == "jax" and dtype == "float64":
         os.environ["JAX_ENABLE_X64"] = "1"  # read when JAX is imported
         if "jax" in sys.modules:
@@ -153,7 +153,7 @@ def select(
 def _parse(device: str) -> tuple[str, int]:
     match = re.fullmatch(r"(cpu|auto)|cuda(?::(\d+))?", device.strip().lower())
     if not match:
-        raise UsageError(f"--device {device!r}: expected cpu, cuda, cuda:N or auto")
+        raise UsageError(f"device {device!r}: expected cpu, cuda, cuda:N or auto")
     return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
 
 

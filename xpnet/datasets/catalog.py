@@ -84,7 +84,7 @@ def load(
         t = arrays["labels"].astype(np.int32)
         return Dataset(arrays["images"], t, digits, Scaling(0.0, 1 / 16), (8, 8)), None
     if name not in _SOURCES:
-        raise UsageError(f"--dataset {name!r}: expected one of {', '.join(NAMES)}")
+        raise UsageError(f"dataset {name!r}: expected one of {', '.join(NAMES)}")
     paths = _find(Path(data_dir)) if data_dir is not None else _download(name)
     classes = tuple("0123456789") if name == "mnist" else _FASHION
     train, test = (_images(x, t, classes) for x, t in (paths[:2], paths[2:]))
@@ -143,11 +143,18 @@ def _fetch(pooch: object, urls: list[str], path: Path, size: int, sha256: str) -
                 raise ValueError(f"got {path.stat().st_size} bytes, expected {size}")
             return
         except Exception as error:  # requests', urllib3's and pooch's own; the next mirror may do
-            reason = str(error).splitlines()[0]
-            failures.append(f"{url}: {reason[:160]}")
+            kind = type(error).__name__
+            reason = {
+                "ConnectionError": "not reachable",
+                "ConnectTimeout": "no answer",
+                "ReadTimeout": "no answer",
+                "ValueError": "not the published content",
+            }.get(kind, kind)
+            code = getattr(getattr(error, "response", None), "status_code", None)
+            failures.append(f"{url.split('/')[2]}: {f'HTTP {code}' if code else reason}")
     raise DataError(
-        f"{path.name} could not be downloaded ({'; '.join(failures)}); "
-        "give its folder with --data-dir, or use --dataset digits"
+        f"{path.name} could not be downloaded ({', '.join(failures)}); "
+        "give the folder of the four files with --data-dir, or use --dataset digits"
     )
 
 

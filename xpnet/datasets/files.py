@@ -97,7 +97,8 @@ def _array_targets(
         raise DataError(f"{name}: got {len(t)} targets for {n} samples, expected one each")
     if t.ndim > 2:
         raise DataError(f"{name}: got shape {t.shape}, expected one target or one row a sample")
-    if task == "auto":
+    task_given = task != "auto"
+    if not task_given:
         task = "regression" if t.dtype.kind == "f" else "classification"
     if task == "regression":
         return _columns(t), None
@@ -110,14 +111,16 @@ def _array_targets(
     if (bad := (t != np.floor(t)) | (t < 0)).any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index, 0 or more")
-    highest = int(t.max())
-    if classes is None:
-        _check_class_count(np.unique(t).size, highest + 1, n, name)
-        classes = tuple(map(str, range(highest + 1)))
-    elif highest >= len(classes):
-        row = int(np.argmax(t))
-        raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {len(classes) - 1}")
-    return t.astype(np.int32), classes
+    if classes is None:  # those that occur, 1 to 3 as well as 0 to 2
+        found = np.unique(t).astype(np.int64)
+        _check_class_count(len(found), n, task_given, name)
+        classes = tuple(map(str, found))
+    numbers = np.array([int(c) for c in classes])
+    index = np.minimum(np.searchsorted(numbers, t), len(numbers) - 1)
+    if (bad := numbers[index] != t).any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name}: row {row}: got {t[row]}, expected one of {', '.join(classes)}")
+    return index.astype(np.int32), classes
 
 
 def _csv_targets(
@@ -133,7 +136,8 @@ def _csv_targets(
         numbers = None
     if numbers is not None and not np.isfinite(numbers).all():
         numbers = None if task == "classification" else numbers
-    if task == "auto":
+    task_given = task != "auto"
+    if not task_given:
         whole = numbers is not None and (numbers == np.floor(numbers)).all()
         task = "classification" if numbers is None or whole else "regression"
     if task == "regression":
@@ -144,7 +148,7 @@ def _csv_targets(
         labels = [str(int(v)) if v.is_integer() else repr(v) for v in numbers.tolist()]
     if classes is None:
         classes = tuple(sorted(set(labels), key=None if numbers is None else float))
-        _check_class_count(len(classes), len(classes), len(labels), name)
+        _check_class_count(len(classes), len(labels), task_given or numbers is None, name)
     index = {label: i for i, label in enumerate(classes)}
     for row, label in enumerate(labels):
         if label not in index:
@@ -157,12 +161,12 @@ def _columns(t: np.ndarray) -> np.ndarray:
     return t.reshape(len(t), -1).astype(np.float64)
 
 
-def _check_class_count(distinct: int, classes: int, n: int, name: str) -> None:
-    """Numbers that were meant as regression targets make absurdly many classes."""
+def _check_class_count(distinct: int, n: int, task_given: bool, name: str) -> None:
+    """Numbers that were meant as targets of a regression make many classes of few samples."""
     if distinct < 2:
         raise DataError(f"{name}: got {distinct} class, expected at least two")
-    if distinct > max(20, n // 2) or classes > max(1000, n):
+    if not task_given and distinct > max(20, n // 10):
         raise DataError(
-            f"{name}: got {distinct} distinct labels up to class {classes - 1} in {n} rows; "
-            "for a regression, say --task regression"
+            f"{name}: got {distinct} distinct labels in {n} rows; say --task regression "
+            "(or --task classification)"
         )
