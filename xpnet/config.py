@@ -132,23 +132,19 @@ class Config:
     activation: Names = ("relu",)
     """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
     loss: Literal["auto", "softmax", "squared", "sigmoid", "hinge"] = "auto"
-    """auto: softmax for classes, squared for a regression. sigmoid: an independent yes or
-    no per class; hinge: margins, as a support vector machine."""
+    """auto: softmax for classes, squared for a regression; hinge: as a support vector machine."""
     dropout: float = 0.0
     """Share of the hidden values dropped in training."""
     init: Init = "auto"
-    """Initial weights: he, xavier, a standard deviation, or auto: he before relu and
-    leaky_relu, xavier elsewhere."""
+    """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
     optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = (
         "adam"
     )
     """Update rule."""
     lr: Float = None
-    """Learning rate; by default 0.1 for sgd, 0.01 for momentum, nesterov and adagrad,
-    0.001 for rmsprop, adam and adamw."""
+    """Learning rate; by default 0.1 (sgd), 0.01 (momentum, nesterov, adagrad), else 0.001."""
     schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    """Of the learning rate, over all steps: step divides it by 10 after each third,
-    exponential falls to a hundredth, cosine to zero."""
+    """Of the learning rate: step, a tenth after each third; exponential, to 1 %; cosine, to 0."""
     warmup: int = 0
     """Steps of linear growth of the learning rate before the schedule."""
     weight_decay: Float = None
@@ -178,8 +174,7 @@ class Config:
     dry_run: bool = False
     """Check device, data and settings, say what would be trained, and end."""
     plot: bool = False
-    """Also draw curves.png, and confusion.png and mistakes.png (classes, images) or
-    predictions.png (regression); needs matplotlib."""
+    """Also draw curves, confusion matrix and worst mistakes, or predictions; needs matplotlib."""
     quiet: bool = False
     """Say nothing but errors."""
 
