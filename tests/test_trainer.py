@@ -430,6 +430,26 @@ def test_a_memory_map_trains_to_the_same_bits(
     np.testing.assert_array_equal(trained.scores(mapped), expected.scores(x))
 
 
+def test_a_memory_map_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_step: None
+) -> None:
+    """Stopped in the middle of a shard: the shards after the resume are cut elsewhere."""
+    monkeypatch.setattr("xpnet.feed.SHARD_BYTES", 10_000)
+    x, t = digits(500)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 30}
+    expected = trainer()
+    losses = expected.fit(x, t, **options).losses
+    steps = iter(range(1000))
+    run = tmp_path / "run"
+    trainer().fit(mapped, t, **options, folder=run, stop=lambda: next(steps) == 7)
+    resumed = trainer()
+    assert resumed.fit(mapped, t, **options, folder=run, resume=True).losses == losses
+    for name, value in expected.params.items():
+        np.testing.assert_array_equal(resumed.params[name], value)
+
+
 def test_a_memory_map_is_never_loaded(tmp_path: Path) -> None:
     """128 MB on disk; at no time more than 2 shards of 32 MiB and little else in memory."""
     n = 500_000
