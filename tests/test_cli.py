@@ -406,6 +406,15 @@ def test_bad_data_ends_with_2_before_anything_is_written(
     assert not Path("run").exists()
 
 
+def test_what_the_trainer_refuses_leaves_no_folder(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("d.npz", x=np.full((40, 2), 1e300), t=np.arange(40) % 2)
+    assert run("--data", "d.npz", "--no-standardize") == 2
+    assert "too large for float32; scale the data" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
 def test_prediction_refuses_what_does_not_fit(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from xpnet.backend import Backend, select
 from xpnet.cli import is_terminal, run, say, write_whole
 from xpnet.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
 from xpnet.data import Dataset
-from xpnet.errors import UsageError
+from xpnet.errors import CheckpointError, DataError, UsageError
 from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import mlp
 from xpnet.parts import Parts, load_parts
@@ -174,7 +174,7 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
         f"{count:,} parameters\n"
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
         f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
-        f"backend   {trainer.backend}"
+        f"backend   {trainer.backend}" + (f"; {note}" if (note := trainer.backend.note) else "")
     )
 
 
@@ -210,21 +210,28 @@ def _run(config: Config) -> int:
     if config.resume is None:
         write_whole(folder / "config.toml", to_toml(config))
     extra = {"columns": train.columns, "label_column": train.label_column}
-    with _signals() as seen:
-        history = trainer.fit(
-            train.x,
-            train.t,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            validation=None if val is None else (val.x, val.t),
-            patience=config.patience,
-            callbacks=[log],
-            stop=lambda: bool(seen),
-            folder=folder / "checkpoints",
-            resume=config.resume is not None,
-            extra=extra,
-            progress=not config.quiet and is_terminal(sys.stderr),
-        )
+    try:
+        with _signals() as seen:
+            history = trainer.fit(
+                train.x,
+                train.t,
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                validation=None if val is None else (val.x, val.t),
+                patience=config.patience,
+                callbacks=[log],
+                stop=lambda: bool(seen),
+                folder=folder / "checkpoints",
+                resume=config.resume is not None,
+                extra=extra,
+                progress=not config.quiet and is_terminal(sys.stderr),
+            )
+    except (UsageError, DataError, CheckpointError):  # refused before the first step
+        if config.resume is None:
+            (folder / "config.toml").unlink()
+            with suppress(OSError):  # it may hold what is not ours
+                folder.rmdir()
+        raise
     # Only now: an override that does not fit the run has been refused, and left no trace.
     write_whole(folder / "config.toml", to_toml(config))
     if history.reason == "stop":

@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,8 @@ class Backend:
         Whatever a library needs per step (a compiled scan, a captured graph) lives there.
     compile : callable
         Compiles a function of arrays where the library can; elsewhere returns it as it is.
+    note : str
+        Why "auto" did not choose CUDA, if it did not.
     """
 
     library: str
@@ -76,6 +78,7 @@ class Backend:
     to_numpy: Callable[[Array], np.ndarray]
     loop: Callable[[Step], Run]
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
+    note: str = ""
 
     def __str__(self) -> str:
         memory = f", {self.memory / 2**30:.1f} GiB" if self.memory else ""
@@ -134,19 +137,18 @@ def select(
         "numpy": [("numpy", "cpu")],
         "strict": [("strict", "cpu")],
     }.get(library, [(library or "", "cuda"), (library or "", "cpu")])
+    note = ""
     for name, where in candidates[:-1]:
         try:
-            backend, why = _open(name, where, 0), ""
+            backend = _open(name, where, 0)
             break
         except DeviceError as error:
             # The reason, without the advice: whoever wants the GPU asks for it by name.
-            reason = re.split(r";|: pip| \[", str(error))[0]
-            why = f" (not on cuda: {reason})"
+            note = "not on cuda: " + re.split(r";|: pip| \[", str(error))[0]
     else:
-        backend = _open(*candidates[-1], 0)
+        backend = replace(_open(*candidates[-1], 0), note=note)
     if not quiet:
-        why = why if len(candidates) > 1 else ""
-        print(f"device auto: {backend}{why}", file=sys.stderr)
+        print(f"device auto: {backend}" + (f"; {note}" if note else ""), file=sys.stderr)
     return backend
 
 
