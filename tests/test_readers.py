@@ -210,6 +210,7 @@ def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
         ("a,b,y\n1,2,\n", "line 2: got an empty label"),
         ("1\n2\n", "got one column"),
         ("a,a,y\n1,2,0\n", "has two columns named a"),
+        (",a,y\n0,1,2\n", "the first column has no name; if it is an index"),
         ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got 'nan'"),
         ("?,?,yes\n1,2,no\n", "line 1, column 0: got '?'"),
         ('"a,b\n1,2', "is not CSV in UTF-8"),

@@ -81,6 +81,11 @@ def _table(reader: Any, path: Path, label_column: str | None, features: int | No
             continue  # a blank line, often the last one
         if width < 0:
             width = len(cells)
+            if not cells[0].strip() and not any(_is_value(cell) for cell in cells[1:]):
+                raise DataError(
+                    f"{path}: line 1: the first column has no name; if it is an index that was "
+                    "saved along, leave it out (pandas: to_csv(index=False))"
+                )
             if not any(_is_value(cell) for cell in cells):
                 header = [cell.strip() for cell in cells]
                 if twice := {name for name in header if header.count(name) > 1}:
