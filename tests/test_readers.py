@@ -144,23 +144,21 @@ def test_npz_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
         (b"\x93NUMPY", "is not an NPY array"),
         (npy(np.ones(9))[:-1], "got 71 bytes of values, expected 72"),
         (npy(np.ones(9)) + b"x", "got 73 bytes of values, expected 72"),
-        (npy(np.ones(9)).replace(b"(9,)", b"(9,)".replace(b"9", b"9" * 1)), None),
         (npy(np.ones(9)).replace(b"'<f8'", b"'|O8'"), "got Python objects"),
         (npy(np.ones(1)).replace(b"(1,), }          ", b"(9999999999999,),"), "NPY array"),
     ],
 )
-def test_damaged_npy_is_refused(tmp_path: Path, content: bytes, words: str | None) -> None:
+def test_damaged_npy_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "f.npy").write_bytes(content)
-    if words is None:
-        assert read_npy(tmp_path / "f.npy").shape == (9,)
-        return
     with pytest.raises(DataError, match=re.escape(words)):
         read_npy(tmp_path / "f.npy")
 
 
 def test_a_large_npy_is_memory_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((100, 2)))
-    assert isinstance(read_npy(tmp_path / "f.npy", resident_bytes=100), np.memmap)
+    mapped = read_npy(tmp_path / "f.npy", resident_bytes=100)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, 1.0)
     assert not isinstance(read_npy(tmp_path / "f.npy", resident_bytes=10_000), np.memmap)
     np.save(tmp_path / "g.npy", np.asfortranarray(np.ones((100, 2))))
     with pytest.raises(DataError, match="Fortran order"):

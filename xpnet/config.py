@@ -29,7 +29,7 @@ def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = 
     )
 
 
-# Of any whole number; it keeps what is computed from them within 32 bits.
+# Of any whole number: beyond reason, and still far from where NumPy overflows.
 LARGEST = 1_000_000_000
 
 

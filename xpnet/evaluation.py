@@ -48,8 +48,6 @@ class Evaluation:
             return loss, xp.sum(error * error)
         if t.ndim > 1:
             t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0] > 0.5
-        elif xp.isdtype(t.dtype, "real floating"):  # of a single output: how likely class 1 is
-            t = t > 0.5
         right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
         return loss, xp.sum(xp.astype(right, scores.dtype))
 

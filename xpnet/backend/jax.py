@@ -14,7 +14,7 @@ from jax import lax
 from xpnet.backend import Backend, Params, Run, Step, cpu_memory, cpu_name
 from xpnet.errors import DeviceError, UsageError
 
-# Steps per compiled scan, at most. A call costs about 0.1 ms, so this many make it vanish;
+# Steps per compiled scan, at most. A call costs 25 us on a CPU, so this many make it vanish;
 # more would only make Ctrl-C wait.
 CHUNK_STEPS = 100
 
