@@ -14,7 +14,7 @@ from cases import CASES, Case
 from conftest import Library, open_library
 
 import xpnet
-from xpnet import gates, layers, losses
+from xpnet import array_gates, gates, layers, losses
 from xpnet.gradcheck import check_gate
 
 TABLE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -80,7 +80,7 @@ def test_agrees_with_numpy_and_leaves_inputs_alone(
         got = library.to_numpy(result)
         assert got.dtype == reference.dtype == dtype
         assert got.shape == reference.shape
-        scale = max(1.0, float(np.abs(reference).max()))
+        scale = max(1.0, float(np.abs(reference).max(initial=0.0)))
         np.testing.assert_allclose(got, reference, rtol=0, atol=case.ulps * eps * scale)
     for array, kept in zip(inputs, arrays, strict=True):
         if kept is not None:
@@ -112,7 +112,9 @@ def test_hinge_gradient_of_soft_rows() -> None:
 
 
 SEVERAL = [
-    c for c in CASES if isinstance(c.gate, gates.Add | gates.Mul | gates.Max | layers.Affine)
+    c
+    for c in CASES
+    if type(c.gate).__name__ in ("Add", "Sub", "Mul", "Div", "Max", "MatMul", "Affine")
 ]
 
 
@@ -126,6 +128,7 @@ def test_gradients_are_skipped_when_not_needed(case: Case) -> None:
         assert [part is not None for part in parts] == needs
 
 
+MODULES = (gates, array_gates, layers, losses)
 LOSS_GATES = tuple(getattr(losses, name) for name in losses.__all__)
 
 
@@ -133,23 +136,23 @@ def test_every_gate_is_in_the_table() -> None:
     """A gate that is added and not tested fails here, with its name."""
     defined = {
         value
-        for module in (gates, layers, losses)
+        for module in MODULES
         for value in vars(module).values()
         if isinstance(value, type) and hasattr(value, "backward") and value is not gates.Gate
     }
     assert defined == {type(case.gate) for case in CASES}
-    exported = {name for module in (gates, layers, losses) for name in module.__all__}
+    exported = {name for module in MODULES for name in module.__all__}
     assert exported == {gate.__name__ for gate in defined} | {"Gate"}
 
 
 def test_layer_code_names_no_library_and_multiplies_through_one_door() -> None:
     """Layers see an array library only through the namespace of their data."""
     folder = Path(xpnet.__file__).parent
-    for name in ("ops", "gates", "layers", "losses", "optim", "graph"):
+    for name in ("ops", "gates", "array_gates", "layers", "losses", "optim", "graph"):
         tree = ast.parse((folder / f"{name}.py").read_text())
         for node in ast.walk(tree):
             assert not isinstance(node, ast.MatMult), f"{name}.py uses @; ops.matmul is the door"
-            if isinstance(node, ast.Call) and name in ("gates", "layers", "losses"):
+            if isinstance(node, ast.Call) and name.endswith(("gates", "layers", "losses")):
                 called = getattr(node.func, "attr", getattr(node.func, "id", ""))
                 assert called not in {"float", "bool", "item", "tolist"}, f"{name}.py: {called}()"
             if isinstance(node, ast.Import | ast.ImportFrom):

@@ -258,7 +258,7 @@ def test_two_parameters_that_share_a_gradient_move_alike(backend: Any) -> None:
     rule = optim.Momentum(0.1)
     state = optim.init(rule, params)
     _, tape = graph.forward({**params, "t": backend.asarray(np.zeros((2, 2)))}, loss)
-    params, _ = optim.update(rule, graph.backward(tape, "ab"), state, params)
+    params, _ = optim.update(rule, graph.backward(tape, "a b"), state, params)
     np.testing.assert_allclose(backend.to_numpy(params["a"]), 0.8)
     np.testing.assert_allclose(backend.to_numpy(params["b"]), 0.8)
 

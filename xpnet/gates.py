@@ -9,18 +9,27 @@ one protocol serves all of them, and one graph, one gradient check and one test 
 A gate never writes into an array that it was handed, never branches on an array's value
 and never brings one to the host: that is what ``jax.jit``, CUDA graph capture and
 array-api-strict ask for, alike.
+
+The gates of this module work element by element, and broadcast as NumPy does; an input
+that was repeated receives the sum of the gradients of its copies. Sums, products of
+matrices and changes of shape are in `xpnet.array_gates`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xpnet.ops import Array, namespace, unbroadcast
 
-__all__ = ["Add", "Exp", "Gate", "Max", "Mul", "Reciprocal"]
+__all__ = [
+    "Add", "Div", "Exp", "Gate", "Log", "Max", "Mul", "Neg", "Power", "Reciprocal", "Scale",
+    "Shift", "Sub",
+]  # fmt: skip
 
 Grads = tuple[Array | None, ...]
+ONE = (True,)
 BOTH = (True, True)
 
 
@@ -30,6 +39,9 @@ class Gate(Protocol):
     ``needs`` holds one bool per input: whether its gradient is wanted. Where it is False,
     backward returns None in its place; the gradient of the data with respect to the first
     layer, which nobody reads, is a third of the work of a step.
+
+    A graph refuses arrays of integers, except at the positions that a gate names in an
+    attribute ``integers``: labels, indices, a count of steps.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...
@@ -50,6 +62,20 @@ class Add:
         )
 
 
+class Sub:
+    """y = a - b; da = dout, db = -dout."""
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
+        return a - b, (a.shape, b.shape)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
+        a_shape, b_shape = cache
+        return (
+            unbroadcast(dout, a_shape) if needs[0] else None,
+            unbroadcast(-dout, b_shape) if needs[1] else None,
+        )
+
+
 class Mul:
     """y = a b, the switch: each input receives dout times the other one."""
 
@@ -61,6 +87,22 @@ class Mul:
         return (
             unbroadcast(dout * b, a.shape) if needs[0] else None,
             unbroadcast(dout * a, b.shape) if needs[1] else None,
+        )
+
+
+class Div:
+    """y = a / b; da = dout / b, db = -dout y / b."""
+
+    def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
+        y = a / b
+        return y, (y, b, a.shape)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = BOTH) -> Grads:
+        y, b, a_shape = cache
+        share = dout / b
+        return (
+            unbroadcast(share, a_shape) if needs[0] else None,
+            unbroadcast(-share * y, b.shape) if needs[1] else None,
         )
 
 
@@ -79,6 +121,57 @@ class Max:
         )
 
 
+class Neg:
+    """y = -x; dx = -dout."""
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return -x, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (-dout,)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """y = factor x, for a number that is no input; dx = factor dout."""
+
+    factor: float
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return x * self.factor, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout * self.factor,)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """y = x + offset, for a number that is no input; dx = dout."""
+
+    offset: float
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return x + self.offset, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout,)
+
+
+@dataclass(frozen=True)
+class Power:
+    """y = x to a fixed exponent n; dx = dout n xⁿ⁻¹. A negative x needs a whole n."""
+
+    exponent: float
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        return x**self.exponent, x
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        if self.exponent == 0:
+            return (namespace(cache).zeros_like(cache),)  # not 0 times an infinite 1 / x
+        return (dout * (self.exponent * cache ** (self.exponent - 1)),)
+
+
 class Exp:
     """y = exp(x); dx = dout y."""
 
@@ -86,8 +179,18 @@ class Exp:
         y = namespace(x).exp(x)
         return y, y
 
-    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = (True,)) -> Grads:
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (dout * cache,)
+
+
+class Log:
+    """y = ln x; dx = dout / x."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        return namespace(x).log(x), x
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout / cache,)
 
 
 class Reciprocal:
@@ -97,5 +200,5 @@ class Reciprocal:
         y = 1.0 / x
         return y, y
 
-    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = (True,)) -> Grads:
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (-dout * (cache * cache),)

@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from xpnet.gates import Grads
+from xpnet.gates import ONE, Grads
 from xpnet.ops import Array, hash32, matmul, namespace, random_bits
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
-
-ONE = (True,)
-
 
 class AffineCache(NamedTuple):
     x: Array  # flattened to (N, D)
@@ -193,6 +190,7 @@ class Dropout:
     ratio: float = 0.5
     seed: int = 0
     layer: int = 0
+    integers: ClassVar[tuple[int, ...]] = (1,)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.ratio < 1.0:

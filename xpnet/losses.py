@@ -28,6 +28,7 @@ Reduction = Literal["mean", "sum"]
 # independent numbers from 0 to 1; or any real numbers, as in a regression.
 Targets = Literal["probabilities", "unit", "real"]
 FIRST = (True, False, False)
+T_AND_WEIGHT = (1, 2)
 
 
 class Residual(NamedTuple):
@@ -66,6 +67,7 @@ class SoftmaxWithLoss:
     """
 
     reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
@@ -100,6 +102,7 @@ class SquaredLoss:
     """
 
     reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
@@ -127,6 +130,7 @@ class SigmoidWithLoss:
     """
 
     reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "unit"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
@@ -167,6 +171,7 @@ class HingeLoss:
 
     margin: float = 1.0
     reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:

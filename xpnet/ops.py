@@ -15,8 +15,10 @@ Array = Any  # "an array of any library that follows the standard"; no static ty
 
 __all__ = [
     "Array",
+    "as_array",
     "device",
     "hash32",
+    "is_real",
     "matmul",
     "namespace",
     "one_hot",
@@ -40,17 +42,42 @@ def namespace(x: Array) -> Any:
     return _NAMESPACES[kind]
 
 
+# By type of array and dtype, for the same reason.
+_REAL: dict[tuple[type, Any], bool] = {}
+
+
+def is_real(x: Array) -> bool:
+    """Whether an array's dtype is real floating: a derivative by it makes sense."""
+    kind = type(x), x.dtype
+    if kind not in _REAL:
+        _REAL[kind] = bool(namespace(x).isdtype(x.dtype, "real floating"))
+    return _REAL[kind]
+
+
+def as_array(number: float, like: Array | None) -> Array:
+    """A Python number as a 0-d array of the library, dtype and device of a real array `like`.
+
+    Without one, a NumPy array of float64.
+    """
+    if like is None:
+        from array_api_compat import numpy as xp
+
+        return xp.asarray(float(number), dtype=xp.float64)
+    return namespace(like).asarray(float(number), dtype=like.dtype, device=device(like))
+
+
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product ``a b``: the one door that every product of a layer goes through.
 
     Parameters
     ----------
-    a : array, shape=(N, K)
-    b : array, shape=(K, M)
+    a : array, shape=(..., N, K)
+    b : array, shape=(..., K, M)
+        Leading axes are broadcast; a layer's products have none.
 
     Returns
     -------
-    array, shape=(N, M)
+    array, shape=(..., N, M)
 
     Notes
     -----

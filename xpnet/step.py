@@ -27,11 +27,15 @@ def make_step(
     by JAX, or captured into a CUDA graph. Consumes params and state.
     """
 
+    counted = ("step",) if "step" in network.graph.nodes else ()
+
     def step(
         params: dict[str, Array], state: dict[str, Array], x: Array, t: Array, *weight: Array
     ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        extra = {"weight": weight[0]} if weight else {}
-        loss, grads = network.gradient(params, prepare(x), t, step=state["step"], **extra)
+        extra = {name: state[name] for name in counted}
+        if weight:
+            extra["weight"] = weight[0]
+        loss, grads = network.gradient(params, prepare(x), t, **extra)
         if weight_decay:
             grads = optim.add_weight_decay(grads, params, weight_decay)
         if clip_norm is not None:
