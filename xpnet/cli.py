@@ -13,7 +13,7 @@ from typing import Any
 
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
 
-__all__ = ["is_terminal", "run", "say", "write_whole"]
+__all__ = ["is_terminal", "run", "say"]
 
 
 def run(command: Callable[[], int]) -> int:
@@ -77,14 +77,3 @@ def _mute_stdout() -> None:
 
 def is_terminal(stream: Any) -> bool:
     return stream is not None and stream.isatty()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file whole or not at all, so that nobody ever reads half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

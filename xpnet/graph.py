@@ -8,8 +8,12 @@ several libraries, be traced by ``jax.jit``, or be run twice before it is run ba
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from xpnet.draw import picture
+from xpnet.files import write_whole
 from xpnet.gates import Gate
 from xpnet.node import Names, Node, names_of
 from xpnet.ops import Array, as_array, device, is_real, namespace
@@ -228,6 +232,51 @@ class Graph:
         douts = [_ones(values[name]) if name == end else None for name in names]
         grads, flows = self._sweep(tape, tuple(names), douts)
         return Trace(end, {k: v for k, v in values.items() if v is not None}, grads, flows)
+
+    def draw(
+        self,
+        path: str | PathLike[str],
+        inputs: Mapping[str, Any] | None = None,
+        output: Node | str | None = None,
+        *,
+        expand: bool = False,
+        graphviz: bool = False,
+    ) -> None:
+        """Draw the circuit from left to right, as in the lecture.
+
+        Parameters
+        ----------
+        path : str or path
+            Its suffix says what is written: .svg, .dot (Graphviz) or .mmd (Mermaid).
+        inputs : mapping of str to array, optional
+            With them, the graph is run, and at each wire stands the value in green and
+            the gradient in red: a number, a small array, or an array's shape and norm.
+        output : Node or str, optional
+            By default the last node; what it does not depend on is left out.
+        expand : bool
+            Draw every gate, instead of one box for a layer with parameters, its activation
+            and those parameters.
+        graphviz : bool
+            Let the program ``dot`` lay out the SVG.
+
+        Raises
+        ------
+        ValueError
+            The suffix is another one, or there are too many boxes to be seen.
+        FileNotFoundError
+            The program ``dot`` is not installed.
+        """
+        (end,) = self._ends(() if output is None else (output,))
+        trace = None if inputs is None else self.trace(inputs, end)
+        nodes = self.nodes_topologically_sorted(end)
+        suffix = Path(path).suffix
+        write_whole(
+            Path(path), picture(nodes, trace, suffix, expand=expand, graphviz=graphviz)
+        )
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows: the structure, if there is any."""
+        return picture(self.nodes_topologically_sorted()) if self.nodes else None
 
     def nodes_topologically_sorted(self, *outputs: Node | str) -> list[Node]:
         """The nodes that the outputs depend on, each after its inputs.

@@ -16,8 +16,9 @@ import tyro
 
 from xpnet import checkpoint
 from xpnet.backend import select
-from xpnet.cli import run, write_whole
+from xpnet.cli import run
 from xpnet.errors import DataError, UsageError
+from xpnet.files import write_whole
 from xpnet.readers import read_idx, read_npy, read_npz
 from xpnet.tables import read_csv
 from xpnet.trainer import Trainer

@@ -25,10 +25,11 @@ import numpy as np
 import xpnet
 from xpnet import plots
 from xpnet.backend import Backend, select
-from xpnet.cli import is_terminal, run, say, write_whole
+from xpnet.cli import is_terminal, run, say
 from xpnet.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
 from xpnet.data import Dataset
 from xpnet.errors import CheckpointError, DataError, UsageError
+from xpnet.files import write_whole
 from xpnet.history import Epoch, History, finite_or_none
 from xpnet.models import mlp
 from xpnet.parts import Parts, load_parts
