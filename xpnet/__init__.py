@@ -1,9 +1,11 @@
 """xpnet: a neural-network trainer written once against the Python Array API."""
 
-from xpnet import data, datasets, losses, optim
+from xpnet import data, datasets, functions, gates, layers, losses, optim
 from xpnet.backend import Backend, select
+from xpnet.explain import explain
 from xpnet.graph import Graph
 from xpnet.history import History
+from xpnet.jacobian import jacobian
 from xpnet.models import Network, mlp, two_layer_net
 from xpnet.trainer import Trainer
 
@@ -16,6 +18,11 @@ __all__ = [
     "Trainer",
     "data",
     "datasets",
+    "explain",
+    "functions",
+    "gates",
+    "jacobian",
+    "layers",
     "losses",
     "mlp",
     "optim",

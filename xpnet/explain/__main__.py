@@ -1,0 +1,136 @@
+"""``python -m xpnet.explain``: the table of a network's variables, from a run on one batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from xpnet.cli import run, say
+from xpnet.config import LARGEST, File, Names, Sizes
+from xpnet.errors import UsageError
+from xpnet.explain import Explanation, explain
+from xpnet.files import write_whole
+from xpnet.models import Network, mlp
+from xpnet.trainer import Trainer
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Explain a network: every variable of a run on one batch, and what each layer costs.
+
+    Name in the code and in the theory, shape, formula and norm of all that is computed forward
+    and backward; parameters, floating-point operations and bytes. The batch is random.
+    """
+
+    inputs: int = 784
+    """Number of inputs."""
+    hidden: Sizes = (50,)
+    """Sizes of the hidden layers; "" for none."""
+    outputs: int = 10
+    """Number of outputs."""
+    activation: Names = ("sigmoid",)
+    """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
+    loss: Literal["softmax", "squared", "sigmoid", "hinge"] = "softmax"
+    """Loss."""
+    dropout: float = 0.0
+    """Share of the hidden values dropped."""
+    model: File = None
+    """Explain the trained network of this run's folder, model.npz or checkpoint instead."""
+    batch_size: int = 100
+    """Samples."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and activations."""
+    seed: int = 0
+    """Of weights and data."""
+    format: Literal["text", "markdown", "html"] = "text"
+    """Of the tables."""
+    out: File = None
+    """File to write them into; by default they are printed."""
+    draw: File = None
+    """Also draw the circuit into this file: .svg, .dot (Graphviz) or .mmd (Mermaid)."""
+    expand: bool = False
+    """Draw every gate, instead of one box per layer."""
+
+
+def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray]]:
+    if a.model is not None:
+        path = a.model / "model.npz" if a.model.is_dir() else a.model
+        trainer = Trainer.load(path)
+        to_numpy = trainer.backend.to_numpy
+        return trainer.network, {name: to_numpy(p) for name, p in trainer.params.items()}
+    activation = a.activation * len(a.hidden) if len(a.activation) == 1 else a.activation
+    sizes = [a.inputs, *a.hidden, a.outputs]
+    try:
+        network = mlp(sizes, list(activation), loss=a.loss, dropout=a.dropout, seed=a.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return network, network.params
+
+
+def _check(a: Arguments) -> None:
+    for name in ("inputs", "outputs", "batch_size", "seed"):
+        value, least = getattr(a, name), 0 if name == "seed" else 1
+        if not least <= value <= LARGEST:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}"
+            )
+    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+        raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
+    if not 0.0 <= a.dropout < 1.0:
+        raise UsageError(f"--dropout {a.dropout}: expected 0 <= ratio < 1")
+    if a.draw is not None and a.draw.suffix not in (".svg", ".dot", ".mmd"):
+        raise UsageError(f"--draw {a.draw}: expected a name ending with .svg, .dot or .mmd")
+
+
+def _command(a: Arguments) -> int:
+    _check(a)
+    network, params = _network(a)
+    params = {name: p.astype(a.dtype) for name, p in params.items()}
+    rng = np.random.default_rng(a.seed)
+    features = next(iter(params.values())).shape[0]
+    x = rng.random((a.batch_size, features)).astype(a.dtype)
+    if network.loss_gate.targets == "real":
+        t = rng.random((a.batch_size, network.outputs)).astype(a.dtype)
+    else:
+        t = rng.integers(0, max(network.outputs, 2), a.batch_size)
+    inputs = {"step": np.asarray([1], np.int32)} if a.dropout else {}
+    found = explain(network, x, t, params, **inputs)
+    text = _render(found, a.format)
+    if a.out is None:
+        say(text.rstrip("\n"))
+    else:
+        write_whole(a.out, text)
+        say(f"wrote {a.out}")
+    if a.draw is not None:
+        network.graph.draw(
+            a.draw, {**params, "x": x, "t": t, **inputs}, network.loss, expand=a.expand
+        )
+        say(f"drew {a.draw}")
+    return 0
+
+
+def _render(found: Explanation, form: str) -> str:
+    if form == "html":
+        style = "table { border-collapse: collapse } td, th { padding: 2px 10px }"
+        return (
+            f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>xpnet</title>\n'
+            f"<style>{style} body {{ font-family: sans-serif }}</style>\n{found.html()}\n</html>\n"
+        )
+    return found.markdown() if form == "markdown" else f"{found}\n"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.explain")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

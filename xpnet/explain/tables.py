@@ -1,0 +1,61 @@
+"""Tables as plain text, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+__all__ = ["Table"]
+
+
+class Table(NamedTuple):
+    """Rows of text under a header; the columns numbered in `right` are numbers."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    right: frozenset[int] = frozenset()
+
+    def text(self) -> str:
+        """Columns in line, for a terminal."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rule = ["-" * width for width in widths]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if i in self.right else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in (self.header, rule, *self.rows)
+        )
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown."""
+        rule = ["---:" if i in self.right else "---" for i in range(len(self.header))]
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cells) + " |"
+
+        rows = [[_literal(cell) for cell in row] for row in self.rows]
+        return "\n".join(map(line, [self.header, rule, *rows]))
+
+    def html(self) -> str:
+        """A table element."""
+
+        styles = [' style="text-align: right"' * (i in self.right) for i in range(len(self.header))]
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            inside = zip(cells, styles, strict=True)
+            words = "".join(f"<{tag}{style}>{escape(cell)}</{tag}>" for cell, style in inside)
+            return f"<tr>{words}</tr>"
+
+        body = "\n".join(line(row, "td") for row in self.rows)
+        return (
+            f"<table>\n<thead>{line(self.header, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n"
+            "</table>"
+        )
+
+
+def _literal(cell: str) -> str:
+    """A cell as Markdown would otherwise not show it."""
+    return "".join(f"\\{c}" if c in "\\|*_[]<>`" else c for c in cell)
