@@ -35,8 +35,8 @@ def test_a_run_folder_has_what_was_promised(in_tmp: Path) -> None:
     assert run("--epochs", "30", "--val-fraction", "0.1", "--plot") == 0
     folder = in_tmp / "run"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "checkpoints", "config.toml", "confusion.png", "curves.png", "metrics.jsonl",
-        "mistakes.png", "model.npz", "summary.json",
+        "activations.png", "checkpoints", "config.toml", "confusion.png", "curves.png",
+        "metrics.jsonl", "mistakes.png", "model.npz", "summary.json", "weights.png",
     ]  # fmt: skip
     result = summary()
     assert result["test_accuracy"] > 0.9
@@ -53,7 +53,7 @@ def test_a_run_folder_has_what_was_promised(in_tmp: Path) -> None:
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["val_fraction"] == 0.1
     assert settings["lr"] == result["lr"] == 0.001  # the default, settled
-    for picture in ("curves", "confusion", "mistakes"):
+    for picture in ("curves", "confusion", "mistakes", "weights", "activations"):
         assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 

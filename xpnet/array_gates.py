@@ -47,9 +47,7 @@ class Sum:
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         return namespace(x).sum(x, axis=self.axis, keepdims=self.keepdims), x.shape
 
-    def backward(
-        self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE
-    ) -> Grads:
+    def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (_spread(dout, cache, self.axis),)
 
 
@@ -63,9 +61,7 @@ class Mean:
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         return namespace(x).mean(x, axis=self.axis, keepdims=self.keepdims), x.shape
 
-    def backward(
-        self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE
-    ) -> Grads:
+    def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         count = math.prod(cache) // max(math.prod(_kept(cache, self.axis)), 1)
         return (_spread(dout * (1.0 / max(count, 1)), cache, self.axis),)
 
@@ -160,9 +156,7 @@ class Reshape:
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         return namespace(x).reshape(x, self.shape), x.shape
 
-    def backward(
-        self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE
-    ) -> Grads:
+    def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (namespace(dout).reshape(dout, cache),)
 
 
@@ -189,9 +183,7 @@ class Index:
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         return self._pick(x), x.shape
 
-    def backward(
-        self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE
-    ) -> Grads:
+    def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         # Nothing is assigned, as arrays may be immutable: each element of x looks up whether,
         # and where, it stands in y. None stands there twice, and their order is that of x.
         xp = namespace(dout)

@@ -53,7 +53,7 @@ class Affine(StatefulGate):
         self.dW: Array | None = None
         self.db: Array | None = None
 
-    def forward(self, x: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array) -> Array:
         return super().forward(x, self.W, self.b)
 
     def backward(self, dout: Any = 1.0) -> Array:
@@ -78,7 +78,7 @@ class SoftmaxWithLoss(StatefulGate):
         self.y: Array | None = None
         self.t: Array | None = None
 
-    def forward(self, x: Array, t: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, t: Array) -> Array:
         self.loss = super().forward(x, t)
         self.y, self.t = losses.SoftmaxWithLoss().probabilities(x), t
         return self.loss
@@ -148,7 +148,8 @@ class TwoLayerNet:
         xp = namespace(x)
         y = xp.argmax(self.predict(x), axis=1)
         t = xp.argmax(t, axis=1) if t.ndim != 1 else t
-        return float(xp.sum(xp.astype(y == t, xp.int32))) / x.shape[0]
+        right = int(xp.sum(xp.astype(y == t, xp.int32)))
+        return right / int(x.shape[0])
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, np.ndarray]:
         """Gradients by central differences, of NumPy parameters; slow, and always right."""

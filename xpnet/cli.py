@@ -8,7 +8,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError

@@ -28,6 +28,7 @@ class Evaluation:
         self._scores = feed.backend.compile(
             lambda params, x: network.predict(params, feed.prepare(x))
         )
+        self._hidden = feed.backend.compile(self._hidden_batch)
 
     def classifies(self, t: Array) -> bool:
         """Squared loss on real targets is regression; all else is classification."""
@@ -51,6 +52,12 @@ class Evaluation:
         right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
         return loss, xp.sum(xp.astype(right, scores.dtype))
 
+    def _hidden_batch(self, params: Any, x: Array) -> list[Array]:
+        inputs = {**params, "x": self.feed.prepare(x)}
+        # The scores as one more output: with a single one, forward returns no tuple.
+        outputs, _ = self.network.graph.forward(inputs, *self.network.hidden, self.network.scores)
+        return list(outputs[:-1])
+
     def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
         """(loss per sample, accuracy or R²) of samples and targets that `Feed` has brought.
 
@@ -71,6 +78,18 @@ class Evaluation:
             return total / len(t), points / len(t)
         variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
         return total / len(t), 1.0 - points / variation if variation else None
+
+    def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
+        """The hidden layers' outputs by node name, each of shape=(N, units)."""
+        nodes = self.network.hidden
+        if not nodes:
+            return {}
+        to_numpy = self.feed.backend.to_numpy
+        batches = [self._hidden(params, batch) for _, batch in self.feed.batches(x)]
+        return {
+            node.name: np.concatenate([to_numpy(outputs[i]) for outputs in batches])
+            for i, node in enumerate(nodes)
+        }
 
     def scores(self, params: Any, x: Any) -> np.ndarray:
         """The network's outputs on samples that `Feed` has brought, shape=(N, outputs)."""

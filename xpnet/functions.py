@@ -130,8 +130,6 @@ def squared_loss(y: Node, t: Node, reduction: losses.Reduction = "mean") -> Node
     return y.graph.apply(losses.SquaredLoss(reduction), y, t)
 
 
-def hinge_loss(
-    x: Node, t: Node, margin: float = 1.0, reduction: losses.Reduction = "mean"
-) -> Node:
+def hinge_loss(x: Node, t: Node, margin: float = 1.0, reduction: losses.Reduction = "mean") -> Node:
     """The multiclass SVM loss Σ max(0, x_j - x_t + margin) of scores x, as one gate."""
     return x.graph.apply(losses.HingeLoss(margin, reduction), x, t)

@@ -270,9 +270,7 @@ class Graph:
         trace = None if inputs is None else self.trace(inputs, end)
         nodes = self.nodes_topologically_sorted(end)
         suffix = Path(path).suffix
-        write_whole(
-            Path(path), picture(nodes, trace, suffix, expand=expand, graphviz=graphviz)
-        )
+        write_whole(Path(path), picture(nodes, trace, suffix, expand=expand, graphviz=graphviz))
 
     def _repr_svg_(self) -> str | None:
         """What a notebook shows: the structure, if there is any."""

@@ -17,6 +17,7 @@ from xpnet.ops import Array, hash32, matmul, namespace, random_bits
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
+
 class AffineCache(NamedTuple):
     x: Array  # flattened to (N, D)
     W: Array

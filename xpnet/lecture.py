@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from xpnet import array_gates, gates, layers
 from xpnet.draw import picture
-from xpnet.graph import Graph, Node, Tape
+from xpnet.graph import Node, Tape
 from xpnet.ops import Array, as_array
 
 __all__ = [

@@ -65,6 +65,19 @@ class Network:
         """The loss, which also knows how to read scores: decide(), probabilities()."""
         return self.loss.gate
 
+    @property
+    def hidden(self) -> list[Node]:
+        """The outputs of the hidden layers, first to last, before dropout."""
+        nodes = []
+        for node in self.graph.nodes_topologically_sorted(self.scores):
+            if isinstance(node.gate, Affine):
+                source = self.graph.nodes[node.inputs[0]]
+                if isinstance(source.gate, Dropout):
+                    source = self.graph.nodes[source.inputs[0]]
+                if source.gate is not None:
+                    nodes.append(source)
+        return nodes
+
     def predict(self, params: Mapping[str, Array], x: Array) -> Array:
         """Scores of a batch, in inference mode; shape=(N, outputs)."""
         return self.graph.forward({**params, "x": x}, self.scores)[0]

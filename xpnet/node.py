@@ -84,7 +84,7 @@ class Node:
         return self._to(Index(key))
 
     @property
-    def T(self) -> Node:
+    def T(self) -> Node:  # noqa: N802
         """The transpose: all axes in reverse order."""
         return self._to(Transpose())
 

@@ -352,6 +352,11 @@ class Trainer:
         x = self.feed.samples_or_file(checked_samples(self.network, x))
         return self.evaluation.scores(self.params, x)
 
+    def hidden(self, x: Any) -> dict[str, np.ndarray]:
+        """The outputs of the hidden layers by node name (ReLU1 ...), each shape=(N, units)."""
+        x = self.feed.samples_or_file(checked_samples(self.network, x))
+        return self.evaluation.hidden(self.params, x)
+
     def predict(self, x: Any) -> np.ndarray:
         """Class indices, shape=(N,); after a regression its values, shape=(N, outputs).
 

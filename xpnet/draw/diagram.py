@@ -183,7 +183,9 @@ def _box(
     if head.gate is None:
         lines = [[(name, "name")]]
     elif kind in SYMBOLS:
-        lines = [[(SYMBOLS[kind](head.gate), "name")], *([[(name, "plain")]] if own_name else [])]
+        lines = [[(SYMBOLS[kind](head.gate), "name")]]
+        if own_name:
+            lines.append([(name, "plain")])
     else:
         lines = [[(name, "name")]]
     if trace and len(users[name]) > 1 and name in trace.grads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from xpnet.draw.diagram import Diagram
 
@@ -73,7 +74,7 @@ def arrange(
     links: Links = [[] for _ in columns]
     rank_of = {item: r for r, column in enumerate(columns) for item in column}
     for way, port in zip(ways, ports, strict=True):
-        for left, right in zip(way, way[1:], strict=False):
+        for left, right in pairwise(way):
             links[rank_of[left]].append((left, right, port if right.box else 0.0))
     columns = _ordered(columns, links)
     size = {item: heights[item.box] if item.box else margin for item in rank_of}
@@ -128,9 +129,7 @@ def _crossings(columns: list[list[Item]], links: Links) -> int:
     count = 0
     for gap in links:
         ends = [(place[left], place[right] + port * 1e-4) for left, right, port in gap]
-        count += sum(
-            (a - c) * (b - d) < 0 for i, (a, b) in enumerate(ends) for c, d in ends[:i]
-        )
+        count += sum((a - c) * (b - d) < 0 for i, (a, b) in enumerate(ends) for c, d in ends[:i])
     return count
 
 
@@ -160,10 +159,7 @@ def _heights(
                 sum(wishes[item]) / len(wishes[item]) if wishes[item] else y[item]
                 for item in columns[r]
             ]
-            gaps = [
-                (size[a] + size[b]) / 2 + margin
-                for a, b in zip(columns[r], columns[r][1:], strict=False)
-            ]
+            gaps = [(size[a] + size[b]) / 2 + margin for a, b in pairwise(columns[r])]
             y.update(zip(columns[r], _apart(wanted, gaps), strict=True))
     return y
 

@@ -21,6 +21,7 @@ __all__ = ["Cost", "Explanation", "Variable", "explain"]
 BOOK_NAMES = (
     "da1 is, as in the book, the gradient with respect to z1, and dz1 that with respect to a1."
 )
+ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "of training"}
 COUNTED = (
     "FLOPs: a multiplication and an addition are two, exp and tanh one. "
     "Bytes: the parameters' and the output's; gradients and optimizer state come on top."
@@ -66,16 +67,13 @@ class Explanation:
 
     def tables(self) -> tuple[Table, Table]:
         """The table of variables, and that of costs."""
-        rows = [
-            (v.name, v.theory, _shape(v.shape), v.formula, f"{_norm(v.value):.4g}")
-            for v in self.variables
+        rows: list[tuple[str, ...]] = [
+            (v.name, v.theory, str(v.shape), v.formula, _norm(v.value)) for v in self.variables
         ]
         variables = Table(("name", "theory", "shape", "formula", "norm"), rows, frozenset({4}))
-        total = Cost("total", (), *(sum(c[i] for c in self.costs) for i in range(2, 7)))
-        lines = [
-            (c.name, _shape(c.shape) if c is not total else "", *(f"{n:,}" for n in c[2:]))
-            for c in [*self.costs, total]
-        ]
+        lines = [(c.name, str(c.shape), *_numbers(c)) for c in self.costs]
+        sums = [sum(column) for column in zip(*(c[2:] for c in self.costs), strict=True)]
+        lines.append(("total", "", *(f"{n:,}" for n in sums)))
         header = ("gate", "output", "parameters", "FLOPs forward", "FLOPs backward",
                   "bytes of parameters", "bytes of output")  # fmt: skip
         return variables, Table(header, lines, frozenset(range(2, 7)))
@@ -195,8 +193,9 @@ def _forward(
         if node is network.loss:
             rows.append(_output(network, trace, names))
         if node.gate is None:
-            role = {"x": "the batch", "t": "targets; an index stands for its one-hot row"}
-            formula = "parameter" if node.name in network.params else role.get(node.name, "input")
+            formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
+            if node.name == "t" and not is_real(value):
+                formula += "; an index stands for its one-hot row"
         else:
             formula = value_of(node.gate, code, names.code[node.name], samples)
         rows.append(_variable(names.code[node.name], names.theory[node.name], formula, value))
@@ -306,14 +305,15 @@ def _item_bytes(array: Array) -> int:
     return int(re.sub(r"\D", "", str(array.dtype).split(".")[-1])) // 8
 
 
-def _norm(array: Array) -> float:
+def _norm(array: Array) -> str:
+    """Four digits of the root of the sum of squares; nothing for integers."""
     if not is_real(array):
-        array = namespace(array).astype(array, namespace(array).float32)
-    return math.sqrt(float(namespace(array).sum(array * array)))
+        return ""
+    return f"{math.sqrt(float(namespace(array).sum(array * array))):.4g}"
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return str(shape)
+def _numbers(cost: Cost) -> tuple[str, ...]:
+    return tuple(f"{n:,}" for n in cost[2:])
 
 
 def _small(number: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -79,9 +78,7 @@ def _check(a: Arguments) -> None:
     for name in ("inputs", "outputs", "batch_size", "seed"):
         value, least = getattr(a, name), 0 if name == "seed" else 1
         if not least <= value <= LARGEST:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}"
-            )
+            raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}")
     if a.outputs < 2 and a.loss in ("softmax", "hinge"):
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
     if not 0.0 <= a.dropout < 1.0:

@@ -1,42 +1,24 @@
-"""Pictures of a run: its curves, its confusion matrix, its worst mistakes. Needs matplotlib."""
+"""Pictures of a run: its curves, its confusion matrix, its worst mistakes."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.errors import UsageError
 from xpnet.history import History
-from xpnet.trainer import Trainer
+from xpnet.plots.figure import new_figure
 
-__all__ = [
-    "confusion", "confusion_matrix", "curves", "draw_all", "mistakes", "predictions", "require",
-]  # fmt: skip
+__all__ = ["confusion", "confusion_matrix", "curves", "mistakes", "predictions"]
 
 TRAIN, VAL = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
 
 
-def require() -> None:
-    """Raise `UsageError` if matplotlib is missing: before the training, not after it."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'xpnet[plot]'") from None
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def curves(history: History, path: Path, metric: str = "accuracy") -> None:
     """Loss and score against the epoch; thin behind the loss, that of every step."""
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     epochs = [epoch.epoch for epoch in history.epochs]
     per_epoch = len(history.losses) / max(len(epochs), 1)
@@ -76,7 +58,7 @@ def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
     """Rows true, columns predicted; shades by the row's share, so that rare classes show."""
     n = len(classes)
     size = max(4.5, 1.5 + 0.45 * min(n, 30))
-    figure = _figure(size + 1, size)
+    figure = new_figure(size + 1, size)
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -119,7 +101,7 @@ def mistakes(
     worst = wrong[np.argsort(-margin)][:most]
     columns = min(10, len(worst))
     rows = math.ceil(len(worst) / columns)
-    figure = _figure(1.25 * columns + 0.3, 1.6 * rows + 0.6)
+    figure = new_figure(1.25 * columns + 0.3, 1.6 * rows + 0.6)
     images = data.x[worst].reshape(-1, *data.image_shape)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes, row, image in zip(panels, worst, images, strict=False):
@@ -138,7 +120,7 @@ def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
     """Regression: predicted against true, on a diagonal if all is well; a panel per target."""
     t = t.reshape(len(t), -1)
     shown = min(t.shape[1], 6)
-    figure = _figure(4.5 * shown, 4.5)
+    figure = new_figure(4.5 * shown, 4.5)
     for j, axes in enumerate(figure.subplots(1, shown, squeeze=False).flat):
         low, high = (
             min(t[:, j].min(), predicted[:, j].min()),
@@ -152,21 +134,3 @@ def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
         axes.set_ylabel("predicted")
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-
-
-def draw_all(folder: Path, history: History, trainer: Trainer, test: Dataset) -> list[Path]:
-    """The pictures that suit the data; returns the paths of those drawn."""
-    classes = test.classes
-    drawn = [folder / "curves.png"]
-    curves(history, drawn[0], "r2" if classes is None else "accuracy")
-    if classes is None:
-        drawn.append(folder / "predictions.png")
-        predictions(test.t, trainer.predict(test.x), drawn[-1])
-        return drawn
-    scores = trainer.scores(test.x)
-    predicted = np.asarray(trainer.network.loss_gate.decide(scores))
-    drawn.append(folder / "confusion.png")
-    confusion(confusion_matrix(test.t, predicted, len(classes)), classes, drawn[-1])
-    if mistakes(test, scores, predicted, folder / "mistakes.png"):
-        drawn.append(folder / "mistakes.png")
-    return drawn
