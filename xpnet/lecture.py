@@ -191,6 +191,7 @@ class ComputationalGraph:
 
     Examples
     --------
+    >>> from xpnet import Graph
     >>> x, y, z = Graph().inputs("x y z")
     >>> net = ComputationalGraph((x + y) * z)
     >>> print(net.forward({"x": -2, "y": 5, "z": -4}))

@@ -23,7 +23,7 @@ CURVE = 32  # the part of a gap in which a wire changes its height
 AIM = 14  # and where it turns to its target
 EDGE = 14  # around the picture
 LANE = 10  # between wires that go on in the next row
-INK = {"name": "#111", "plain": "#555", "value": "#176f2c", "grad": "#c0201c"}
+INK = {"name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c"}
 LEGEND = "green: value, red: gradient"
 OF_ARRAYS = "; of an array: shape and norm"
 

@@ -165,6 +165,8 @@ class _Names:
                 self.theory[node.inputs[1]] = weight
                 if len(node.inputs) > 2:
                     self.theory[node.inputs[2]] = f"b{_small(layer)}"
+            elif not layer:
+                continue  # of no layer: the node keeps its own name
             elif isinstance(node.gate, Dropout):
                 self._call(node, f"h{layer}", f"h{_small(layer)}", f"dh{layer}")
             else:
