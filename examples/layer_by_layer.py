@@ -50,12 +50,13 @@ def main(
     network = xpnet.mlp(layers, activations, loss="squared", seed=0)
     params = dict(network.params)
     show(network, network.graph.trace({**params, "x": x, "t": y}, network.loss), say)
-    for step in range(1, 100_001):
+    step, largest = 0, np.inf
+    while largest > 1e-3 and step < 100_000:  # until nothing pulls at any parameter any more
+        step += 1
         J, grads = network.gradient(params, x, y)
         for name, dW in grads.items():
             params[name] = params[name] - alpha * dW  # W := W - α dW
-        if max(np.abs(dW).max() for dW in grads.values()) < 1e-3:
-            break  # converged: nothing pulls at any parameter any more
+        largest = max(np.abs(dW).max() for dW in grads.values())
     say(f"J = {float(J):.6f} after {step} steps")
     return float(J), step
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def twenty_lines(steps: int = 2000, seed: int = 0) -> list[float]:
     return losses
 
 
-CIRCUITS = {
+CIRCUITS: dict[str, Callable[[], tuple[Graph, Any]]] = {
     "circuit": circuit,
     "neuron": neuron,
     "neuron_as_one_gate": neuron_as_one_gate,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,10 +26,11 @@ def test_python_blocks_run(block: str, in_tmp: Path) -> None:
 
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    from xpnet import predict, train
+    from xpnet import gradcheck, predict, train
+    from xpnet.explain import __main__ as explain
 
     help_text = ""
-    for main in (train.main, predict.main):
+    for main in (train.main, predict.main, gradcheck.main, explain.main):
         with pytest.raises(SystemExit):
             main(["--help"])
         help_text += capsys.readouterr().out
@@ -48,6 +52,70 @@ def test_readme_figures_are_the_committed_ones() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     expected = section(newest("train_step"), newest("mnist"))
     assert text.split(BEGIN)[1].split(END)[0] == expected
+
+
+def _numbers(text: str) -> tuple[str, list[float]]:
+    """A picture's words, and its numbers apart: another BLAS may round the last digit its way."""
+    number = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+    return re.sub(number, "#", text), [float(n) for n in re.findall(number, text)]
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the script adds its own places
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pictures_and_tables_are_those_of_the_script(pictures: ModuleType, tmp_path: Path) -> None:
+    pictures.circuits(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        p.name for p in (ROOT / "docs/img").glob("*.svg")
+    }
+    page = (ROOT / "docs/chapter4_table.md").read_text(encoding="utf-8")
+    pairs = [(p.read_text(), (images / p.name).read_text()) for p in tmp_path.iterdir()]
+    pairs.append((pictures.table(), page.split(pictures.BEGIN)[1].split(pictures.END)[0]))
+    for drawn, committed in pairs:
+        (words, numbers), (old_words, old_numbers) = _numbers(drawn), _numbers(committed)
+        assert words == old_words
+        assert numbers == pytest.approx(old_numbers, rel=2e-3, abs=0.2)
+
+
+def test_every_picture_is_shown_and_every_page_is_in_the_menu() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for name in pages:
+        assert f": {name}\n" in menu
+    shown = "".join([*pages.values(), (ROOT / "README.md").read_text(encoding="utf-8")])
+    for picture in (ROOT / "docs/img").iterdir():
+        assert f"img/{picture.name})" in shown, picture.name
+
+
+def test_the_api_reference_has_every_public_module() -> None:
+    import xpnet
+
+    reference = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    for name in xpnet.__all__:
+        value = getattr(xpnet, name)
+        module = value.__name__ if isinstance(value, ModuleType) else value.__module__
+        assert f"::: {module}\n" in reference, name
+
+
+def test_the_documents_figures_are_those_stored() -> None:
+    from benchmarks.readme import newest
+
+    record = newest("documents")
+    train, test = record["book"]["accuracies"][-1]
+    page = (ROOT / "docs/chapter5_layers.md").read_text(encoding="utf-8")
+    assert f"reaches {100 * train:.1f} % on the training images and {100 * test:.1f} %" in page
+    assert f"({record['machine']['date']}, two cores of an AMD EPYC" in page
+    losses = record["lecture"]["losses"]
+    page = (ROOT / "docs/lecture4_circuits.md").read_text(encoding="utf-8")
+    assert f"with ours it is {losses[0]:.0f} and {losses[-1]:.2f}" in page
 
 
 def test_the_benchmark_runs_and_checks_its_contenders(tmp_path: Path) -> None:
