@@ -72,6 +72,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_pictures_and_tables_are_those_of_the_script(pictures: ModuleType, tmp_path: Path) -> None:
+    images = ROOT / "docs/img"
     pictures.circuits(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
         p.name for p in (ROOT / "docs/img").glob("*.svg")

@@ -12,7 +12,8 @@ from conftest import Library
 from xpnet import functions as fn
 from xpnet import gates, layers
 from xpnet.gradcheck import check
-from xpnet.graph import Graph, Node
+from xpnet.graph import Graph
+from xpnet.node import Node
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.uniform(0.5, 2.0, (3, 4)), RNG.uniform(-2.0, -0.5, (3, 4))

@@ -174,7 +174,7 @@ class Config:
     dry_run: bool = False
     """Check device, data and settings, say what would be trained, and end."""
     plot: bool = False
-    """Also draw curves, confusion matrix and worst mistakes, or predictions; needs matplotlib."""
+    """Also draw curves, mistakes or predictions, weights and activations; needs matplotlib."""
     quiet: bool = False
     """Say nothing but errors."""
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xpnet.graph import Graph, Node
+from xpnet.graph import Graph
+from xpnet.node import Node
 
 __all__ = ["Row", "check", "check_gate", "numerical_gradient"]
 

@@ -18,7 +18,7 @@ from xpnet.gates import Gate
 from xpnet.node import Names, Node, names_of
 from xpnet.ops import Array, as_array, device, is_real, namespace
 
-__all__ = ["Graph", "Node", "Tape", "Trace"]
+__all__ = ["Graph", "Tape", "Trace"]
 
 
 class Tape(NamedTuple):

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from xpnet.graph import Graph, Node
+from xpnet.graph import Graph
+from xpnet.node import Node
 from xpnet.ops import Array, device, namespace
 
 __all__ = ["jacobian"]

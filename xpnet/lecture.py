@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 
 from xpnet import array_gates, gates, layers
 from xpnet.draw import picture
-from xpnet.graph import Node, Tape
+from xpnet.graph import Tape
+from xpnet.node import Node
 from xpnet.ops import Array, as_array
 
 __all__ = [

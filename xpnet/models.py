@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.gates import Gate
-from xpnet.graph import Graph, Node
+from xpnet.graph import Graph
 from xpnet.init import initializer
 from xpnet.layers import Affine, Dropout, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.losses import HingeLoss, SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
+from xpnet.node import Node
 
 __all__ = ["ACTIVATIONS", "LOSSES", "Network", "mlp", "two_layer_net"]
 

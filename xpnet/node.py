@@ -12,7 +12,7 @@ from xpnet.gates import Add, Div, Gate, Mul, Neg, Power, Reciprocal, Scale, Shif
 if TYPE_CHECKING:
     from xpnet.graph import Graph
 
-__all__ = ["Names", "Node", "names_of"]
+__all__ = ["Node"]
 
 Names = str | Iterable["str | Node"]
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from xpnet.explain.costs import Cost, flops
 from xpnet.explain.formulas import OUTPUTS, gradient_of, value_of
 from xpnet.explain.tables import Table
-from xpnet.graph import Node, Trace
+from xpnet.graph import Trace
 from xpnet.layers import Affine, Dropout, Sigmoid
 from xpnet.models import ACTIVATIONS, Network
+from xpnet.node import Node
 from xpnet.ops import Array, is_real, namespace
 
 __all__ = ["Cost", "Explanation", "Variable", "explain"]
