@@ -51,6 +51,14 @@ class Trace(NamedTuple):
     flows: dict[tuple[str, int], Array]
 
 
+class Plan(NamedTuple):
+    """What is found out once for some outputs: a node's ancestors never change."""
+
+    ends: tuple[Node, ...]
+    order: list[Node]  # of evaluation
+    real: set[str]  # inputs that must not be integers
+
+
 class Graph:
     """Gates applied to named inputs.
 
@@ -76,9 +84,8 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self._inputs: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
-        # A node never changes, so what was once derived of its ancestors stays true.
-        self._plans: dict[tuple[str, ...], tuple[list[Node], set[str]]] = {}
-        self._reach: dict[tuple[tuple[str, ...], ...], set[str]] = {}
+        self._plans: dict[tuple[Node | str, ...], Plan] = {}
+        self._reach: dict[tuple[tuple[str, ...], tuple[Node, ...]], set[str]] = {}
 
     def input(self, name: str, *, optional: bool = False) -> Node:
         """Declare an input; an optional one that is not given reaches its gate as None."""
@@ -149,8 +156,7 @@ class Graph:
         if not inputs.keys() <= self._inputs.keys():
             unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
             raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")
-        ends = self._ends(outputs)
-        plan, real = self._plan(ends)
+        ends, plan, real = self._plan(outputs)
         values: dict[str, Array] = {}
         caches: dict[str, Any] = {}
         for node in plan:
@@ -167,8 +173,8 @@ class Graph:
                     raise
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise ValueError(f"{_call(node, args)}: {reason}") from error
-        results = tuple(values[name] for name in ends)
-        tape = Tape(tuple(self.nodes[name] for name in ends), results, caches)
+        results = tuple(values[node.name] for node in ends)
+        tape = Tape(ends, results, caches)
         return (results[0] if len(results) == 1 else results), tape
 
     def backward(
@@ -346,9 +352,11 @@ class Graph:
                 raise ValueError(f"no node named {name}; the graph has {', '.join(self.nodes)}")
         return ends
 
-    def _plan(self, ends: tuple[str, ...]) -> tuple[list[Node], set[str]]:
-        """Nodes in order of evaluation, and the names of the inputs that must be real."""
-        if ends not in self._plans:
+    def _plan(self, outputs: tuple[Node | str, ...]) -> Plan:
+        if not outputs and self.nodes:
+            outputs = (next(reversed(self.nodes.values())),)
+        if outputs not in self._plans:
+            ends = self._ends(outputs)
             order = self.nodes_topologically_sorted(*ends)
             real = {
                 source
@@ -356,13 +364,12 @@ class Graph:
                 for i, source in enumerate(node.inputs)
                 if i not in getattr(node.gate, "integers", ())
             }
-            self._plans[ends] = order, real
-        return self._plans[ends]
+            self._plans[outputs] = Plan(tuple(self.nodes[name] for name in ends), order, real)
+        return self._plans[outputs]
 
     def _reached_from(self, wrt: tuple[str, ...], tape: Tape) -> set[str]:
         """Names of the evaluated nodes that depend on any node of `wrt`, these included."""
-        ends = tuple(node.name for node in tape.outputs)
-        key = (wrt, ends)
+        key = (wrt, tape.outputs)
         if key not in self._reach:
             unknown = [name for name in wrt if name not in self.nodes]
             if unknown:
@@ -370,7 +377,7 @@ class Graph:
                     f"no node named {', '.join(unknown)}; the graph has {', '.join(self.nodes)}"
                 )
             reach = set(wrt)
-            for node in self._plan(ends)[0]:
+            for node in self._plan(tape.outputs).order:
                 if any(source in reach for source in node.inputs):
                     reach.add(node.name)
             self._reach[key] = reach

@@ -49,9 +49,10 @@ _REAL: dict[tuple[type, Any], bool] = {}
 def is_real(x: Array) -> bool:
     """Whether an array's dtype is real floating: a derivative by it makes sense."""
     kind = type(x), x.dtype
-    if kind not in _REAL:
-        _REAL[kind] = bool(namespace(x).isdtype(x.dtype, "real floating"))
-    return _REAL[kind]
+    real = _REAL.get(kind)
+    if real is None:
+        real = _REAL[kind] = bool(namespace(x).isdtype(x.dtype, "real floating"))
+    return real
 
 
 def as_array(number: float, like: Array | None) -> Array:
