@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 from xpnet.draw.diagram import diagram
@@ -53,6 +52,8 @@ def picture(
     drawing = diagram(nodes, trace, expand=expand)
     if not graphviz or suffix != ".svg":
         return FORMATS[suffix](drawing)
+    import subprocess  # here: few draw, and importing it takes its time
+
     try:
         done = subprocess.run(
             ["dot", "-Tsvg"], input=to_dot(drawing), capture_output=True, text=True, check=True
