@@ -92,27 +92,54 @@ def test_backward_before_forward(gate: lecture.StatefulGate) -> None:
 
 
 def test_a_second_backward_is_refused_and_another_forward_allows_it() -> None:
-    gate = lecture.MultiplyGate()
     x, y = Graph().inputs("x y")
     net = lecture.ComputationalGraph(x * y)
-    net.forward({"x": 3, "y": -4})
-    for thing, again in ((gate, (3, -4)), (net, ({"x": 3, "y": -4},))):
-        with pytest.raises(KeyError) if thing is net else pytest.raises(ValueError, match="shape"):
-            # a call that is refused leaves what was there
-            net.forward({"x": 1}) if thing is net else thing.forward(np.ones(2), np.ones(3))
-        thing.forward(*again)
+    for thing, inputs in ((lecture.MultiplyGate(), (3, -4)), (net, ({"x": 3, "y": -4},))):
+        thing.forward(*inputs)
         thing.backward()
         with pytest.raises(RuntimeError, match="again before a second backward"):
             thing.backward()
-        thing.forward(*again)
+        thing.forward(*inputs)
         thing.backward()
 
 
-def test_a_dout_that_does_not_fit_is_refused_and_forgotten() -> None:
+def test_an_earlier_forward_is_forgotten_when_the_next_one_fails() -> None:
+    gate = lecture.MultiplyGate()
+    x, y = Graph().inputs("x y")
+    net = lecture.ComputationalGraph(x * y)
+    gate.forward(3, -4)
+    net.forward({"x": 3, "y": -4})
+    with pytest.raises(ValueError, match="shape"):
+        gate.forward(np.ones(2), np.ones(3))
+    with pytest.raises(KeyError):
+        net.forward({"x": 1})
+    for thing in (gate, net):
+        with pytest.raises(RuntimeError, match="nothing to go back through"):
+            thing.backward()
+
+
+def test_integers_are_refused_as_by_a_graph() -> None:
+    for gate, inputs in (
+        (lecture.MultiplyGate(), (np.array([1, 2, 3]), 2.5)),
+        (lecture.NegateGate(), (np.array([200], np.uint8),)),
+        (book.Affine(np.ones((3, 2)), np.ones(2)), (np.array([[1, 2, 3]]),)),
+    ):
+        with pytest.raises(
+            ValueError, match=f"{type(gate).__name__}.forward got an array of u?int"
+        ):
+            gate.forward(*inputs)
+
+
+def test_a_dout_that_does_not_fit_is_refused_and_another_may_follow() -> None:
     gate = lecture.AddGate()
     gate.forward(np.ones((2, 3)), np.ones(3))
-    with pytest.raises(ValueError, match=re.escape("AddGate.backward got dz of shape (3,)")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("AddGate.backward got float64 of shape (3,); expected real numbers of the"),
+    ):
         gate.backward(np.ones(3))
+    with pytest.raises(ValueError, match=re.escape("AddGate.backward got [1, 1]; expected real")):
+        gate.backward([1, 1])
     np.testing.assert_array_equal(gate.backward(np.ones((2, 3)))[1], [2, 2, 2])
 
 
@@ -204,3 +231,25 @@ def test_two_layer_net_numerical_gradient_and_update_in_place() -> None:
     for name in net.params:
         net.params[name] -= 0.1 * analytic[name]
     assert net.loss(x, t) < loss
+
+
+def test_two_layer_net_refuses_what_does_not_fit() -> None:
+    net = book.TwoLayerNet(6, 5, 3)
+    x = RNG.standard_normal((7, 6))
+    for t, words in (
+        (np.full(7, 3), "labels go from 3 to 3; expected 0 to 2"),
+        (np.zeros((7, 2)), "targets of shape (7, 2)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            net.loss(x, t)
+    for t in (np.zeros((7, 1), int), np.zeros(1, int)):
+        with pytest.raises(ValueError, match=r"expected labels, \(7,\), or one-hot rows, \(7, 3\)"):
+            net.accuracy(x, t)
+    with pytest.raises(ValueError, match="expected at least two positive numbers"):
+        book.TwoLayerNet(0, 5, 3)
+
+
+def test_initial_weights_differ_unless_a_seed_is_given() -> None:
+    nets = [book.TwoLayerNet(6, 5, 3, seed=seed).params["W1"] for seed in (None, None, 1, 1)]
+    assert (nets[0] != nets[1]).all()
+    np.testing.assert_array_equal(nets[2], nets[3])

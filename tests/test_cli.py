@@ -571,3 +571,22 @@ def test_help_ends_with_0_and_names_every_option() -> None:
                 [sys.executable, "-m", "xpnet.train", "--help"], capture_output=True, text=True
             ).stdout
         )
+
+
+def test_files_are_replaced_behind_links_and_devices_are_written_to(in_tmp: Path) -> None:
+    from xpnet.files import write_whole
+
+    Path("real.txt").write_text("old")
+    Path("link.txt").symlink_to("real.txt")
+    write_whole(Path("link.txt"), "new")
+    assert Path("link.txt").is_symlink()
+    assert Path("real.txt").read_text() == "new"
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(Path("pipe"), "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(Path("no/file.txt"), "text")
+    assert caught.value.filename == "no/file.txt"
+    assert {p.name for p in in_tmp.iterdir()} == {"real.txt", "link.txt", "pipe"}

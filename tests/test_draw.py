@@ -16,10 +16,10 @@ import pytest
 from conftest import Library
 
 import xpnet
+from xpnet import array_gates, gates
 from xpnet import functions as fn
-from xpnet import gates
 from xpnet.draw import picture
-from xpnet.draw.diagram import ELEMENTARY, SYMBOLS
+from xpnet.draw.diagram import SYMBOLS
 from xpnet.graph import Graph
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -89,8 +89,9 @@ def parse(svg: str) -> Parsed:
     texts, boxes = [], []
     for text in root.iter(SVG + "text"):
         x, y, words = float(text.get("x", 0)), float(text.get("y", 0)), text.text or ""
-        half = CHARACTER * len(words) / 2
-        texts.append(Rect(x - half, y - 9.5, x + half, y + 2.5, words.replace("\xa0", " ")))
+        wide = CHARACTER * len(words)
+        left = x if "start" in text.get("style", "") else x - wide / 2
+        texts.append(Rect(left, y - 9.5, left + wide, y + 2.5, words.replace("\xa0", " ")))
     for rect in root.iter(SVG + "rect"):
         if rect.get("class"):
             x, y, w, h = (float(rect.get(k, 0)) for k in ("x", "y", "width", "height"))
@@ -183,6 +184,19 @@ def odd_words() -> tuple[Graph, Inputs]:
     return graph, {a.name: np.float64("nan"), b.name: -1.2345678e-300}
 
 
+def late_input() -> tuple[Graph, Inputs]:
+    """A layer in one box, one of whose later gates needs what comes after its first one."""
+    graph = Graph()
+    x, W, c = graph.inputs("x W c")
+    fn.affine(x, W, fn.tanh(c))
+    return graph, {"x": np.ones((2, 3)), "W": np.ones((3, 4)), "c": np.ones(4)}
+
+
+def dropped() -> tuple[Graph, Inputs]:
+    graph, inputs = mlp(6, 5, 4, 3, dropout=0.5)
+    return graph, {**inputs, "step": np.array([1], np.int32)}
+
+
 def rng_graph(seed: int) -> Callable[[], tuple[Graph, Inputs]]:
     def make() -> tuple[Graph, Inputs]:
         rng = np.random.default_rng(seed)
@@ -211,6 +225,8 @@ GRAPHS: dict[str, Callable[[], tuple[Graph, Inputs]]] = {
     "fan": fan,
     "alone": alone,
     "odd words": odd_words,
+    "late input": late_input,
+    "dropout": dropped,
     **{f"random {seed}": rng_graph(seed) for seed in range(12)},
 }
 
@@ -313,8 +329,39 @@ def test_structure_without_values(in_tmp: Path) -> None:
     assert Graph()._repr_svg_() is None
 
 
+def test_a_gate_without_inputs_and_an_optional_input_are_drawn() -> None:
+    class Two:
+        def forward(self, *inputs: Any) -> Any:
+            return np.asarray(2.0), None
+
+        def backward(self, cache: Any, dout: Any, needs: Any = ()) -> Any:
+            return ()
+
+    graph = Graph()
+    graph.apply(Two(), name="two") * graph.input("x")
+    parsed = assert_legible(picture(graph.nodes_topologically_sorted(), graph.trace({"x": 3.0})))
+    assert {"two", "x", "6"} <= {text.what for text in parsed.texts}
+    alone = Graph()
+    alone.input("o", optional=True)
+    assert "o" in [text.what for text in parse(picture(list(alone.nodes.values()))).texts]
+    with pytest.raises(KeyError, match="input 'o' has no value"):
+        alone.trace({})
+
+
+@pytest.mark.parametrize(
+    ("array", "norm"),
+    [(np.ones((500, 500), np.float16), "500"), (np.full(100, 1e-40, np.float32), "1e-39")],
+)
+def test_norms_of_narrow_numbers(array: np.ndarray, norm: str) -> None:
+    graph = Graph()
+    -graph.input("x")
+    svg = picture(graph.nodes_topologically_sorted(), graph.trace({"x": array}))
+    assert f"norm {norm}" in [text.what for text in parse(svg).texts]
+
+
 def test_every_elementary_gate_has_a_symbol() -> None:
-    assert SYMBOLS.keys() == ELEMENTARY - {"Gate"}
+    elementary = {getattr(m, name) for m in (gates, array_gates) for name in m.__all__}
+    assert SYMBOLS.keys() == elementary - {gates.Gate}
 
 
 @pytest.mark.parametrize("name", GRAPHS)

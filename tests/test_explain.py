@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import CASES, Case
 from conftest import Library
 
 import xpnet
 from xpnet import array_gates, gates, layers, losses, train
 from xpnet import functions as fn
 from xpnet.explain import __main__ as command
-from xpnet.explain.formulas import FORMULAS
+from xpnet.explain.costs import PER_SCORE
+from xpnet.explain.formulas import FORMULAS, gradient_of, value_of
 from xpnet.graph import Graph
 from xpnet.models import Network
 
@@ -149,11 +151,51 @@ def test_a_network_of_one_s_own_keeps_its_names() -> None:
     table = xpnet.explain(network, RNG.standard_normal((5, 4)), RNG.standard_normal((5, 2)))
     assert table["scaled"].formula == "Exp1 · c"
     assert table["dy"].formula == "(y - t)"
-    assert table["grads['c']"].formula == "dy · Exp1"
+    assert table["grads['c']"].formula == "Σ (dy · Exp1)"
     assert table["dExp1"].formula == "dy · c"
     assert table["grads['W']"].formula == "xᵀ dMatMul1"
     with pytest.raises(KeyError, match="no variable 'q'; there are x, "):
         table["q"]
+
+
+def test_a_regularizer_beside_the_loss() -> None:
+    graph = Graph()
+    x, t, W, b = graph.inputs("x t W b")
+    scores = x @ W + b
+    loss = fn.softmax_with_loss(scores, t) + 0.01 * fn.squared_norm(W)
+    params = {"W": RNG.standard_normal((4, 3)), "b": np.zeros(3)}
+    table = xpnet.explain(Network(graph, params, scores, loss), RNG.random((5, 4)), LABELS[:5] % 3)
+    assert table["y"].formula == "softmax(Add1)"
+    np.testing.assert_allclose(table["y"].value.sum(axis=1), 1)
+    assert table["dy"].formula == "(y - t) / 5 · dSoftmaxWithLoss1"
+    assert table["dSoftmaxWithLoss1"].formula == "1"
+    assert table["grads['W']"].formula == "xᵀ dMatMul1 + 2 W · dSquaredNorm1"
+    assert table["dSquaredNorm1"].formula == "0.01 · dScale1"
+    assert table["dScale1"].formula == "1"
+    # the bias was repeated for each sample
+    assert table["grads['b']"].formula == "Σ (dy)"
+    names = {v.name for v in table.variables}
+    for variable in table.variables:
+        for name in re.findall(r"\bd[A-Z]\w+", variable.formula):
+            assert name in names
+    # W, in two gates, is 12 numbers
+    assert sum(cost.parameters for cost in table.costs) == 15
+
+
+def test_dropout_that_is_not_on_does_nothing() -> None:
+    network = xpnet.mlp([7, 5, 3], "tanh", dropout=0.5)
+    table = xpnet.explain(network, RNG.standard_normal((6, 7)), LABELS[:6] % 3)
+    assert (table["h1"].formula, table["da1"].formula) == ("z1", "dh1")
+    cost = next(cost for cost in table.costs if cost.name == "Dropout1")
+    assert (cost.forward, cost.backward) == (0, 0)
+
+
+def test_bytes_are_the_parameters_own() -> None:
+    network = xpnet.mlp([4, 3])
+    params = {name: p.astype("float32") for name, p in network.params.items()}
+    (cost, _) = xpnet.explain(network, np.ones((2, 4)), LABELS[:2] % 3, params).costs
+    assert cost.parameter_bytes == 4 * 15
+    assert cost.output_bytes == 8 * 6
 
 
 def test_a_gate_without_a_formula_is_shown_as_its_call() -> None:
@@ -170,10 +212,79 @@ def test_a_gate_without_a_formula_is_shown_as_its_call() -> None:
 
 
 def test_every_gate_has_a_formula_for_each_input() -> None:
-    names = {name for module in (gates, array_gates, layers, losses) for name in module.__all__} - {
-        "Gate"
-    }
-    assert FORMULAS.keys() == names
+    modules = (gates, array_gates, layers, losses)
+    defined = {getattr(module, name) for module in modules for name in module.__all__}
+    assert FORMULAS.keys() == defined - {gates.Gate}
+
+
+def _evaluate(formula: str, names: dict[str, np.ndarray]) -> Any:
+    """As `evaluated`, of the formulas of arithmetic gates."""
+    text = formula.translate(SUPERSCRIPT).replace("·", "*")
+    text = re.sub(r"(.*) where (.*), else (.*)", r"np.where(\2, \1, \3)", text)
+    text = re.sub(r"\bmax\(", "np.maximum(", text)
+    text = re.sub(r"^exp\(", "np.exp(", text)
+    text = re.sub(r"^ln (\w+)", r"np.log(\1)", text)
+    text = re.sub(r"^Σ (\w+)$", r"np.sum(\1)", text)
+    text = re.sub(r"^mean of (\w+)$", r"np.mean(\1)", text)
+    text = re.sub(r"^‖(\w+)‖", r"(np.sum(\1**2)**.5)", text)
+    text = re.sub(r"(.*), repeated$", r"np.ones(a.shape) * \1", text).replace("/ n", "/ a.size")
+    text = re.sub(r"^([\w.]+) ([\w.]+)$", r"\1 @ \2", text)
+    text = re.sub(r"^2 (\w)", r"2 * \1", text)
+    return eval(text, {"np": np, **names})
+
+
+ARITHMETIC = [
+    case
+    for case in CASES
+    if case.name in ("Add", "Sub", "Mul", "Div", "Max", "AtLeast", "Neg", "Scale", "Over", "Shift",
+                     "Power whole", "Power root", "Power negative", "Exp", "Log", "Reciprocal",
+                     "Reciprocal of another number", "Sum", "Mean", "SquaredNorm", "MatMul",
+                     "Transpose")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ARITHMETIC, ids=lambda case: case.name)
+def test_formulas_of_arithmetic_give_the_gate_s_values(case: Case) -> None:
+    inputs = case.inputs(np.random.default_rng(0))
+    y, cache = case.gate.forward(*inputs)
+    d = RNG.standard_normal(np.shape(y))
+    names = {**dict(zip("ab", inputs, strict=False)), "y": y, "d": d}
+    letters = list("ab"[: len(inputs)])
+    np.testing.assert_allclose(_evaluate(value_of(case.gate, letters, "y", 1), names), y)
+    for i, gradient in enumerate(case.gate.backward(cache, d)):
+        formula = gradient_of(case.gate, i, letters, "y", "d", 1)
+        np.testing.assert_allclose(_evaluate(formula, names), gradient)
+
+
+class Counted(np.ndarray):
+    """An array that counts the operations per element of NumPy's functions, comparisons apart."""
+
+    count = 0
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(x) if isinstance(x, Counted) else x for x in inputs]
+        out = options.pop("out", None)
+        result = np.asarray(getattr(function, method)(*plain, **options))
+        if result.dtype != bool:
+            size = np.size(plain[0]) if method == "reduce" else result.size
+            Counted.count += size
+        if out:
+            np.asarray(out[0])[...] = result
+            return out[0]
+        return result.view(Counted)
+
+
+@pytest.mark.parametrize("gate", PER_SCORE)
+def test_operations_of_losses_are_counted_right(gate: type) -> None:
+    """Forward: what NumPy is asked to do, up to a few operations per row."""
+    x = RNG.standard_normal((20, 200)).view(Counted)
+    t = np.eye(200)[LABELS[:20]].view(Counted)
+    Counted.count = 0
+    _, cache = gate().forward(x, t)
+    assert round(Counted.count / x.size) == PER_SCORE[gate][0]
+    Counted.count = 0
+    gate().backward(cache, np.ones(()), (True, False, False))
+    assert round(Counted.count / x.size) == PER_SCORE[gate][1]
 
 
 def test_costs_by_hand() -> None:
@@ -282,6 +393,13 @@ def test_command_explains_a_trained_network(
     W1 = xpnet.Trainer.load("run/model.npz").params["W1"]
     norm = f"{math.sqrt(float((W1.astype('float64') ** 2).sum())):.4g}"
     assert re.search(rf"W1 .* \(64, 7\) .* {re.escape(norm)}\n", out)
+    # on its own data, scaled as it has learned them: digits from 0 to 16 become 0 to 1
+    assert command.main(["--model", "run", "--dataset", "digits"]) == 0
+    x = xpnet.datasets.load("digits")[0].x[:100].astype("float64") / 16
+    out = capsys.readouterr().out
+    assert re.search(rf"x .* the batch .* {np.linalg.norm(x):.4g}\n", out)
+    assert command.main(["--model", "run", "--dataset", "digits", "--outputs", "3"]) == 2
+    assert "--outputs goes without --model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -293,7 +411,16 @@ def test_command_explains_a_trained_network(
         (("--activation", "relu,tanh,relu"), "3 activations for 2 layers"),
         (("--draw", "net.png"), "--draw net.png: expected a name ending with .svg, .dot or .mmd"),
         (("--model", "nothing.npz"), "nothing.npz"),
-        (("--out", "no/folder/t.txt"), "no/folder"),
+        (("--model", "nothing.npz", "--hidden", "3"), "--hidden goes without --model"),
+        (("--dataset", "digits", "--inputs", "3"), "--dataset settles the numbers of inputs"),
+        (("--data-dir", "."), "--data-dir goes with --dataset mnist"),
+        (("--out", "a.svg", "--draw", "a.svg"), "--draw a.svg: is the file of --out"),
+        (("--out", "a.txt", "--draw", "no/b.svg"), "the folder no is not there"),
+        (
+            ("--out", "a.txt", "--draw", "a.svg", "--expand", "--hidden", ",".join(["2"] * 150)),
+            "--draw a.svg: 606 boxes are too many to draw",
+        ),
+        (("--out", "no/folder/t.txt"), "--out no/folder/t.txt: the folder no/folder is not there"),
     ],
 )
 def test_command_refuses_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from conftest import Library
 
 from xpnet import functions as fn
-from xpnet import gates, layers
+from xpnet import gates, layers, losses
 from xpnet.gradcheck import check
 from xpnet.graph import Graph
 from xpnet.node import Node
@@ -45,6 +46,7 @@ FORMULAS: list[tuple[str, Any, Any]] = [
     ("square", lambda x, y: fn.square(y), Y**2),
     ("maximum", lambda x, y: fn.maximum(x, -y), np.maximum(X, -Y)),
     ("maximum 0", lambda x, y: fn.maximum(0, x + y), np.maximum(0, X + Y)),
+    ("maximum 1", lambda x, y: fn.maximum(x, 1), np.maximum(X, 1)),
     ("sigmoid", lambda x, y: fn.sigmoid(y), 1 / (1 + np.exp(-Y))),
     ("sigmoid, its chain", lambda x, y: 1 / (1 + fn.exp(-1 * y)), 1 / (1 + np.exp(-Y))),
     ("tanh", lambda x, y: fn.tanh(y), np.tanh(Y)),
@@ -265,7 +267,29 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: xyz()[1][::-1], ValueError, "expected a positive step"),
     (lambda: xyz()[1] + xyz()[1], ValueError, "a node of another graph"),
     (lambda: list(xyz()[1]), TypeError, "not iterable"),
-    (lambda: fn.maximum(xyz()[1], 3), TypeError, "expected two nodes, or a node and 0"),
+    (lambda: fn.maximum(xyz()[1], np.zeros(1)), TypeError, "maximum takes two nodes"),
+    (lambda: np.dot(xyz()[1], xyz()[2]), TypeError, "numpy.dot takes arrays, not a node"),
+    (lambda: np.asarray(xyz()[1]), TypeError, "'x' is a node of a graph, not an array"),
+    (lambda: xyz()[1] / 0, ZeroDivisionError, "x / 0"),
+    (lambda: fn.exp(3), TypeError, "Exp is applied to no node"),  # type: ignore[arg-type]
+    (lambda: fn.affine(xyz()[1], 3, 4), TypeError, "Affine is applied to int; expected nodes"),
+    (lambda: xyz()[0].apply(gates.Add), TypeError, "a gate such as Add(), got the class Add"),
+    (lambda: xyz()[0].apply(None), TypeError, "a gate such as Add(), got None"),
+    (lambda: xyz()[0].forward({}, [xyz()[1]]), TypeError, "expected a node of the graph or"),
+    (lambda: Graph().input("a b"), ValueError, "'a b' is no name; expected a word without spaces"),
+    (lambda: Graph().input(""), ValueError, "'' is no name"),
+    (lambda: Graph().input("a\x01"), ValueError, "is no name"),
+    (lambda: Graph().inputs("a b a"), ValueError, "already has a node named 'a'"),
+    (lambda: xyz()[1][5:"y"], TypeError, "expected whole numbers"),
+    (lambda: run(lambda x, y, z: x[0, 0], x=np.ones(3)), ValueError, "too long for an array of 1"),
+    (lambda: run(lambda x, y, z: fn.transpose(x, (3, 2)), x=np.ones((2, 3))), ValueError,
+     "axes are (3, 2); expected each of 2 axes once"),
+    (lambda: run(lambda x, y, z: fn.affine(x, y, z), x=np.ones((2, 3)), y=np.ones((3, 4)),
+                 z=np.ones((2, 4))), ValueError,
+     "W has shape (3, 4) and b (2, 4); expected (D, M) and (M,)"),
+    (lambda: run(lambda x, y, z: fn.squared_loss(x, y, "avg"), x=np.ones((2, 3)),
+                 y=np.ones((2, 3))), ValueError, "reduction is 'avg'; expected mean or sum"),
+    (lambda: fn.maximum(3, 4), TypeError, "maximum takes two nodes, or a node"),
 ]  # fmt: skip
 
 
@@ -303,6 +327,8 @@ def test_bad_starts_of_a_backward() -> None:
         ([1.0], "got 1 douts for 2 outputs"),
         ([np.ones(3), np.ones(2)], "dout of Add1 has shape (2,); expected (3,)"),
         ([1.0, 1.0], "dout of Mul1 has shape (); expected (3,)"),
+        ([np.ones(3, np.uint8), None], "dout of Mul1 is uint8; expected an array of real numbers"),
+        ([[1.0] * 3, None], "dout of Mul1 is list; expected an array of real numbers"),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             graph.backward(tape, "x", douts)
@@ -310,6 +336,80 @@ def test_bad_starts_of_a_backward() -> None:
         xyz()[0].backward(tape, "x")
     # refused calls have changed nothing
     np.testing.assert_array_equal(graph.backward(tape, "x", [np.ones(3), None])["x"], [2, 2, 2])
+
+
+def test_what_is_refused_adds_no_node() -> None:
+    graph, x, *_ = xyz()
+    before = list(graph.nodes)
+    for act in (
+        lambda: np.float32(2) - np.ones(2) - x,
+        lambda: "a" - x,
+        lambda: [1] / x,
+        lambda: x ** "2",
+        lambda: x[1.5],
+        lambda: graph.inputs("p q x"),
+        lambda: graph.apply(gates.Neg(), x, name="y"),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            act()
+    assert list(graph.nodes) == before
+
+
+@pytest.mark.parametrize("number", [np.float64(2), np.float32(2), np.int64(2), True + True, 2])
+def test_numbers_of_numpy_keep_the_dtype(number: Any, library: Library) -> None:
+    graph, x, *_ = xyz()
+    f = (number * x - number) / number + number**2 / x
+    value, _ = graph.forward({"x": library.asarray(np.full(3, 5, np.float32))}, f)
+    assert library.to_numpy(value).dtype == np.float32
+    np.testing.assert_allclose(library.to_numpy(value), (2 * 5 - 2) / 2 + 4 / 5, rtol=1e-6)
+
+
+def test_division_by_a_number_is_a_division() -> None:
+    graph, x, *_ = xyz()
+    tiny, some = {"x": np.array([1e-310])}, {"x": np.array([5.0, 7.0])}
+    assert graph.forward(tiny, x / 1e-310)[0] == 1
+    assert graph.forward(tiny, 1e-305 / x)[0] == pytest.approx(1e5)
+    np.testing.assert_array_equal(graph.forward(some, x / 3)[0], some["x"] / 3)
+
+
+@pytest.mark.parametrize("key", [3, -4, (0, 5)])
+def test_an_index_out_of_range_is_refused_on_every_library(key: Any, library: Library) -> None:
+    graph, x, *_ = xyz()
+    with pytest.raises(ValueError, match=r"Index1\(x \(3, 4\)\): index -?\d is out of range"):
+        graph.forward({"x": library.asarray(X.astype(np.float32))}, x[key])
+
+
+def test_slices_may_be_longer_than_the_array(library: Library) -> None:
+    graph, x, *_ = xyz()
+    f = x[1:100, -7:2]
+    value, _ = graph.forward({"x": library.asarray(X.astype(np.float32))}, f)
+    np.testing.assert_array_equal(library.to_numpy(value), X.astype(np.float32)[1:100, -7:2])
+
+
+def test_narrow_labels_of_many_classes(library: Library) -> None:
+    """uint8 holds the label 5, not the number of classes, 300: 261 must not become 5."""
+    graph, x, t, _ = xyz()
+    scores = np.arange(600, dtype=np.float32).reshape(2, 300)
+    inputs = {"x": library.asarray(scores), "y": library.asarray(np.array([5, 7], np.uint8))}
+    value, tape = graph.forward(inputs, fn.sum(fn.pick(x, t)))
+    assert float(value) == 5 + 307
+    expected = np.zeros((2, 300))
+    expected[0, 5] = expected[1, 7] = 1
+    np.testing.assert_array_equal(library.to_numpy(graph.backward(tape, "x")["x"]), expected)
+    gathered, _ = graph.forward({"x": library.asarray(scores.T), "y": inputs["y"]}, fn.gather(x, t))
+    np.testing.assert_array_equal(library.to_numpy(gathered), scores.T[[5, 7]])
+
+
+def test_gather_counts_from_the_end_once() -> None:
+    graph, x, t, _ = xyz()
+    with pytest.raises(ValueError, match="Gather1"):
+        graph.forward({"x": np.arange(3.0), "y": np.array([-4])}, fn.gather(x, t))
+
+
+def test_pick_beside_infinity() -> None:
+    graph, x, t, _ = xyz()
+    inputs = {"x": np.array([[0.0, -np.inf], [np.nan, 2.0]]), "y": np.array([0, 1])}
+    np.testing.assert_array_equal(graph.forward(inputs, fn.pick(x, t))[0], [0, 2])
 
 
 def test_a_gate_may_say_which_inputs_are_integers() -> None:
@@ -325,3 +425,133 @@ def test_a_gate_may_say_which_inputs_are_integers() -> None:
     i = graph.input("i")
     value, _ = graph.forward({"i": np.array([2, 0])}, graph.apply(Lookup(), i))
     np.testing.assert_array_equal(value, [[0, 0, 1], [1, 0, 0]])
+
+
+# -- Gradients that would be a part ---------------------------------------------------------
+
+
+def test_squared_loss_of_two_formulas() -> None:
+    """½ Σ (2x - 3x)² has the derivative x: its targets are a formula too."""
+    graph, x, *_ = xyz()
+    f = fn.squared_loss(x * 2, x * 3, reduction="sum")
+    value, tape = graph.forward({"x": np.array([1.0, 2.0])}, f)
+    assert value == 2.5
+    np.testing.assert_array_equal(graph.backward(tape, "x")["x"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            lambda x, y: fn.softmax_with_loss(x, fn.exp(x)),
+            "SoftmaxWithLoss1 gives no gradient to its input 1, 'Exp1', which depends on x",
+        ),
+        (
+            lambda x, y: x.graph.apply(losses.SquaredLoss(), x, y, fn.sum(x, axis=1)),
+            "SquaredLoss1 gives no gradient to its input 2, 'Sum1', which depends on x",
+        ),
+    ],
+)
+def test_a_part_of_a_gradient_is_refused(write: Any, words: str) -> None:
+    graph, x, y, _ = xyz()
+    f = write(x, y)
+    inputs = {"x": X, "y": Y}
+    _, tape = graph.forward({k: v for k, v in inputs.items() if k in "xy"}, f)
+    for act in (lambda: graph.backward(tape, "x"), lambda: graph.backward(tape)):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            act()
+
+
+def test_targets_that_are_only_moved_have_no_gradient_and_are_no_error() -> None:
+    graph, x, t, _ = xyz()
+    f = fn.softmax_with_loss(x, t[0:3])
+    value, tape = graph.forward({"x": X, "y": np.array([1, 0, 3, 2])}, f)
+    assert list(graph.backward(tape)) == ["x"]
+    with pytest.raises(ValueError, match="SoftmaxWithLoss1 has no gradient with respect to y"):
+        graph.backward(tape, "y")
+    reference, _ = graph.forward({"x": X, "y": np.array([1, 0, 3])}, fn.softmax_with_loss(x, t))
+    assert value == reference
+    with pytest.raises(ValueError, match="dtype int64; the gates that use it need real"):
+        graph.forward({"x": X, "y": np.array([1, 0, 3, 2])}, fn.exp(t[0:3]))
+
+
+class Bad(gates.Mul):
+    def backward(self, cache: Any, dout: Any, needs: Any = ()) -> Any:
+        return (dout * cache[1],)
+
+
+class Worse(gates.Mul):
+    def backward(self, cache: Any, dout: Any, needs: Any = ()) -> Any:
+        raise ValueError("some reason")
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [(Bad(), "q gave 1 gradients for 2 inputs"), (Worse(), "q, backward from (): some reason")],
+)
+def test_a_gate_s_wrong_backward_is_named(gate: Any, words: str) -> None:
+    graph, x, *_ = xyz()
+    _, tape = graph.forward({"x": 3.0}, graph.apply(gate, x, x, name="q"))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        graph.backward(tape, "x")
+
+
+def test_backward_lets_go_of_gradients_that_it_has_used() -> None:
+    """Else the memory of a backward pass would grow with the depth."""
+    alive: list[int] = []
+    seen: list[weakref.ref[Any]] = []
+
+    class Watched(layers.Identity):
+        def backward(self, cache: Any, dout: Any, needs: Any = ()) -> Any:
+            alive.append(sum(ref() is not None for ref in seen))
+            dx = dout * 1.0
+            seen.append(weakref.ref(dx))
+            return (dx,)
+
+    graph, x, *_ = xyz()
+    node = x
+    for _ in range(10):
+        node = graph.apply(Watched(), node)
+    _, tape = graph.forward({"x": np.ones(3)}, node)
+    graph.backward(tape, "x")
+    assert max(alive) <= 2
+
+
+def test_nodes_may_be_named() -> None:
+    graph, x, y, z = xyz()
+    q = (x + y).named("q")
+    f = q * z
+    assert [node.name for node in graph.nodes_topologically_sorted()] == [
+        "x",
+        "y",
+        "q",
+        "z",
+        "Mul1",
+    ]
+    assert graph.trace({"x": -2, "y": 5, "z": -4}, f).values["q"] == 3
+    assert str(graph).splitlines()[-2:] == ["q = Add(x, y)", "Mul1 = Mul(q, z)"]
+    assert repr(graph) == "<Graph of 3 inputs and 2 gates>"
+    for act, words in (
+        (lambda: q.named("r"), "q cannot be renamed: Mul1 uses it"),
+        (lambda: f.named("q"), "already has a node named 'q'"),
+        (lambda: (x + y).named("a b"), "is no name"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            act()
+    renamed = f.named("f")
+    with pytest.raises(ValueError, match="Mul1 cannot be renamed: it has been renamed"):
+        f.named("g")
+    assert graph.forward({"x": -2, "y": 5, "z": -4}, renamed)[0] == -12
+
+
+def test_trace_looks_at_labels() -> None:
+    graph, x, t, _ = xyz()
+    for f in (fn.softmax_with_loss(x, t), fn.hinge_loss(x, t), fn.sum(fn.pick(x, t))):
+        with pytest.raises(ValueError, match=r"labels go from -1 to 99; expected 0 to 3"):
+            graph.trace({"x": X, "y": np.array([0, 99, -1])}, f)
+    graph.trace({"x": X, "y": np.array([0, 2, -1])}, fn.gather(x, t))  # from the end
+
+
+def test_a_graph_that_cannot_be_drawn_shows_nothing_in_a_notebook() -> None:
+    assert cycle()._repr_svg_() is None
+    assert Graph().apply(gates.Neg(), "later").graph._repr_svg_() is None

@@ -39,7 +39,7 @@ def test_finds_one_wrong_input_of_several() -> None:
 def test_numerical_gradient_of_a_cubic() -> None:
     x = np.array([[1.0, -2.0], [0.0, 3.0]])
     slopes = gradcheck.numerical_gradient(lambda v: float((v**3).sum()), x)
-    np.testing.assert_allclose(slopes, 3 * x.ravel() ** 2, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(slopes, 3 * x**2, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "squared", "sigmoid", "hinge"])
@@ -102,3 +102,25 @@ def test_command_refuses_an_unknown_activation(capsys: pytest.CaptureFixture[str
     err = capsys.readouterr().err
     assert err.startswith("xpnet: activation is 'swish'; expected one of sigmoid")
     assert err.count("\n") == 1
+
+
+def test_numerical_gradient_as_in_the_book() -> None:
+    """The book's f takes no notice of its argument, and looks at the array that is moved."""
+    W = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    kept = W.copy()
+    np.testing.assert_allclose(
+        gradcheck.numerical_gradient(lambda _: float((W**2).sum()), W), 2 * kept
+    )
+    np.testing.assert_array_equal(W, kept)
+
+    def fails(x: np.ndarray) -> float:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        gradcheck.numerical_gradient(fails, W)
+    np.testing.assert_array_equal(W, kept)  # put back, whatever happens
+
+
+def test_numerical_gradient_of_integers_is_that_of_the_numbers() -> None:
+    slopes = gradcheck.numerical_gradient(lambda x: float((x**2).sum()), np.array([3, 4]))
+    np.testing.assert_allclose(slopes, [6, 8])

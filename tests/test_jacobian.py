@@ -25,12 +25,12 @@ def network() -> tuple[Graph, dict[str, Any]]:
     return graph, {name: RNG.standard_normal(shape) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("wrt", ["x", "W", "b", "V", "Sigmoid1"])
+@pytest.mark.parametrize("wrt", ["x", "W", "b", "V"])
 def test_agrees_with_central_differences(wrt: str, library: Library) -> None:
     if not library.float64:
         pytest.skip("differences need float64")
-    if wrt == "Sigmoid1" or library.jit.__name__ == "jit":
-        pytest.skip("covered by the other cases")
+    if library.jit.__name__ == "jit":
+        pytest.skip("jit adds nothing here: tests of formulas run jitted")
     graph, values = network()
     inputs = {name: library.asarray(value) for name, value in values.items()}
     J = library.to_numpy(jacobian(graph, inputs, "MatMul1", wrt))
@@ -40,7 +40,7 @@ def test_agrees_with_central_differences(wrt: str, library: Library) -> None:
             lambda moved, i=i, j=j: float(graph.forward({**values, wrt: moved})[0][i, j]),
             values[wrt],
         )
-        np.testing.assert_allclose(J[i, j].ravel(), row, atol=1e-8)
+        np.testing.assert_allclose(J[i, j], row, atol=1e-8)
 
 
 def test_of_an_inner_node_is_the_second_matrix() -> None:

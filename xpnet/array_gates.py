@@ -1,7 +1,7 @@
 """Gates that see an array as a whole: sums, products of matrices, changes of shape, choice.
 
-The protocol is that of `xpnet.gates`. None of them makes an array larger than its inputs
-and its output, but for `Gather`, whose backward is a product with one-hot rows.
+The protocol is that of `xpnet.gates`. `Gather` and `Pick` add up, or choose, by one-hot rows:
+the standard has no scatter.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ class MatMul:
             da = unbroadcast(matmul(dout, xp.matrix_transpose(columns)), rows.shape)
             da = xp.reshape(da, a_shape)
         if needs[1]:
+            if columns.ndim == 2 and rows.ndim > 2:  # one product, not one for each of a stack
+                rows = xp.reshape(rows, (-1, rows.shape[-1]))
+                dout = xp.reshape(dout, (-1, dout.shape[-1]))
             db = unbroadcast(matmul(xp.matrix_transpose(rows), dout), columns.shape)
             db = xp.reshape(db, b_shape)
         return da, db
@@ -134,9 +137,14 @@ class Transpose:
 
     axes: tuple[int, ...] | None = None
 
+    moves: ClassVar[bool] = True
+
     def _order(self, ndim: int) -> tuple[int, ...]:
-        axes = reversed(range(ndim)) if self.axes is None else self.axes
-        return tuple(axis % ndim for axis in axes)  # JAX knows no negative axes here
+        axes = tuple(reversed(range(ndim))) if self.axes is None else self.axes
+        order = tuple(axis + ndim * (axis < 0) for axis in axes)  # JAX knows none below 0 here
+        if sorted(order) != list(range(ndim)):
+            raise ValueError(f"axes are {self.axes}; expected each of {ndim} axes once")
+        return order
 
     def forward(self, x: Array) -> tuple[Array, None]:
         return namespace(x).permute_dims(x, self._order(x.ndim)), None
@@ -153,6 +161,8 @@ class Reshape:
 
     shape: tuple[int, ...]
 
+    moves: ClassVar[bool] = True
+
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         return namespace(x).reshape(x, self.shape), x.shape
 
@@ -166,6 +176,8 @@ class Index:
 
     key: Key | tuple[Key, ...]
 
+    moves: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         for k in self.key if isinstance(self.key, tuple) else (self.key,):
             if isinstance(k, bool) or not isinstance(k, int | slice | EllipsisType):
@@ -173,30 +185,64 @@ class Index:
                     f"index {k!r}: expected whole numbers, slices or ...; for an array of "
                     "indices, use gather"
                 )
-            if isinstance(k, slice) and k.step is not None and k.step < 1:
-                raise ValueError(f"index {k!r}: expected a positive step; PyTorch has no others")
+            if isinstance(k, slice):
+                if not all(
+                    end is None or isinstance(end, int) for end in (k.start, k.stop, k.step)
+                ):
+                    raise TypeError(f"index {k!r}: expected whole numbers")
+                if k.step is not None and k.step < 1:
+                    raise ValueError(
+                        f"index {k!r}: expected a positive step; PyTorch has no others"
+                    )
 
-    def _pick(self, x: Array) -> Array:
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
+        """The key for every axis, within its bounds: some libraries would not complain."""
         key = self.key if isinstance(self.key, tuple) else (self.key,)
-        return x[key if any(k is ... for k in key) else (*key, ...)]
+        at = next((i for i, k in enumerate(key) if k is ...), len(key))
+        before, after = key[:at], key[at + 1 :]
+        between = len(shape) - len(before) - len(after)
+        if between < 0 or ... in after:
+            raise ValueError(f"index {self.key!r} is too long for an array of {len(shape)} axes")
+        whole: list[int | slice] = []
+        for k, n in zip((*before, *[slice(None)] * between, *after), shape, strict=True):
+            if isinstance(k, slice):
+                start, stop, step = k.indices(n)
+                whole.append(slice(start, max(start, stop), step))
+            elif isinstance(k, int) and -n <= k < n:
+                whole.append(k)
+            else:
+                raise ValueError(f"index {k} is out of range for an axis of size {n}")
+        return tuple(whole)
 
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        return self._pick(x), x.shape
+        return x[self._whole(x.shape)], x.shape
 
     def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        # Nothing is assigned, as arrays may be immutable: each element of x looks up whether,
-        # and where, it stands in y. None stands there twice, and their order is that of x.
+        # Nothing is assigned, as arrays may be immutable: zeros are put between and around.
         xp = namespace(dout)
-        n = math.prod(cache)
-        every = xp.arange(n, device=device(dout))
-        places = xp.reshape(self._pick(xp.reshape(every, cache)), (-1,))
-        places = xp.asarray(places, copy=True)  # PyTorch warns of a view with gaps below
-        if 0 in places.shape:
-            return (xp.zeros(cache, dtype=dout.dtype, device=device(dout)),)
-        found = xp.clip(xp.searchsorted(places, every), max=places.shape[0] - 1)
-        here = xp.take(places, found) == every
-        values = xp.take(xp.reshape(dout, (-1,)), found)
-        return (xp.reshape(xp.where(here, values, 0.0), cache),)
+        for axis, (k, n) in enumerate(zip(self._whole(cache), cache, strict=True)):
+            if isinstance(k, int):
+                dout = xp.expand_dims(dout, axis=axis)
+                k = slice(k % n, k % n + 1, 1)
+            m, step = dout.shape[axis], k.step
+            if step > 1 and m:
+                dout = xp.expand_dims(dout, axis=axis + 1)
+                dout = _padded(dout, axis + 1, 0, step - 1)
+                shape = (*cache[:axis], m * step, *dout.shape[axis + 2 :])
+                last = (m - 1) * step + 1  # behind it, no zeros that x has no place for
+                dout = xp.reshape(dout, shape)[(*[slice(None)] * axis, slice(0, last), ...)]
+            dout = _padded(dout, axis, k.start, n - k.start - dout.shape[axis])
+        return (dout,)
+
+
+def _padded(x: Array, axis: int, before: int, after: int) -> Array:
+    """x with so many zeros before and after it along an axis."""
+    xp = namespace(x)
+    zeros = [
+        xp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), dtype=x.dtype, device=device(x))
+        for n in (before, after)
+    ]
+    return xp.concat([zeros[0], x, zeros[1]], axis=axis)
 
 
 @dataclass(frozen=True)
@@ -207,11 +253,13 @@ class Gather:
     ------
     x : array, shape=(..., n, ...), n along `axis`
     index : integer array, shape=(k,)
-        From -n to n - 1, in any order, with repetitions.
+        From -n to n - 1, in any order, with repetitions. One out of this range is an error on
+        NumPy and PyTorch, and gives NaN on the others.
     """
 
     axis: int = 0
     integers: ClassVar[tuple[int, ...]] = (1,)
+    moves: ClassVar[bool] = True
 
     def forward(self, x: Array, index: Array) -> tuple[Array, Any]:
         xp = namespace(x)
@@ -221,8 +269,13 @@ class Gather:
                 f"index has shape {tuple(index.shape)} and dtype {index.dtype}; expected "
                 "whole numbers, shape (k,)"
             )
+        index = xp.astype(index, xp.int32)
         index = xp.where(index < 0, index + n, index)
-        return xp.take(x, index, axis=self.axis), (index, x.shape)
+        index = xp.where(index < 0, n, index)  # still: out of range, not counted from the end again
+        y = xp.take(x, index, axis=self.axis)
+        # NumPy and PyTorch have refused what is out of range; the others shall not take a row.
+        shape = tuple(-1 if a == self.axis % x.ndim else 1 for a in range(x.ndim))
+        return xp.where(xp.reshape(index < n, shape), y, xp.nan), (index, x.shape)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         index, shape = cache
@@ -254,7 +307,8 @@ class Pick:
                 f"numbers, one per row, shape {tuple(x.shape[:-1])}"
             )
         hits = one_hot(t, x.shape[-1], x.dtype)
-        return xp.sum(x * hits, axis=-1), hits
+        # Not x * hits: 0 times an infinite entry beside the label is not 0.
+        return xp.sum(xp.where(hits > 0, x, 0.0), axis=-1), hits
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
-        return cache * dout[..., None], None
+        return namespace(dout).where(cache > 0, dout[..., None], 0.0), None

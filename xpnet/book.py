@@ -12,9 +12,9 @@ import numpy as np
 
 from xpnet import layers, losses
 from xpnet.gradcheck import numerical_gradient
-from xpnet.init import normal
 from xpnet.lecture import StatefulGate
-from xpnet.ops import Array, namespace
+from xpnet.models import mlp
+from xpnet.ops import Array, check_labels, namespace
 
 __all__ = ["Affine", "ReLU", "Relu", "Sigmoid", "SoftmaxWithLoss", "TwoLayerNet"]
 
@@ -79,8 +79,18 @@ class SoftmaxWithLoss(StatefulGate):
         self.t: Array | None = None
 
     def forward(self, x: Array, t: Array) -> Array:
+        """The loss of scores x, shape=(N, C).
+
+        Raises
+        ------
+        ValueError
+            The targets do not fit; a label is not in [0, C).
+        """
+        if t.ndim == x.ndim - 1:
+            check_labels(t, x.shape[-1])
         self.loss = super().forward(x, t)
-        self.y, self.t = losses.SoftmaxWithLoss().probabilities(x), t
+        assert self._kept is not None  # forward has just left it
+        self.y, self.t = self._kept[0].y, t
         return self.loss
 
     def backward(self, dout: Any = 1.0) -> Array:
@@ -116,13 +126,11 @@ class TwoLayerNet:
         weight_init_std: float = 0.01,
         seed: int | None = None,
     ) -> None:
-        rng = np.random.default_rng(seed)
-        self.params: dict[str, Array] = {
-            "W1": normal(rng, input_size, hidden_size, weight_init_std),
-            "b1": np.zeros(hidden_size),
-            "W2": normal(rng, hidden_size, output_size, weight_init_std),
-            "b2": np.zeros(output_size),
-        }
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        sizes = [input_size, hidden_size, output_size]
+        network = mlp(sizes, "relu", init=float(weight_init_std), seed=seed)
+        self.params: dict[str, Array] = {name: p.copy() for name, p in network.params.items()}
         self.layers: dict[str, Any] = {
             "Affine1": Affine(self.params["W1"], self.params["b1"]),
             "Relu1": ReLU(),
@@ -146,7 +154,13 @@ class TwoLayerNet:
     def accuracy(self, x: Array, t: Array) -> float:
         """The share of the samples whose largest score is the target's."""
         xp = namespace(x)
-        y = xp.argmax(self.predict(x), axis=1)
+        scores = self.predict(x)
+        if t.shape not in (scores.shape, scores.shape[:1]):
+            raise ValueError(
+                f"targets of shape {tuple(t.shape)}; expected labels, {tuple(scores.shape[:1])}, "
+                f"or one-hot rows, {tuple(scores.shape)}"
+            )
+        y = xp.argmax(scores, axis=1)
         t = xp.argmax(t, axis=1) if t.ndim != 1 else t
         right = int(xp.sum(xp.astype(y == t, xp.int32)))
         return right / int(x.shape[0])
@@ -163,7 +177,7 @@ class TwoLayerNet:
                 finally:
                     self.params[name] = kept
 
-            grads[name] = numerical_gradient(loss_at, p).reshape(p.shape)
+            grads[name] = numerical_gradient(loss_at, p)
         return grads
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:

@@ -64,7 +64,9 @@ def say(text: str) -> None:
 
     try:
         if sys.stdout is not None:
-            tqdm.write(text)
+            # A terminal that cannot show ∂ shows ? in its place.
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            tqdm.write(text.encode(encoding, "replace").decode(encoding))
             sys.stdout.flush()
     except BrokenPipeError:
         _mute_stdout()

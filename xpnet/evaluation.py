@@ -28,6 +28,7 @@ class Evaluation:
         self._scores = feed.backend.compile(
             lambda params, x: network.predict(params, feed.prepare(x))
         )
+        self._hidden_nodes = network.hidden
         self._hidden = feed.backend.compile(self._hidden_batch)
 
     def classifies(self, t: Array) -> bool:
@@ -55,7 +56,8 @@ class Evaluation:
     def _hidden_batch(self, params: Any, x: Array) -> list[Array]:
         inputs = {**params, "x": self.feed.prepare(x)}
         # The scores as one more output: with a single one, forward returns no tuple.
-        outputs, _ = self.network.graph.forward(inputs, *self.network.hidden, self.network.scores)
+        nodes = (*self._hidden_nodes, self.network.scores)
+        outputs, _ = self.network.graph.forward(inputs, *nodes)
         return list(outputs[:-1])
 
     def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
@@ -81,14 +83,13 @@ class Evaluation:
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
         """The hidden layers' outputs by node name, each of shape=(N, units)."""
-        nodes = self.network.hidden
-        if not nodes:
+        if not self._hidden_nodes:
             return {}
         to_numpy = self.feed.backend.to_numpy
         batches = [self._hidden(params, batch) for _, batch in self.feed.batches(x)]
         return {
             node.name: np.concatenate([to_numpy(outputs[i]) for outputs in batches])
-            for i, node in enumerate(nodes)
+            for i, node in enumerate(self._hidden_nodes)
         }
 
     def scores(self, params: Any, x: Any) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Functions of nodes: each adds the gate of its name to the graph of its arguments.
 
+Losses take the last axis for the outputs of a sample, and what is before it for the batch:
+scores of shape (N,) are one sample with N outputs, (N, 1) are N samples.
+
 >>> from xpnet import Graph
 >>> from xpnet.functions import exp
 >>> graph = Graph()
@@ -24,112 +27,118 @@ __all__ = [
 Axis = int | tuple[int, ...] | None
 
 
+def _apply(gate: gates.Gate, *nodes: Node) -> Node:
+    for node in nodes:
+        if isinstance(node, Node):
+            return node.graph.apply(gate, *nodes)
+    raise TypeError(f"{type(gate).__name__} is applied to no node of a graph; expected one")
+
+
 def exp(x: Node) -> Node:
     """eˣ."""
-    return x.graph.apply(gates.Exp(), x)
+    return _apply(gates.Exp(), x)
 
 
 def log(x: Node) -> Node:
     """ln x."""
-    return x.graph.apply(gates.Log(), x)
+    return _apply(gates.Log(), x)
 
 
 def sqrt(x: Node) -> Node:
     """√x."""
-    return x.graph.apply(gates.Power(0.5), x)
+    return _apply(gates.Power(0.5), x)
 
 
 def square(x: Node) -> Node:
     """x², element by element."""
-    return x.graph.apply(gates.Power(2), x)
+    return _apply(gates.Power(2), x)
 
 
 def maximum(a: Node | float, b: Node | float) -> Node:
-    """max(a, b), element by element; one of them may be the number 0."""
+    """max(a, b), element by element; one of them may be a Python number."""
+    if isinstance(a, Node) and isinstance(b, Node):
+        return _apply(gates.Max(), a, b)
     for node, other in ((a, b), (b, a)):
-        if isinstance(node, Node):
-            if isinstance(other, Node):
-                return node.graph.apply(gates.Max(), a, b)  # type: ignore[arg-type]
-            if other == 0:
-                return relu(node)
-    raise TypeError(f"maximum({a}, {b}): expected two nodes, or a node and 0")
+        if isinstance(node, Node) and isinstance(other, int | float):
+            return _apply(gates.AtLeast(float(other)), node)
+    raise TypeError("maximum takes two nodes, or a node and a Python number")
 
 
 def sigmoid(x: Node) -> Node:
     """1 / (1 + e⁻ˣ), as one gate."""
-    return x.graph.apply(layers.Sigmoid(), x)
+    return _apply(layers.Sigmoid(), x)
 
 
 def tanh(x: Node) -> Node:
     """tanh x."""
-    return x.graph.apply(layers.Tanh(), x)
+    return _apply(layers.Tanh(), x)
 
 
 def relu(x: Node) -> Node:
     """max(0, x)."""
-    return x.graph.apply(layers.ReLU(), x)
+    return _apply(layers.ReLU(), x)
 
 
 def sum(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
     """Σ x over `axis`, all by default."""
-    return x.graph.apply(array_gates.Sum(axis, keepdims), x)
+    return _apply(array_gates.Sum(axis, keepdims), x)
 
 
 def mean(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
     """The mean over `axis`, all by default."""
-    return x.graph.apply(array_gates.Mean(axis, keepdims), x)
+    return _apply(array_gates.Mean(axis, keepdims), x)
 
 
 def squared_norm(x: Node) -> Node:
     """‖x‖² = Σ x², over all of x."""
-    return x.graph.apply(array_gates.SquaredNorm(), x)
+    return _apply(array_gates.SquaredNorm(), x)
 
 
 def matmul(a: Node, b: Node) -> Node:
     """The product of matrices, also written ``a @ b``."""
-    return a @ b
+    return _apply(array_gates.MatMul(), a, b)
 
 
 def transpose(x: Node, axes: tuple[int, ...] | None = None) -> Node:
     """x with its axes in the order `axes`; ``x.T`` reverses them."""
-    return x.graph.apply(array_gates.Transpose(axes), x)
+    return _apply(array_gates.Transpose(axes), x)
 
 
 def reshape(x: Node, shape: tuple[int, ...]) -> Node:
     """x in another shape of as many elements."""
-    return x.graph.apply(array_gates.Reshape(shape), x)
+    return _apply(array_gates.Reshape(shape), x)
 
 
 def gather(x: Node, index: Node, axis: int = 0) -> Node:
     """x at the integers `index`, shape (k,), along an axis; ``x[1:3]`` is for fixed places."""
-    return x.graph.apply(array_gates.Gather(axis), x, index)
+    return _apply(array_gates.Gather(axis), x, index)
 
 
 def pick(x: Node, t: Node) -> Node:
     """From each row of x, shape (..., C), the entry that its label t, shape (...), names."""
-    return x.graph.apply(array_gates.Pick(), x, t)
+    return _apply(array_gates.Pick(), x, t)
 
 
 def affine(x: Node, W: Node, b: Node) -> Node:
     """x W + b."""
-    return x.graph.apply(layers.Affine(), x, W, b)
+    return _apply(layers.Affine(), x, W, b)
 
 
 def softmax_with_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
     """Softmax and cross-entropy of scores x; t are class indices or one-hot rows."""
-    return x.graph.apply(losses.SoftmaxWithLoss(reduction), x, t)
+    return _apply(losses.SoftmaxWithLoss(reduction), x, t)
 
 
 def sigmoid_with_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
     """Sigmoid and binary cross-entropy of scores x."""
-    return x.graph.apply(losses.SigmoidWithLoss(reduction), x, t)
+    return _apply(losses.SigmoidWithLoss(reduction), x, t)
 
 
 def squared_loss(y: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
     """½ Σ (y - t)²."""
-    return y.graph.apply(losses.SquaredLoss(reduction), y, t)
+    return _apply(losses.SquaredLoss(reduction), y, t)
 
 
 def hinge_loss(x: Node, t: Node, margin: float = 1.0, reduction: losses.Reduction = "mean") -> Node:
     """The multiclass SVM loss Σ max(0, x_j - x_t + margin) of scores x, as one gate."""
-    return x.graph.apply(losses.HingeLoss(margin, reduction), x, t)
+    return _apply(losses.HingeLoss(margin, reduction), x, t)

@@ -24,8 +24,8 @@ from typing import Any, Protocol
 from xpnet.ops import Array, namespace, unbroadcast
 
 __all__ = [
-    "Add", "Div", "Exp", "Gate", "Log", "Max", "Mul", "Neg", "Power", "Reciprocal", "Scale",
-    "Shift", "Sub",
+    "Add", "AtLeast", "Div", "Exp", "Gate", "Log", "Max", "Mul", "Neg", "Over", "Power",
+    "Reciprocal", "Scale", "Shift", "Sub",
 ]  # fmt: skip
 
 Grads = tuple[Array | None, ...]
@@ -41,7 +41,8 @@ class Gate(Protocol):
     layer, which nobody reads, is a third of the work of a step.
 
     A graph refuses arrays of integers, except at the positions that a gate names in an
-    attribute ``integers``: labels, indices, a count of steps.
+    attribute ``integers``: labels, indices, a count of steps. A gate with ``moves = True`` only
+    moves elements, so that it takes integers where whatever uses its output does.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...
@@ -121,6 +122,19 @@ class Max:
         )
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """y = max(x, bound), for a number that is no input; dx = dout where x > bound, else 0."""
+
+    bound: float
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        return namespace(x).maximum(x, self.bound), x > self.bound
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (namespace(dout).where(cache, dout, 0.0),)
+
+
 class Neg:
     """y = -x; dx = -dout."""
 
@@ -142,6 +156,19 @@ class Scale:
 
     def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (dout * self.factor,)
+
+
+@dataclass(frozen=True)
+class Over:
+    """y = x / divisor, for a number that is no input; dx = dout / divisor."""
+
+    divisor: float
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return x / self.divisor, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout / self.divisor,)
 
 
 @dataclass(frozen=True)
@@ -193,12 +220,16 @@ class Log:
         return (dout / cache,)
 
 
+@dataclass(frozen=True)
 class Reciprocal:
-    """y = 1 / x; dx = -dout y²."""
+    """y = 1 / x, or another number over x; dx = -dout y / x, which for 1 / x is -dout y²."""
+
+    numerator: float = 1.0
 
     def forward(self, x: Array) -> tuple[Array, Any]:
-        y = 1.0 / x
-        return y, y
+        y = self.numerator / x
+        return y, (y, x)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (-dout * (cache * cache),)
+        y, x = cache
+        return (-dout * (y / x),)

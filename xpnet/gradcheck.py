@@ -53,31 +53,39 @@ def numerical_gradient(
     ----------
     f : callable
         From an array of x's shape to a number.
-    x : array, float64
-        Not written to.
+    x : array
+        If it is a writable NumPy array of float64, its entries are moved one by one and put
+        back, so that f may also read it from elsewhere, as in the book; else a copy is moved.
     indices : sequence of int, optional
         The entries of ``x.ravel()`` to differentiate by; all by default.
 
     Returns
     -------
-    array, shape=(len(indices),)
+    array
+        Of x's shape; with `indices`, shape=(len(indices),).
 
     Notes
     -----
     The truncation error is h² f'''/6, the rounding error about 1e-16 f / h: h = 1e-5 leaves
     1e-10 and 1e-11 for f near 1.
     """
-    indices = np.arange(x.size) if indices is None else indices
-    slopes = np.empty(len(indices))
-    for place, i in enumerate(indices):
-        h = 1e-5 * max(1.0, abs(x.flat[i]))
-        moved = np.array(x)  # a copy: f may keep what it is given
-        moved.flat[i] = above = x.flat[i] + h
-        high = f(moved)
-        moved = np.array(x)
-        moved.flat[i] = below = x.flat[i] - h
-        slopes[place] = (high - f(moved)) / (above - below)  # the step as rounded, not as meant
-    return slopes
+    if not (isinstance(x, np.ndarray) and x.dtype == np.float64 and x.flags.writeable):
+        x = np.array(x, np.float64)
+    picked = np.arange(x.size) if indices is None else indices
+    slopes = np.empty(len(picked))
+    for place, i in enumerate(picked):
+        kept = x.flat[i]
+        h = 1e-5 * max(1.0, abs(kept))
+        above, below = kept + h, kept - h
+        try:
+            x.flat[i] = above
+            high = f(x)
+            x.flat[i] = below
+            low = f(x)
+        finally:
+            x.flat[i] = kept
+        slopes[place] = (high - low) / (above - below)  # the step as rounded, not as meant
+    return slopes.reshape(x.shape) if indices is None else slopes
 
 
 def check(
@@ -118,13 +126,14 @@ def check(
     grads = graph.backward(tape, wrt, [asarray(np.asarray(dout))])
     rows = []
     for name in wrt:
-        x = np.asarray(inputs[name], np.float64)
+        x = np.array(inputs[name], np.float64)
         picked = np.arange(x.size)
         if entries is not None and entries < x.size:
             picked = np.sort(rng.choice(x.size, entries, replace=False))
 
         def f(moved: np.ndarray, name: str = name) -> float:
-            result, _ = graph.forward({**arrays, name: asarray(moved)}, output)
+            # A copy: a library may keep the memory, and compute later.
+            result, _ = graph.forward({**arrays, name: asarray(moved.copy())}, output)
             return float((to_numpy(result) * dout).sum())
 
         numerical = numerical_gradient(f, x, picked)

@@ -7,56 +7,30 @@ several libraries, be traced by ``jax.jit``, or be run twice before it is run ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xpnet.draw import picture
 from xpnet.files import write_whole
 from xpnet.gates import Gate
-from xpnet.node import Names, Node, names_of
-from xpnet.ops import Array, as_array, device, is_real, namespace
+from xpnet.node import Names, Node, Trace, names_of
+from xpnet.ops import Array
+from xpnet.passes import (
+    BackwardPlan,
+    Plan,
+    Tape,
+    check_targets,
+    evaluate,
+    make_backward_plan,
+    make_plan,
+    ones_like,
+    sort,
+    sweep,
+)
 
-__all__ = ["Graph", "Tape", "Trace"]
-
-
-class Tape(NamedTuple):
-    """What a forward pass leaves for the backward pass."""
-
-    outputs: tuple[Node, ...]
-    values: tuple[Array, ...]  # of the outputs
-    caches: dict[str, Any]  # by node name, in the order of evaluation
-
-
-class Trace(NamedTuple):
-    """Everything that one run forward and backward has computed, by node name.
-
-    Attributes
-    ----------
-    output : str
-        The node that was differentiated.
-    values : dict of str to array
-        Of every node that the output depends on.
-    grads : dict of str to array
-        The output's gradient with respect to each of them, where there is one.
-    flows : dict of (str, int) to array
-        The part of it that a gate (by its node's name) sent back through its i-th input.
-        Where a value goes to several gates, its gradient is the sum of what they send.
-    """
-
-    output: str
-    values: dict[str, Array]
-    grads: dict[str, Array]
-    flows: dict[tuple[str, int], Array]
-
-
-class Plan(NamedTuple):
-    """What is found out once for some outputs: a node's ancestors never change."""
-
-    ends: tuple[Node, ...]
-    order: list[Node]  # of evaluation
-    real: set[str]  # inputs that must not be integers
+__all__ = ["Graph", "Tape"]
 
 
 class Graph:
@@ -85,15 +59,18 @@ class Graph:
         self._inputs: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
         self._plans: dict[tuple[Node | str, ...], Plan] = {}
-        self._reach: dict[tuple[tuple[str, ...], tuple[Node, ...]], set[str]] = {}
+        self._back: dict[tuple[tuple[str, ...], tuple[Node, ...]], BackwardPlan] = {}
 
     def input(self, name: str, *, optional: bool = False) -> Node:
         """Declare an input; an optional one that is not given reaches its gate as None."""
+        self._check_names(name)
         return self._add(Node(self, name, optional=optional))
 
-    def inputs(self, names: str) -> list[Node]:
+    def inputs(self, names: str | Iterable[str]) -> list[Node]:
         """Declare several inputs: ``x, W, b = graph.inputs("x W b")``."""
-        return [self.input(name) for name in names.split()]
+        names = names.split() if isinstance(names, str) else list(names)
+        self._check_names(*names)  # all of them first: what is refused adds nothing
+        return [self._add(Node(self, name)) for name in names]
 
     def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
         """Add a gate.
@@ -109,20 +86,72 @@ class Graph:
         Raises
         ------
         ValueError
-            The name is taken, or a node belongs to another graph.
+            The name is taken or none, or a node belongs to another graph.
+        TypeError
+            The gate is none, or an input no node.
         """
+        if isinstance(gate, type) or not hasattr(gate, "forward"):
+            what = f"the class {gate.__name__}" if isinstance(gate, type) else repr(gate)
+            raise TypeError(f"apply takes a gate such as Add(), got {what}")
         kind = type(gate).__name__
         for node in inputs:
-            if not isinstance(node, str) and node.graph is not self:
-                raise ValueError(f"{kind} is applied to {node.name!r}, a node of another graph")
-        while name is None or (name in self.nodes and name == f"{kind}{self._counts.get(kind)}"):
+            if isinstance(node, Node):
+                if node.graph is not self:
+                    raise ValueError(f"{kind} is applied to {node.name!r}, a node of another graph")
+            elif not isinstance(node, str):
+                raise TypeError(
+                    f"{kind} is applied to {type(node).__name__}; expected nodes of a graph: "
+                    "an array is given to forward, as the value of an input"
+                )
+        if name is not None:
+            self._check_names(name)
+        while name is None:
             self._counts[kind] = self._counts.get(kind, 0) + 1
-            name = f"{kind}{self._counts[kind]}"
+            made_up = f"{kind}{self._counts[kind]}"
+            name = None if made_up in self.nodes else made_up  # the user may have taken it
         return self._add(Node(self, name, gate, tuple(names_of(inputs))))
 
+    def rename(self, node: Node, name: str) -> Node:
+        """The node under another name; `Node.named` calls it.
+
+        Raises
+        ------
+        ValueError
+            The name is taken or none, or a gate already uses the node.
+        """
+        users = [other.name for other in self.nodes.values() if node.name in other.inputs]
+        if users or self.nodes.get(node.name) is not node:
+            why = f"{users[0]} uses it" if users else "it has been renamed"
+            raise ValueError(f"{node.name} cannot be renamed: {why}")
+        self._check_names(name)
+        renamed = Node(self, name, node.gate, node.inputs, node.optional)
+        for nodes in (self.nodes, self._inputs):
+            if nodes.pop(node.name, None) is not None:
+                nodes[name] = renamed
+        return renamed
+
+    def __repr__(self) -> str:
+        gates = len(self.nodes) - len(self._inputs)
+        return f"<Graph of {len(self._inputs)} inputs and {gates} gates>"
+
+    def __str__(self) -> str:
+        """A line for each node, in the order of building."""
+        return "\n".join(
+            f"{node.name} = {type(node.gate).__name__}({', '.join(node.inputs)})"
+            if node.gate
+            else f"{node.name}: input"
+            for node in self.nodes.values()
+        )
+
+    def _check_names(self, *names: str) -> None:
+        for i, name in enumerate(names):
+            # Printable and in one piece: names are shown in pictures, and listed with spaces.
+            if not isinstance(name, str) or not name.isprintable() or name.split() != [name]:
+                raise ValueError(f"{name!r} is no name; expected a word without spaces")
+            if name in self.nodes or name in names[:i]:
+                raise ValueError(f"the graph already has a node named {name!r}")
+
     def _add(self, node: Node) -> Node:
-        if node.name in self.nodes:
-            raise ValueError(f"the graph already has a node named {node.name!r}")
         self.nodes[node.name] = node
         if node.gate is None:
             self._inputs[node.name] = node
@@ -135,7 +164,8 @@ class Graph:
         ----------
         inputs : mapping of input name to array
             Inputs that the outputs do not depend on are ignored. A Python number stands for
-            a 0-d array like the others; if there are no others, a NumPy array of float64.
+            a 0-d array like the others; if there are no others, a NumPy array of float64. (It
+            is uploaded in every call: in a loop on a GPU, give an array.)
         *outputs : Node or str
             The last node of the graph, if none is given.
 
@@ -153,34 +183,17 @@ class Graph:
             Shapes or dtypes do not fit, the graph has a cycle or uses a node that it lacks;
             the message names the node.
         """
-        if not inputs.keys() <= self._inputs.keys():
-            unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
-            raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")
-        ends, plan, real = self._plan(outputs)
-        values: dict[str, Array] = {}
-        caches: dict[str, Any] = {}
-        for node in plan:
-            if node.gate is None:
-                values[node.name] = _value(node, inputs, node.name in real)
-                continue
-            args = [values[name] for name in node.inputs]
-            try:
-                values[node.name], caches[node.name] = node.gate.forward(*args)
-            except (ValueError, TypeError, IndexError, RuntimeError) as error:
-                # PyTorch has RuntimeError for shapes that do not fit; its subclasses, such as
-                # for memory that is used up, are not about this call.
-                if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
-                    raise
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{_call(node, args)}: {reason}") from error
-        results = tuple(values[node.name] for node in ends)
-        tape = Tape(ends, results, caches)
+        self._check_inputs(inputs)
+        plan = self._plan(outputs)
+        values, caches = evaluate(plan, inputs)
+        results = tuple(values[node.name] for node in plan.ends)
+        tape = Tape(plan.ends, results, caches)
         return (results[0] if len(results) == 1 else results), tape
 
     def backward(
         self,
         tape: Tape,
-        wrt: Names | None = None,
+        wrt: Names | Node | None = None,
         douts: Iterable[Any] | None = None,
     ) -> dict[str, Array]:
         """Gradients of the outputs with respect to any nodes, by reverse accumulation.
@@ -189,7 +202,7 @@ class Graph:
         ----------
         tape : Tape
             From `forward`. It may be run backward as often as one likes.
-        wrt : iterable of str or Node, or one str of names with spaces
+        wrt : Node, iterable of Node or str, or one str of names with spaces
             Inputs or inner nodes. By default every input that has a gradient.
         douts : iterable of arrays, optional
             The gradient to start from, one per output; None for one that is to be left out.
@@ -198,8 +211,9 @@ class Graph:
         Returns
         -------
         dict of str to array
-            In the order of `wrt`. A gate whose output does not depend on any of them is
-            not run backward.
+            In the order of `wrt`. To be read: two of them may be one and the same array, where
+            a gate hands on what it received. A gate whose output does not depend on any of
+            them is not run backward.
 
         Raises
         ------
@@ -208,7 +222,10 @@ class Graph:
             fit.
         """
         names = tuple(self._inputs) if wrt is None else tuple(names_of(wrt))
-        grads, _ = self._sweep(tape, names, douts)
+        if not isinstance(tape, Tape) or tape.outputs[0].graph is not self:
+            what = "one of another graph" if isinstance(tape, Tape) else type(tape).__name__
+            raise ValueError(f"backward needs the tape that forward has returned, got {what}")
+        grads = sweep(tape, self._backward_plan(names, tape.outputs), names, douts)
         if wrt is None:
             return {name: grads[name] for name in names if name in grads}
         try:
@@ -230,13 +247,24 @@ class Graph:
         Returns
         -------
         Trace
+
+        Raises
+        ------
+        ValueError
+            As `forward`; and where a label is out of range. (Forward and backward do not look at
+            labels, which may be on a GPU; the trainer does, once.)
         """
         (end,) = self._ends(() if output is None else (output,))
-        names = [node.name for node in self.nodes_topologically_sorted(end)]
-        values, tape = self.forward(inputs, *names)
-        values = dict(zip(names, values if len(names) > 1 else (values,), strict=True))
-        douts = [_ones(values[name]) if name == end else None for name in names]
-        grads, flows = self._sweep(tape, tuple(names), douts)
+        if self.nodes[end].optional and inputs.get(end) is None:
+            raise KeyError(f"input {end!r} has no value; given: {', '.join(sorted(inputs))}")
+        self._check_inputs(inputs)
+        plan = self._plan((end,))
+        values, caches = evaluate(plan, inputs)
+        check_targets(plan.order, values)
+        tape = Tape(plan.ends, (values[end],), caches)
+        names, flows = tuple(values), dict[tuple[str, int], Array]()
+        backward_plan = self._backward_plan(names, plan.ends)
+        grads = sweep(tape, backward_plan, names, [ones_like(values[end])], flows)
         return Trace(end, {k: v for k, v in values.items() if v is not None}, grads, flows)
 
     def draw(
@@ -279,8 +307,11 @@ class Graph:
         write_whole(Path(path), picture(nodes, trace, suffix, expand=expand, graphviz=graphviz))
 
     def _repr_svg_(self) -> str | None:
-        """What a notebook shows: the structure, if there is any."""
-        return picture(self.nodes_topologically_sorted()) if self.nodes else None
+        """What a notebook shows: what the last node depends on; nothing, if it cannot be drawn."""
+        try:
+            return picture(self.nodes_topologically_sorted())
+        except ValueError:
+            return None
 
     def nodes_topologically_sorted(self, *outputs: Node | str) -> list[Node]:
         """The nodes that the outputs depend on, each after its inputs.
@@ -290,58 +321,12 @@ class Graph:
         ValueError
             There is a cycle, or a gate uses a name that no node has.
         """
-        done: dict[str, Node] = {}
-        for end in self._ends(outputs):
-            # Depth first, with a path of our own: recursion would limit the depth.
-            path: dict[str, Iterator[str]] = {}
-            if end not in done:
-                path[end] = iter(self.nodes[end].inputs)
-            while path:
-                name = next(reversed(path))
-                for source in path[name]:
-                    if source in path:
-                        names = list(path)
-                        circle = [*names[names.index(source) :], source]
-                        middle = ["..."] if len(circle) > 9 else []
-                        shown = circle if not middle else [*circle[:4], *middle, *circle[-4:]]
-                        raise ValueError(f"the graph has a cycle: {' <- '.join(shown)}")
-                    if source not in done:
-                        if source not in self.nodes:
-                            raise ValueError(f"{name} uses {source!r}, which is not in the graph")
-                        path[source] = iter(self.nodes[source].inputs)
-                        break
-                else:
-                    done[name] = self.nodes[name]
-                    path.popitem()
-        return list(done.values())
+        return sort(self.nodes, self._ends(outputs))
 
-    def _sweep(
-        self, tape: Tape, wrt: tuple[str, ...], douts: Iterable[Any] | None
-    ) -> tuple[dict[str, Array], dict[tuple[str, int], Array]]:
-        """Gradients of the nodes `wrt`, and what passed through each input of each gate."""
-        if not isinstance(tape, Tape) or tape.outputs[0].graph is not self:
-            what = "one of another graph" if isinstance(tape, Tape) else type(tape).__name__
-            raise ValueError(f"backward needs the tape that forward has returned, got {what}")
-        reach = self._reached_from(wrt, tape)
-        grads: dict[str, Array] = {}
-        flows: dict[tuple[str, int], Array] = {}
-        for node, dout in zip(tape.outputs, _starts(tape, douts), strict=True):
-            if dout is not None:
-                _accumulate(grads, node.name, dout)
-        kept = set(wrt)
-        for name in reversed(tape.caches):
-            if name not in reach or name not in grads:
-                continue
-            node = self.nodes[name]
-            dout = grads[name] if name in kept else grads.pop(name)
-            needs = [source in reach for source in node.inputs]
-            assert node.gate is not None  # only gates leave a cache
-            parts = node.gate.backward(tape.caches[name], dout, needs)
-            for i, (source, need, part) in enumerate(zip(node.inputs, needs, parts, strict=False)):
-                if need and part is not None:
-                    _accumulate(grads, source, part)
-                    flows[name, i] = part
-        return grads, flows
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        if not inputs.keys() <= self._inputs.keys():
+            unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
+            raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")
 
     def _ends(self, outputs: tuple[Node | str, ...]) -> tuple[str, ...]:
         if not self.nodes:
@@ -355,88 +340,22 @@ class Graph:
     def _plan(self, outputs: tuple[Node | str, ...]) -> Plan:
         if not outputs and self.nodes:
             outputs = (next(reversed(self.nodes.values())),)
-        if outputs not in self._plans:
-            ends = self._ends(outputs)
-            order = self.nodes_topologically_sorted(*ends)
-            real = {
-                source
-                for node in order
-                for i, source in enumerate(node.inputs)
-                if i not in getattr(node.gate, "integers", ())
-            }
-            self._plans[outputs] = Plan(tuple(self.nodes[name] for name in ends), order, real)
+        try:
+            if outputs in self._plans:
+                return self._plans[outputs]
+        except TypeError:
+            pass  # no node and no name, as _ends says
+        ends = self._ends(outputs)
+        self._plans[outputs] = make_plan(self.nodes, ends)
         return self._plans[outputs]
 
-    def _reached_from(self, wrt: tuple[str, ...], tape: Tape) -> set[str]:
-        """Names of the evaluated nodes that depend on any node of `wrt`, these included."""
-        key = (wrt, tape.outputs)
-        if key not in self._reach:
+    def _backward_plan(self, wrt: tuple[str, ...], outputs: tuple[Node, ...]) -> BackwardPlan:
+        key = (wrt, outputs)
+        if key not in self._back:
             unknown = [name for name in wrt if name not in self.nodes]
             if unknown:
                 raise ValueError(
                     f"no node named {', '.join(unknown)}; the graph has {', '.join(self.nodes)}"
                 )
-            reach = set(wrt)
-            for node in self._plan(tape.outputs).order:
-                if any(source in reach for source in node.inputs):
-                    reach.add(node.name)
-            self._reach[key] = reach
-        return self._reach[key]
-
-
-def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
-    """The value given for an input, refused where it is missing or of the wrong kind."""
-    value = inputs.get(node.name)
-    if value is None:
-        if node.optional:
-            return None
-        raise KeyError(f"input {node.name!r} has no value; given: {', '.join(sorted(inputs))}")
-    if isinstance(value, int | float):
-        arrays = (a for a in inputs.values() if hasattr(a, "dtype") and is_real(a))
-        return as_array(value, next(arrays, None))
-    if not hasattr(value, "dtype"):
-        raise ValueError(f"input {node.name!r} is a {type(value).__name__}; expected an array")
-    if real and not is_real(value):
-        raise ValueError(
-            f"input {node.name!r} has dtype {value.dtype}; the gates that use it need real "
-            "numbers: convert it to float64 or float32"
-        )
-    return value
-
-
-def _starts(tape: Tape, douts: Iterable[Any] | None) -> list[Array | None]:
-    """The gradients that backward starts from, one per output."""
-    if douts is None:
-        if len(tape.outputs) != 1:
-            raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
-        return [_ones(tape.values[0])]
-    starts = list(douts)
-    if len(starts) != len(tape.outputs):
-        raise ValueError(f"got {len(starts)} douts for {len(tape.outputs)} outputs")
-    for i, (node, value) in enumerate(zip(tape.outputs, tape.values, strict=True)):
-        if isinstance(starts[i], int | float):
-            starts[i] = as_array(starts[i], value)
-        if starts[i] is not None and starts[i].shape != value.shape:
-            raise ValueError(
-                f"dout of {node.name} has shape {tuple(starts[i].shape)}; expected "
-                f"{tuple(value.shape)}, that of its value"
-            )
-    return starts
-
-
-def _ones(y: Array) -> Array:
-    return namespace(y).ones(y.shape, dtype=y.dtype, device=device(y))
-
-
-def _call(node: Node, args: list[Any]) -> str:
-    """A gate's call in words: ``Affine1(x (100, 64), W1 (784, 50), b1 (50,))``."""
-    words = [
-        f"{name} {'not given' if a is None else tuple(a.shape)}"
-        for name, a in zip(node.inputs, args, strict=True)
-    ]
-    return f"{node.name}({', '.join(words)})"
-
-
-def _accumulate(grads: dict[str, Array], name: str, part: Array) -> None:
-    """Fan-out adds. Never in place: a gate may have handed one array to several inputs."""
-    grads[name] = grads[name] + part if name in grads else part
+            self._back[key] = make_backward_plan(self._plan(outputs).order, wrt)
+        return self._back[key]

@@ -80,8 +80,7 @@ def jacobian(
         if diagonal:
             row = xp.reshape(row, (*batch, count))[..., i]
         rows.append(row)
+    result = value.shape if diagonal else (*batch, *shape, *first.shape[lead:])
     if not rows:
-        return xp.zeros((*value.shape, *first.shape[lead:]), dtype=value.dtype)
-    if diagonal:
-        return xp.reshape(xp.stack(rows, axis=lead), value.shape)
-    return xp.reshape(xp.stack(rows, axis=lead), (*batch, *shape, *first.shape[lead:]))
+        return xp.zeros(result, dtype=value.dtype, device=device(value))
+    return xp.reshape(xp.stack(rows, axis=lead), result)

@@ -44,17 +44,21 @@ class Affine:
     """
 
     def forward(self, x: Array, W: Array, b: Array) -> tuple[Array, AffineCache]:
-        x_shape = x.shape
-        if x.ndim == 2 and x_shape[1] == W.shape[0]:
+        x_shape, W_shape = x.shape, W.shape
+        if len(W_shape) != 2 or b.shape != W_shape[1:]:
+            raise ValueError(
+                f"W has shape {tuple(W_shape)} and b {tuple(b.shape)}; expected (D, M) and (M,)"
+            )
+        if x.ndim == 2 and x_shape[1] == W_shape[0]:
             y = matmul(x, W)
             y += b
             return y, AffineCache(x, W, x_shape)
         xp = namespace(x)
-        batch = x_shape[: _batch_axes(x_shape, W.shape)]
-        x = xp.reshape(x, (math.prod(batch), W.shape[0]))
+        batch = x_shape[: _batch_axes(x_shape, W_shape)]
+        x = xp.reshape(x, (math.prod(batch), W_shape[0]))
         y = matmul(x, W)
         y += b
-        return xp.reshape(y, (*batch, W.shape[1])), AffineCache(x, W, x_shape)
+        return xp.reshape(y, (*batch, W_shape[1])), AffineCache(x, W, x_shape)
 
     def backward(
         self, cache: AffineCache, dout: Array, needs: Sequence[bool] = (True, True, True)

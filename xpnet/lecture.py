@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 
 from xpnet import array_gates, gates, layers
 from xpnet.draw import picture
-from xpnet.graph import Tape
 from xpnet.node import Node
-from xpnet.ops import Array, as_array
+from xpnet.ops import Array, as_array, is_real
+from xpnet.passes import Tape
 
 __all__ = [
     "AddGate", "ComputationalGraph", "DivideGate", "ExpGate", "L2Gate", "LogGate", "MatMulGate",
@@ -47,8 +47,22 @@ class StatefulGate:
         self._kept: tuple[Any, Array, int] | None = None
 
     def forward(self, *inputs: Any) -> Array:
-        """The output; a Python number stands for a 0-d array."""
-        like = next((x for x in inputs if hasattr(x, "dtype")), None)
+        """The output; a Python number stands for a 0-d array.
+
+        Raises
+        ------
+        ValueError
+            An array of integers where the gate needs real numbers; shapes that do not fit.
+        """
+        self._kept = None  # whatever comes, backward shall not go through an earlier forward
+        integers = getattr(self.gate, "integers", ())
+        for i, x in enumerate(inputs):
+            if hasattr(x, "dtype") and i not in integers and not is_real(x):
+                raise ValueError(
+                    f"{type(self).__name__}.forward got an array of {x.dtype}; expected real "
+                    "numbers: convert it to float64 or float32"
+                )
+        like = next((x for x in inputs if hasattr(x, "dtype") and is_real(x)), None)
         arrays = [as_array(x, like) if isinstance(x, int | float) else x for x in inputs]
         output, cache = self.gate.forward(*arrays)
         self._kept = cache, output, len(arrays)
@@ -61,26 +75,26 @@ class StatefulGate:
         ------
         RuntimeError
             Forward was not run before.
+        ValueError
+            dz is no real array of the output's shape.
         """
-        cache, output, count = self._take()
-        dz = as_array(dz, output) if isinstance(dz, int | float) else dz
-        if dz.shape != output.shape:
-            self._kept = cache, output, count
-            raise ValueError(
-                f"{type(self).__name__}.backward got dz of shape {tuple(dz.shape)}; expected "
-                f"the output's, {tuple(output.shape)}"
-            )
-        parts = self.gate.backward(cache, dz, (True,) * count)
-        return parts[0] if count == 1 else parts
-
-    def _take(self) -> tuple[Any, Array, int]:
+        name = type(self).__name__
         if self._kept is None:
             raise RuntimeError(
-                f"{type(self).__name__}.backward has nothing to go back through: run forward "
-                "before it, and again before a second backward"
+                f"{name}.backward has nothing to go back through: run forward before it, and "
+                "again before a second backward"
             )
-        kept, self._kept = self._kept, None
-        return kept
+        cache, output, count = self._kept
+        dz = as_array(dz, output) if isinstance(dz, int | float) else dz
+        if not hasattr(dz, "dtype") or not is_real(dz) or dz.shape != output.shape:
+            got = f"{dz.dtype} of shape {tuple(dz.shape)}" if hasattr(dz, "dtype") else repr(dz)
+            raise ValueError(
+                f"{name}.backward got {got}; expected real numbers of the output's shape, "
+                f"{tuple(output.shape)}"
+            )
+        self._kept = None
+        parts = self.gate.backward(cache, dz, (True,) * count)
+        return parts[0] if count == 1 else parts
 
 
 class AddGate(StatefulGate):
@@ -211,6 +225,7 @@ class ComputationalGraph:
 
     def forward(self, inputs: Mapping[str, Any]) -> Array:
         """Pass the inputs through the gates, in topological order; returns the output."""
+        self._inputs = self._tape = None  # backward shall not go through an earlier forward
         loss, tape = self.graph.forward(inputs, self.output)
         self._inputs, self._tape = dict(inputs), tape
         return loss

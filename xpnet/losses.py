@@ -75,7 +75,7 @@ class SoftmaxWithLoss:
         t = targets_like(t, x)
         shifted, y, total = _softmax(x)
         losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
-        loss, factor = reduce_samples(losses, weight, self.reduction == "mean")
+        loss, factor = reduce_samples(losses, weight, self.reduction)
         y /= total
         return loss, Residual(y, t, factor)
 
@@ -95,7 +95,7 @@ class SoftmaxWithLoss:
 
 @dataclass(frozen=True)
 class SquaredLoss:
-    r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t.
+    r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
 
     ``reduction="sum"`` is E = ½ Σ (y - t)² over the whole batch, "mean" the same divided by
     the number of samples (not of elements). Class indices are taken as one-hot rows.
@@ -105,15 +105,19 @@ class SquaredLoss:
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
 
-    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        # Targets of y's own shape may be a formula too, as in an autoencoder.
+        formula = t.shape == y.shape and t.dtype == y.dtype
         t = targets_like(t, y)
         difference = y - t
         losses = 0.5 * namespace(y).sum(difference * difference, axis=-1)
-        loss, factor = reduce_samples(losses, weight, self.reduction == "mean")
-        return loss, Residual(y, t, factor)
+        loss, factor = reduce_samples(losses, weight, self.reduction)
+        return loss, (Residual(y, t, factor), formula)
 
-    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
-        return _residual_backward(cache, dout)
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+        residual, formula = cache
+        dy: Array = _residual_backward(residual, dout)[0]
+        return dy, -dy if formula and needs[1] else None, None
 
     def decide(self, y: Array) -> Array:
         """For classification with one-hot targets: the class of the largest output."""
@@ -137,7 +141,7 @@ class SigmoidWithLoss:
         xp = namespace(x)
         t = targets_like(t, x)
         losses = xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
-        loss, factor = reduce_samples(xp.sum(losses, axis=-1), weight, self.reduction == "mean")
+        loss, factor = reduce_samples(xp.sum(losses, axis=-1), weight, self.reduction)
         return loss, Residual(_sigmoid(x), t, factor)
 
     def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
@@ -179,7 +183,7 @@ class HingeLoss:
         t = targets_like(t, x)
         true = xp.sum(x * t, axis=-1, keepdims=True)
         margins = xp.maximum(x - true + self.margin, 0.0) * (1.0 - t)
-        loss, factor = reduce_samples(xp.sum(margins, axis=-1), weight, self.reduction == "mean")
+        loss, factor = reduce_samples(xp.sum(margins, axis=-1), weight, self.reduction)
         return loss, (margins, t, factor)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:

@@ -16,11 +16,13 @@ Array = Any  # "an array of any library that follows the standard"; no static ty
 __all__ = [
     "Array",
     "as_array",
+    "check_labels",
     "device",
     "hash32",
     "is_real",
     "matmul",
     "namespace",
+    "norm",
     "one_hot",
     "random_bits",
     "reduce_samples",
@@ -53,6 +55,26 @@ def is_real(x: Array) -> bool:
     if real is None:
         real = _REAL[kind] = bool(namespace(x).isdtype(x.dtype, "real floating"))
     return real
+
+
+def check_labels(t: Array, classes: int) -> None:
+    """Refuse class indices out of range, which no gate can look for: it would have to wait."""
+    if t.shape and math.prod(t.shape):
+        low, high = int(namespace(t).min(t)), int(namespace(t).max(t))
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels go from {low} to {high}; expected 0 to {classes - 1}")
+
+
+def norm(x: Array) -> float:
+    """The root of the sum of squares of a real array, on the host; it does not overflow."""
+    xp = namespace(x)
+    if x.dtype not in (xp.float32, xp.float64):
+        x = xp.astype(x, xp.float32)
+    largest = float(xp.max(xp.abs(x))) if math.prod(x.shape) else 0.0
+    if not 0.0 < largest < math.inf:
+        return largest
+    scaled = x / largest
+    return largest * math.sqrt(float(xp.sum(scaled * scaled)))
 
 
 def as_array(number: float, like: Array | None) -> Array:
@@ -120,6 +142,8 @@ def one_hot(labels: Array, classes: int, dtype: Any) -> Array:
     array, shape=(..., classes)
     """
     xp = namespace(labels)
+    if classes > 127 and xp.iinfo(labels.dtype).max < classes:
+        labels = xp.astype(labels, xp.int32)  # else the classes would wrap around
     index = xp.arange(classes, dtype=labels.dtype, device=device(labels))
     return xp.astype(labels[..., None] == index, dtype)
 
@@ -145,7 +169,7 @@ def targets_like(t: Array, y: Array) -> Array:
     )
 
 
-def reduce_samples(losses: Array, weight: Array | None, mean: bool) -> tuple[Array, Any]:
+def reduce_samples(losses: Array, weight: Array | None, reduction: str) -> tuple[Array, Any]:
     r"""Bring one loss per sample to the loss of the batch.
 
     Parameters
@@ -154,8 +178,8 @@ def reduce_samples(losses: Array, weight: Array | None, mean: bool) -> tuple[Arr
         One value per sample.
     weight : array of the same shape, or None
         How much each sample counts; None means 1 each.
-    mean : bool
-        True: :math:`\sum_i w_i l_i / \sum_i w_i`. False: :math:`\sum_i w_i l_i`.
+    reduction : str
+        mean: :math:`\sum_i w_i l_i / \sum_i w_i`; sum: :math:`\sum_i w_i l_i`.
 
     Returns
     -------
@@ -164,6 +188,9 @@ def reduce_samples(losses: Array, weight: Array | None, mean: bool) -> tuple[Arr
         The derivative of the loss with respect to each sample's own, broadcastable
         against that sample's row of outputs.
     """
+    mean = reduction == "mean"
+    if not mean and reduction != "sum":
+        raise ValueError(f"reduction is {reduction!r}; expected mean or sum")
     xp = namespace(losses)
     if weight is None:
         factor = 1.0 / max(math.prod(losses.shape), 1) if mean else 1.0

@@ -89,10 +89,8 @@ def _write(out: Path, header: list[str], rows: Any) -> None:
         if sys.stdout is not None:
             sys.stdout.write(stream.getvalue())
             sys.stdout.flush()
-    elif out.exists() and not out.is_file():  # a device or a pipe; a folder fails by itself
-        out.write_text(stream.getvalue(), encoding="utf-8")
     else:
-        write_whole(out.resolve(), stream.getvalue())
+        write_whole(out, stream.getvalue())
 
 
 def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:

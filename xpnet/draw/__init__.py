@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xpnet.draw.diagram import diagram
 from xpnet.draw.svg import to_svg
 from xpnet.draw.text import to_dot, to_mermaid
-from xpnet.node import Node
-
-if TYPE_CHECKING:
-    from xpnet.graph import Trace
+from xpnet.node import Node, Trace
 
 __all__ = ["FORMATS", "picture"]
 
@@ -44,8 +39,8 @@ def picture(
     ------
     ValueError
         The suffix is another one, or there is too much to draw.
-    FileNotFoundError
-        The program ``dot`` is not installed.
+    FileNotFoundError, RuntimeError
+        The program ``dot`` is not installed, or fails.
     """
     if suffix not in FORMATS:
         raise ValueError(f"got a picture's suffix {suffix!r}; expected {', '.join(FORMATS)}")
@@ -58,6 +53,8 @@ def picture(
         done = subprocess.run(
             ["dot", "-Tsvg"], input=to_dot(drawing), capture_output=True, text=True, check=True
         )
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"dot failed: {error.stderr.strip()}") from error
     except FileNotFoundError:
         raise FileNotFoundError(
             "graphviz=True needs Graphviz's program dot; install it, or leave graphviz out"

@@ -6,45 +6,46 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from xpnet import array_gates, gates
-from xpnet.node import Node
-from xpnet.ops import Array, is_real, namespace
+from xpnet.node import Node, Trace
+from xpnet.ops import Array, is_real, namespace, norm
 
-if TYPE_CHECKING:
-    from xpnet.graph import Trace
-
-__all__ = ["Box", "Diagram", "Span", "Wire", "diagram", "number"]
+__all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram"]
 
 Ink = Literal["name", "plain", "value", "grad"]
 Span = tuple[str, Ink]
 MOST = 400  # boxes; beyond it no picture can be read
 
-SYMBOLS: dict[str, Callable[[Any], str]] = {
-    "Add": lambda g: "+",
-    "Sub": lambda g: "-",
-    "Mul": lambda g: "×",
-    "Div": lambda g: "/",
-    "Max": lambda g: "max",
-    "Neg": lambda g: "×-1",
-    "Scale": lambda g: f"×{g.factor:.4g}",
-    "Shift": lambda g: f"{g.offset:+.4g}",
-    "Power": lambda g: {2: "x²", 3: "x³", 0.5: "√x"}.get(g.exponent, f"x^{g.exponent:.4g}"),
-    "Exp": lambda g: "exp",
-    "Log": lambda g: "log",
-    "Reciprocal": lambda g: "1/x",
-    "Sum": lambda g: "Σ",
-    "Mean": lambda g: "mean",
-    "SquaredNorm": lambda g: "‖x‖²",
-    "MatMul": lambda g: "@",
-    "Transpose": lambda g: "T",
-    "Reshape": lambda g: "reshape",
-    "Index": lambda g: f"[{_key(g.key)}]",
-    "Gather": lambda g: "gather",
-    "Pick": lambda g: "pick",
+SYMBOLS: dict[type, Callable[[Any], str]] = {
+    gates.Add: lambda g: "+",
+    gates.Sub: lambda g: "-",
+    gates.Mul: lambda g: "×",
+    gates.Div: lambda g: "/",
+    gates.Max: lambda g: "max",
+    gates.AtLeast: lambda g: f"max({g.bound:.6g}, x)",
+    gates.Neg: lambda g: "×-1",
+    gates.Scale: lambda g: f"×{g.factor:.6g}",
+    gates.Over: lambda g: f"/{g.divisor:.6g}",
+    gates.Shift: lambda g: f"{g.offset:+.6g}",
+    gates.Power: lambda g: {2: "x²", 3: "x³", 0.5: "√x"}.get(g.exponent, f"x^{g.exponent:.4g}"),
+    gates.Exp: lambda g: "exp",
+    gates.Log: lambda g: "log",
+    gates.Reciprocal: lambda g: f"{g.numerator:.6g}/x",
+    array_gates.Sum: lambda g: "Σ" if g.axis is None else f"Σ axis {g.axis}",
+    array_gates.Mean: lambda g: "mean" if g.axis is None else f"mean axis {g.axis}",
+    array_gates.SquaredNorm: lambda g: "‖x‖²",
+    array_gates.MatMul: lambda g: "@",
+    array_gates.Transpose: lambda g: "T",
+    array_gates.Reshape: lambda g: "reshape",
+    array_gates.Index: lambda g: f"[{_key(g.key)}]",
+    array_gates.Gather: lambda g: "gather",
+    array_gates.Pick: lambda g: "pick",
 }
-ELEMENTARY = {*gates.__all__, *array_gates.__all__}
+INK: dict[Ink, str] = {
+    "name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> 
         There is too much to be seen.
     """
     # What was not given takes no part: an optional weight, a step that turns dropout on.
-    shown = [n for n in nodes if (n.name in trace.values if trace else not n.optional)]
+    given = {n.name for n in nodes if not n.optional} if trace is None else set(trace.values)
+    shown = [node for node in nodes if node.name in given or node is nodes[-1]]
     heads = {} if expand else _layers(nodes)
     home = {node.name: heads.get(node.name, node.name) for node in shown}
     if (count := len(set(home.values()))) > MOST:
@@ -116,7 +118,8 @@ def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> 
         members.setdefault(home[node.name], []).append(node)
     users = _users(shown)
     boxes = {}
-    for name in sorted(members, key=list(home.values()).index):
+    last = {name: i for i, name in enumerate(home.values())}
+    for name in sorted(members, key=last.__getitem__):  # a layer stands where its last gate does
         boxes[name] = _box(name, members[name], by_name[name], users, trace)
     wires = []
     for name, inside in members.items():
@@ -130,11 +133,11 @@ def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> 
                         Wire(home[source], name, port, _words(value), _words(grad, shape=False))
                     )
                     port += 1
-    last = nodes[-1]
+    end = nodes[-1]
     boxes["\0end"] = Box("\0end", "end", [])
-    value = trace.values[last.name] if trace else None
-    grad = trace.grads.get(last.name) if trace else None
-    wires.append(Wire(home[last.name], "\0end", 0, _words(value), _words(grad, shape=False)))
+    value = trace.values[end.name] if trace else None
+    grad = trace.grads.get(end.name) if trace else None
+    wires.append(Wire(home[end.name], "\0end", 0, _words(value), _words(grad, shape=False)))
     return Diagram(boxes, wires)
 
 
@@ -156,11 +159,11 @@ def _layers(nodes: list[Node]) -> dict[str, str]:
     by_name = {node.name: node for node in nodes}
     heads: dict[str, str] = {}
     for node in nodes:
-        if node.gate is None or type(node.gate).__name__ in ELEMENTARY:
+        if not node.inputs or type(node.gate) in SYMBOLS:
             continue
         rest = [by_name[source] for source in node.inputs[1:]]
         optional = all(source.optional for source in rest)
-        if not optional and not getattr(node.gate, "integers", ()):
+        if not optional and not hasattr(node.gate, "reduction"):  # a loss is no layer
             own = [s.name for s in rest if s.gate is None and len(users[s.name]) == 1]
             heads.update(dict.fromkeys([node.name, *own], node.name) if own else {})
         elif optional and node.inputs[0] in heads and len(users[node.inputs[0]]) == 1:
@@ -180,14 +183,13 @@ def _box(
         return Box(name, "layer", lines)
     kind = type(head.gate).__name__
     own_name = not re.fullmatch(rf"{kind}\d+", name)  # not the one that apply() makes up
-    if head.gate is None:
+    symbol = SYMBOLS.get(type(head.gate), lambda gate: type(gate).__name__)
+    if head.gate is None or (not own_name and type(head.gate) not in SYMBOLS):
         lines = [[(name, "name")]]
-    elif kind in SYMBOLS:
-        lines = [[(SYMBOLS[kind](head.gate), "name")]]
+    else:
+        lines = [[(symbol(head.gate), "name")]]
         if own_name:
             lines.append([(name, "plain")])
-    else:
-        lines = [[(name, "name")]]
     if trace and len(users[name]) > 1 and name in trace.grads:
         words = _words(trace.grads[name], shape=False)
         lines += [[(("Σ " if i == 0 else "  ") + text, "grad")] for i, text in enumerate(words)]
@@ -198,9 +200,9 @@ def _parameter(name: str, trace: Trace | None) -> list[Span]:
     line: list[Span] = [(name, "plain")]
     if trace and name in trace.values:
         value = trace.values[name]
-        line += [(_shape(value), "plain"), (number(_norm(value)), "value")]
+        line += [(_shape(value), "plain"), (number(norm(value)), "value")]
         if name in trace.grads:
-            line.append((number(_norm(trace.grads[name])), "grad"))
+            line.append((number(norm(trace.grads[name])), "grad"))
     return line
 
 
@@ -210,7 +212,7 @@ def _words(array: Array | None, *, shape: bool = True) -> list[str]:
         return []
     size = math.prod(array.shape)
     rows, columns = ((1, 1, *array.shape))[-2:]
-    if 1 <= columns <= 4 and 1 <= rows <= 2 and array.ndim <= 2:
+    if 1 <= columns <= 4 and 1 <= rows <= 3 and array.ndim <= 2:
         flat = namespace(array).reshape(array, (-1,))
         numbers = [number(float(flat[i])) for i in range(size)]
         if array.ndim == 0:
@@ -218,26 +220,17 @@ def _words(array: Array | None, *, shape: bool = True) -> list[str]:
         wide = max(map(len, numbers))
         lines = [numbers[i : i + columns] for i in range(0, size, columns)]
         return ["[" + " ".join(n.rjust(wide) for n in line) + "]" for line in lines]
-    norm = f"norm {number(_norm(array))}" if is_real(array) else str(array.dtype).split(".")[-1]
-    return [_shape(array), norm] if shape else [norm]
+    size_of = f"norm {number(norm(array))}" if is_real(array) else str(array.dtype).split(".")[-1]
+    return [_shape(array), size_of] if shape else [size_of]
 
 
 def _shape(array: Array) -> str:
     return "×".join(map(str, array.shape)) if array.ndim else "0-d"
 
 
-def _norm(array: Array) -> float:
-    xp = namespace(array)
-    largest = float(xp.max(xp.abs(array))) if math.prod(array.shape) else 0.0
-    if not 0 < largest < math.inf:
-        return largest
-    scaled = array * (1.0 / largest)  # so that no square overflows
-    return largest * math.sqrt(float(xp.sum(scaled * scaled)))
-
-
 def number(value: float) -> str:
     """Four digits: -12, 0.7311, 1.2e-05."""
-    return f"{value:.4g}"
+    return f"{value + 0.0:.4g}"  # + 0.0: no -0
 
 
 def _key(key: Any) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from xpnet.draw.diagram import Box, Diagram, Span
+from xpnet.draw.diagram import INK, Box, Diagram, Span, Wire
 from xpnet.draw.layout import Item, Layout, arrange, ranked
 
-__all__ = ["INK", "to_svg"]
+__all__ = ["to_svg"]
 
 FONT = 13
 LINE = 16  # from one line of text to the next
@@ -23,9 +23,8 @@ CURVE = 32  # the part of a gap in which a wire changes its height
 AIM = 14  # and where it turns to its target
 EDGE = 14  # around the picture
 LANE = 10  # between wires that go on in the next row
-INK = {"name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c"}
-LEGEND = "green: value, red: gradient"
-OF_ARRAYS = "; of an array: shape and norm"
+# Of wires that fork, or go on in the next row: the eye loses them, if all are grey.
+COLORS = ("#3b6fb6", "#d9822b", "#7e57a8", "#2b9484", "#a3623f", "#b8479c")
 
 
 @dataclass
@@ -46,10 +45,10 @@ class _Page:
     """Everything that has a place."""
 
     def __init__(self, drawing: Diagram, limit: float) -> None:
+        drawing, ranks, rows = _broken(drawing, limit)
         self.drawing = drawing
-        self.sizes = {name: _size(box) for name, box in drawing.boxes.items()}
+        self.sizes = _sizes(drawing)
         self.ports, self.heights = _ports(drawing, self.sizes)
-        ranks, rows = _broken(drawing, ranked(drawing), self.sizes, limit)
         self.layout = arrange(drawing, ranks, self.heights, self.ports, MARGIN)
         self.columns = _columns(drawing, ranks, self.sizes, rows)
         self.rank = {item: r for r, items in enumerate(self.layout.columns) for item in items}
@@ -57,6 +56,7 @@ class _Page:
         self.side = EDGE + LANE * max(map(len, self.turns.values()), default=0)
         self.bottoms = self._place()
         self.edge = max(column.right for column in self.columns)
+        self.colors = self._colors()
 
     def _place(self) -> list[float]:
         """Set the columns' left edges and the items' heights; returns the rows' lower ends."""
@@ -110,13 +110,25 @@ class _Page:
         dx, dy = self._rim(wire.target, self.ports[i])
         x1, y1 = x1 - dx, y[way[-1]] + dy
         path.append(f"H{x0:.1f} L{x1:.1f},{y1:.1f}")
-        parts = [f'<path d="{" ".join(path)}"/>', _arrow(x1, y1, x1 - x0, y1 - level[-1])]
+        color = self.colors.get(wire.source)
+        stroke, fill = (f' style="{what}: {color}"' if color else "" for what in ("stroke", "fill"))
+        parts = [f'<path d="{" ".join(path)}"{stroke}/>']
+        parts.append(_arrow(x1, y1, x1 - x0, y1 - level[-1], fill))
         middle = last.left - AIM - (last.words - AIM) / 2
         for k, text in enumerate(reversed(wire.value)):
             parts.append(_text(middle, level[-1] - 5 - k * LINE, [(text, "value")]))
         for k, text in enumerate(wire.grad):
             parts.append(_text(middle, level[-1] + LINE - 2 + k * LINE, [(text, "grad")]))
         return parts
+
+    def _colors(self) -> dict[str, str]:
+        """A colour for each source whose wires fork or go on in another row, if there are two."""
+        sources = [wire.source for wire in self.drawing.wires]
+        turning = {sources[i] for wires in self.turns.values() for i in wires}
+        marked = [n for n in dict.fromkeys(sources) if n in turning or sources.count(n) > 1]
+        if len(marked) < 2:
+            return {}
+        return {name: COLORS[i % len(COLORS)] for i, name in enumerate(marked)}
 
     def _rim(self, name: str, port: float) -> tuple[float, float]:
         """Where a wire meets its target: how far left of its centre, and how far below."""
@@ -146,16 +158,38 @@ class _Page:
 def to_svg(drawing: Diagram, width: float = 1100.0) -> str:
     """Draw; columns that do not fit into about `width` pixels go on in a row below."""
     page = _Page(drawing, width)
-    parts = [part for i in range(len(drawing.wires)) for part in page.wire(i)]
+    parts = [part for i in range(len(page.drawing.wires)) for part in page.wire(i)]
     parts += [part for item in page.rank if item.box for part in page.box(item)]
-    right, bottom = page.edge, page.bottoms[-1]
-    if drawing.traced:
-        normed = any("norm " in word for wire in drawing.wires for word in wire.value + wire.grad)
-        legend = LEGEND + (OF_ARRAYS if normed else "")
-        bottom += LINE + 6
-        parts.append(_text(page.side + _width(legend) / 2, bottom, [(legend, "plain")]))
-        right = max(right, page.side + _width(legend))
+    right, bottom = page.edge, page.bottoms[-1] + 6
+    for words in _legend(drawing):
+        bottom += LINE
+        text = f'<text class="plain" style="text-anchor: start" x="{page.side}" y="{bottom:.1f}">'
+        parts.append(f"{text}{escape(words)}</text>")
+        right = max(right, page.side + _width(words))
     return _document(parts, right + page.side, bottom + EDGE)
+
+
+def _legend(drawing: Diagram) -> list[str]:
+    """What the picture's signs mean, those that it has."""
+    if not drawing.traced:
+        return []
+    words = [word for wire in drawing.wires for word in wire.value + wire.grad]
+    inks = {span for box in drawing.boxes.values() for line in box.lines for span in line}
+    last = drawing.wires[-1].value
+    return [
+        "green: value, red: gradient",
+        *(["of an array: its shape and norm"] if any("norm " in word for word in words) else []),
+        *(
+            ["red Σ: the sum of the gradients that come back"]
+            if any(text.startswith("Σ ") and ink == "grad" for text, ink in inks)
+            else []
+        ),
+        *(
+            ["the gradients are those of the sum of the output"]
+            if len(last) > 1 or last[0].startswith("[")
+            else []
+        ),
+    ]
 
 
 def _width(text: str) -> float:
@@ -165,6 +199,10 @@ def _width(text: str) -> float:
 
 def _line_width(line: Sequence[Span]) -> float:
     return sum(_width(text) for text, _ in line) + CHARACTER * (len(line) - 1)
+
+
+def _sizes(drawing: Diagram) -> dict[str, tuple[float, float]]:
+    return {name: _size(box) for name, box in drawing.boxes.items()}
 
 
 def _size(box: Box) -> tuple[float, float]:
@@ -223,27 +261,42 @@ def _columns(
     return columns
 
 
-def _broken(
-    drawing: Diagram, ranks: dict[str, int], sizes: dict[str, tuple[float, float]], limit: float
-) -> tuple[dict[str, int], list[int]]:
-    """Break the columns into rows of at most `limit`; returns ranks, and each column's row."""
+def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], list[int]]:
+    """Break the columns into rows of about `limit`; returns ranks, and each column's row too.
+
+    An input that is used in several rows stands in each of them: no wire has to lead there.
+    """
+    ranks, sizes = ranked(drawing), _sizes(drawing)
     count = max(ranks.values()) + 1
     columns = _columns(drawing, ranks, sizes, [0] * count)
     rows, used = [0], columns[0].width
     for r in range(1, count):
         needed = columns[r].words + columns[r].width + CURVE
-        # What only ends the output's wire is not worth a row.
-        turn = used + needed > limit and r < count - 1
+        turn = used + needed > limit and r < count - 1  # an output's end is not worth a row
         rows.append(rows[-1] + turn)
         used = needed if turn else used + needed
+
+    boxes, wires = dict(drawing.boxes), []
+    for wire in drawing.wires:
+        box, row = boxes[wire.source], rows[ranks[wire.target]]
+        # The input's column may be the last one of the row above: it is moved below.
+        if box.kind == "input" and row > rows[min(ranks[wire.source] + 1, count - 1)]:
+            name = f"{box.name}\0{row}"
+            boxes[name] = Box(name, "input", box.lines)
+            ranks[name] = min(ranks.get(name, count), ranks[wire.target] - 1)
+            wire = Wire(name, wire.target, wire.port, wire.value, wire.grad)
+        wires.append(wire)
+    drawing = Diagram(boxes, wires)
+
     # An input of the first gate of a row belongs into that row: it gets a column there.
     leading = {wire.target for wire in drawing.wires}
     for r in reversed(range(1, count)):
         moved = [n for n in ranks if ranks[n] == r - 1 and n not in leading]
+        moved = [n for n in moved if all(ranks[w.target] >= r for w in wires if w.source == n)]
         if rows[r] != rows[r - 1] and moved:
             ranks = {n: q + 1 if q >= r or n in moved else q for n, q in ranks.items()}
             rows.insert(r, rows[r])
-    return ranks, rows
+    return drawing, ranks, rows
 
 
 def _turns(layout: Layout, columns: list[Column], rank: dict[Item, int]) -> dict[int, list[int]]:
@@ -256,13 +309,13 @@ def _turns(layout: Layout, columns: list[Column], rank: dict[Item, int]) -> dict
     return turns
 
 
-def _arrow(x: float, y: float, dx: float, dy: float) -> str:
+def _arrow(x: float, y: float, dx: float, dy: float, style: str) -> str:
     """A wire's head, at (x, y) in the direction (dx, dy)."""
     length = math.hypot(dx, dy)
     ux, uy = dx / length, dy / length
     bases = [(x - 7 * ux + s * 3.5 * uy, y - 7 * uy - s * 3.5 * ux) for s in (1, -1)]
     corners = " ".join(f"{px:.1f},{py:.1f}" for px, py in [(x, y), *bases])
-    return f'<polygon points="{corners}"/>'
+    return f'<polygon points="{corners}"{style}/>'
 
 
 def _text(x: float, y: float, line: Sequence[Span]) -> str:

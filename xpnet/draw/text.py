@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from xpnet.draw.diagram import Box, Diagram
-from xpnet.draw.svg import INK
+from xpnet.draw.diagram import INK, Box, Diagram, Ink
 
 __all__ = ["to_dot", "to_mermaid"]
 
@@ -59,7 +58,7 @@ def _label(box: Box) -> str:
     return f'"{"<br/>".join(lines) or " "}"'
 
 
-def _span(text: str, ink: str) -> str:
+def _span(text: str, ink: Ink) -> str:
     # Mermaid's own quotation of what means something in its labels: #code;
     safe = "".join(c if c.isalnum() or c in " .×" else f"#{ord(c)};" for c in text)
     return safe if ink in ("name", "plain") else f"<span style='color:{INK[ink]}'>{safe}</span>"

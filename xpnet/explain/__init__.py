@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xpnet.explain.costs import Cost, flops
-from xpnet.explain.formulas import OUTPUTS, gradient_of, value_of
+from xpnet.explain.formulas import BROADCAST, OUTPUTS, gradient_of, value_of
 from xpnet.explain.tables import Table
-from xpnet.graph import Trace
 from xpnet.layers import Affine, Dropout, Sigmoid
+from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.models import ACTIVATIONS, Network
-from xpnet.node import Node
-from xpnet.ops import Array, is_real, namespace
+from xpnet.node import Node, Trace
+from xpnet.ops import Array, is_real, namespace, norm
 
 __all__ = ["Cost", "Explanation", "Variable", "explain"]
 
 BOOK_NAMES = (
-    "da1 is, as in the book, the gradient with respect to z1, and dz1 that with respect to a1."
+    "da1 is, as in the book, the gradient with respect to z1, and dz1 that with respect to a1; so "
+    "in every layer."
 )
-ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "of training"}
+ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "the training step"}
 COUNTED = (
-    "FLOPs: a multiplication and an addition are two, exp and tanh one. "
-    "Bytes: the parameters' and the output's; gradients and optimizer state come on top."
+    "FLOPs: a multiplication and an addition are two, exp and tanh one; none for the gradient "
+    "of the data. Bytes: gradients and optimizer state come on top."
 )
 
 
@@ -80,7 +81,7 @@ class Explanation:
         return variables, Table(header, lines, frozenset(range(2, 7)))
 
     def _notes(self) -> tuple[str, str]:
-        renamed = any(v.name == "da1" for v in self.variables)
+        renamed = any(re.fullmatch(r"d[az]\d+", v.name) for v in self.variables)
         return BOOK_NAMES if renamed else "", COUNTED
 
     def __str__(self) -> str:
@@ -132,6 +133,12 @@ def explain(
     their output); those of the theory are of Rumelhart, Hinton, Williams, "Learning
     representations by back-propagating errors", 1986 (x and y; w₂₁ leads from layer 1 to 2).
     """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"explain takes a Network, got {type(network).__name__}; of a trainer, give "
+            "trainer.network and params=trainer.params; of a graph, "
+            "xpnet.Network(graph, params, scores, loss)"
+        )
     params = network.params if params is None else params
     trace = network.graph.trace({**params, "x": x, "t": t, **inputs}, network.loss)
     nodes = network.graph.nodes_topologically_sorted(network.loss)
@@ -175,6 +182,16 @@ class _Names:
         self.last = layer
         self.grad[network.scores.name] = "dy"
         self.code[network.loss.name] = self.theory[network.loss.name] = "E"
+        self.grad[network.loss.name] = "1"
+        # The loss itself may be an inner node: beside it there may be a regularizer.
+        self.loss_gate = next(
+            (
+                node
+                for node in nodes
+                if hasattr(node.gate, "reduction") and node.inputs[0] == network.scores.name
+            ),
+            None,
+        )
 
     def of_inputs(self, node: Node) -> list[str]:
         """The names in code of a gate's inputs; empty for one that was not given."""
@@ -193,11 +210,11 @@ def _forward(
     for node in nodes:
         value = trace.values[node.name]
         code = names.of_inputs(node)
-        if node is network.loss:
-            rows.append(_output(network, trace, names))
+        if node is names.loss_gate:
+            rows.append(_output(network, node, trace, names))
         if node.gate is None:
             formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
-            if node.name == "t" and not is_real(value):
+            if node.name == "t" and not is_real(value) and network.outputs > 1:
                 formula += "; an index stands for its one-hot row"
         else:
             formula = value_of(node.gate, code, names.code[node.name], samples)
@@ -205,17 +222,18 @@ def _forward(
     return rows
 
 
-def _output(network: Network, trace: Trace, names: _Names) -> Variable:
+def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variable:
     """y, the network's answer, which is hidden inside a softmax loss."""
     scores = trace.values[network.scores.name]
-    kind = type(network.loss.gate).__name__
+    kind = type(loss.gate)
     y = scores
-    if kind == "SoftmaxWithLoss":
-        y = network.loss_gate.probabilities(scores)
-    elif kind == "SigmoidWithLoss":
+    if isinstance(loss.gate, SoftmaxWithLoss):
+        y = loss.gate.probabilities(scores)
+    elif isinstance(loss.gate, SigmoidWithLoss):
         y = Sigmoid().forward(scores)[0]
     formula = OUTPUTS.get(kind, "{0}").format(names.code[network.scores.name])
-    return _variable("y", f"y{_small(names.last)}" if names.last else "y", formula, y)
+    name = "y" if "y" not in trace.values else "answer"  # the user's own y keeps its name
+    return _variable(name, f"y{_small(names.last)}" if names.last else "y", formula, y)
 
 
 def _backward(
@@ -229,10 +247,11 @@ def _backward(
             if (node.name, i) in trace.flows:
                 users.setdefault(source, []).append((node, i))
     done = set()
+    gates = {node.name for node in nodes if node.gate is not None}  # not the data
     for gate in reversed(nodes):
         # A layer's parameters, then what goes on to the layer before.
         for source in [*gate.inputs[1:], *gate.inputs[:1]]:
-            wanted = source != "x" and source in trace.grads
+            wanted = source in trace.grads and (source in params or source in gates)
             if not wanted or source in done or users[source][0][0] is not gate:
                 continue  # found at its first user, when all the others have been seen
             done.add(source)
@@ -242,17 +261,14 @@ def _backward(
                     if x.ndim == 2:
                         x_code, x_theory = names.code[node.inputs[0]], names.theory[node.inputs[0]]
                         rows.append(_variable(f"{x_code}.T", f"{x_theory}ᵀ", f"{x_code}ᵀ", x.T))
-            formula = " + ".join(
-                gradient_of(
-                    node.gate,
-                    i,
-                    names.of_inputs(node),
-                    names.code[node.name],
-                    names.grad[node.name],
-                    samples,
-                )
-                for node, i in users[source]
-            )
+            parts = []
+            for node, i in users[source]:
+                code, d = names.code[node.name], names.grad[node.name]
+                part = gradient_of(node.gate, i, names.of_inputs(node), code, d, samples)
+                repeated = trace.values[source].shape != trace.values[node.name].shape
+                summed = repeated and type(node.gate) in BROADCAST
+                parts.append(f"Σ ({part})" if summed else part)
+            formula = " + ".join(parts)
             symbol = f"∂E/∂{names.theory[source]}"
             if len(users[source]) == 1:
                 symbol += _chain(*users[source][0], names)
@@ -277,24 +293,25 @@ def _costs(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[C
     for node in nodes:
         if any(source in reach for source in node.inputs):
             reach.add(node.name)
-    costs = []
+    costs: list[Cost] = []
+    counted: set[str] = set()  # a parameter that several gates share is one
     for node in nodes:
         if node.gate is None:
             continue
         value = trace.values[node.name]
-        own = [trace.values[source] for source in node.inputs if source in params]
+        own = [p for name in set(node.inputs) - counted if (p := params.get(name)) is not None]
+        counted.update(node.inputs)
         shapes = [tuple(trace.values[s].shape) for s in node.inputs if s in trace.values]
         needs = [source in reach for source in node.inputs]
         count = sum(math.prod(p.shape) for p in own)
-        item = _item_bytes(value)
         costs.append(
             Cost(
                 node.name,
                 tuple(value.shape),
                 count,
                 *flops(node.gate, shapes, tuple(value.shape), needs),
-                count * item,
-                math.prod(value.shape) * item,
+                sum(math.prod(p.shape) * _item_bytes(p) for p in own),
+                math.prod(value.shape) * _item_bytes(value),
             )
         )
     return costs
@@ -305,14 +322,16 @@ def _variable(name: str, theory: str, formula: str, value: Array) -> Variable:
 
 
 def _item_bytes(array: Array) -> int:
-    return int(re.sub(r"\D", "", str(array.dtype).split(".")[-1])) // 8
+    xp = namespace(array)
+    if xp.isdtype(array.dtype, "bool"):
+        return 1
+    limits = xp.iinfo if xp.isdtype(array.dtype, "integral") else xp.finfo
+    return int(limits(array.dtype).bits) // 8
 
 
 def _norm(array: Array) -> str:
-    """Four digits of the root of the sum of squares; nothing for integers."""
-    if not is_real(array):
-        return ""
-    return f"{math.sqrt(float(namespace(array).sum(array * array))):.4g}"
+    """Four digits; nothing for integers."""
+    return f"{norm(array):.4g}" if is_real(array) else ""
 
 
 def _numbers(cost: Cost) -> tuple[str, ...]:

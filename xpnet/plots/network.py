@@ -42,12 +42,12 @@ def weights(W: np.ndarray, path: Path, data: Dataset) -> int:
         return _columns(W[:, shown], shown, path, data.columns, title)
     columns = min(10, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = new_figure(1.1 * columns + 0.3, 1.3 * rows + 0.7)
+    figure = new_figure(max(1.1 * columns + 0.3, 7.0), 1.3 * rows + 0.7)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for axes, unit in zip(panels, shown, strict=False):
-        largest = np.abs(W[:, unit]).max() or 1.0
+        largest = np.abs(W[:, unit]).max()
         image = W[:, unit].reshape(data.image_shape)
-        axes.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        axes.imshow(image, cmap="RdBu_r", vmin=-(largest or 1), vmax=largest or 1)
         axes.set_title(f"{unit}  ±{largest:.2g}", fontsize=8)
     for axes in figure.axes:
         axes.axis("off")
@@ -61,11 +61,13 @@ def _columns(
 ) -> int:
     if len(W) > UNITS:
         return 0
-    figure = new_figure(2.5 + 0.16 * len(units) + 1.5, 1.6 + 0.22 * len(W))
+    figure = new_figure(max(4.0 + 0.16 * len(units), 6.0), 1.8 + 0.22 * len(W))
     axes = figure.subplots()
     largest = np.abs(W).max() or 1.0
     image = axes.imshow(W, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
-    labels = names if len(names) == len(W) else [str(i) for i in range(len(W))]
+    labels = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+    if len(labels) != len(W):
+        labels = [str(i) for i in range(len(W))]
     axes.set_yticks(range(len(W)), labels, fontsize=8, parse_math=False)
     marks = np.arange(0, len(units), max(1, len(units) // 10))
     axes.set_xticks(marks, [str(units[i]) for i in marks], fontsize=8)

@@ -1,0 +1,268 @@
+"""The two passes over the nodes of a graph, as functions; and the order of evaluation.
+
+What does not depend on the arrays is found out once and kept by `Graph`: a `Plan` for the
+outputs, a backward plan for what is differentiated by. A step then only runs the gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from xpnet.array_gates import Gather
+from xpnet.node import Node
+from xpnet.ops import Array, as_array, check_labels, device, is_real, namespace
+
+__all__ = [
+    "BackwardPlan", "Plan", "Tape", "check_targets", "evaluate", "make_backward_plan", "make_plan",
+    "ones_like", "sort", "sweep",
+]  # fmt: skip
+
+# What libraries raise where shapes or dtypes do not fit.
+MISFIT = (ValueError, TypeError, IndexError, RuntimeError)
+
+
+class Tape(NamedTuple):
+    """What a forward pass leaves for the backward pass."""
+
+    outputs: tuple[Node, ...]
+    values: tuple[Array, ...]  # of the outputs
+    caches: dict[str, Any]  # by node name, in the order of evaluation
+
+
+class Plan(NamedTuple):
+    """What is found out once for some outputs: a node's ancestors never change."""
+
+    ends: tuple[Node, ...]
+    order: list[Node]  # of evaluation
+    real: set[str]  # values that must not be integers
+
+
+BackwardPlan = list[tuple[Node, list[bool]]]  # gates, last to first, and which inputs need one
+
+
+def sort(nodes: Mapping[str, Node], ends: Iterable[str]) -> list[Node]:
+    """The nodes that `ends` depend on, each after its inputs; a cycle is refused."""
+    done: dict[str, Node] = {}
+    for end in ends:
+        # Depth first, with a path of our own: recursion would limit the depth.
+        path: dict[str, Iterator[str]] = {}
+        if end not in done:
+            path[end] = iter(nodes[end].inputs)
+        while path:
+            name = next(reversed(path))
+            for source in path[name]:
+                if source in path:
+                    names = list(path)
+                    circle = [*names[names.index(source) :], source]
+                    if len(circle) > 9:
+                        circle[4:-4] = ["..."]
+                    raise ValueError(f"the graph has a cycle: {' <- '.join(circle)}")
+                if source not in done:
+                    if source not in nodes:
+                        raise ValueError(f"{name} uses {source!r}, which is not in the graph")
+                    path[source] = iter(nodes[source].inputs)
+                    break
+            else:
+                done[name] = nodes[name]
+                path.popitem()
+    return list(done.values())
+
+
+def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
+    """What forward needs to know."""
+    order = sort(nodes, ends)
+    real: set[str] = set()
+    for node in reversed(order):
+        # A gate that only moves elements needs reals if what uses its output does.
+        if not getattr(node.gate, "moves", False) or node.name in real:
+            integers = getattr(node.gate, "integers", ())
+            real.update(s for i, s in enumerate(node.inputs) if i not in integers)
+    return Plan(tuple(nodes[name] for name in ends), order, real)
+
+
+def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
+    """The gates that depend on any node of `wrt`, last to first."""
+    reach, plan = set(wrt), []
+    for node in order:
+        needs = [source in reach for source in node.inputs]
+        if any(needs):
+            reach.add(node.name)
+            plan.append((node, needs))
+    return plan[::-1]
+
+
+def evaluate(plan: Plan, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Every node's value and every gate's cache."""
+    values: dict[str, Array] = {}
+    caches: dict[str, Any] = {}
+    for node in plan.order:
+        if node.gate is None:
+            values[node.name] = _value(node, inputs, node.name in plan.real)
+            continue
+        args = [values[name] for name in node.inputs]
+        try:
+            values[node.name], caches[node.name] = node.gate.forward(*args)
+        except MISFIT as error:
+            raise ValueError(f"{_call(node, args)}: {_reason(error)}") from error
+    return values, caches
+
+
+def sweep(
+    tape: Tape,
+    plan: BackwardPlan,
+    wrt: tuple[str, ...],
+    douts: Iterable[Any] | None,
+    flows: dict[tuple[str, int], Array] | None = None,
+) -> dict[str, Array]:
+    """Gradients of the nodes `wrt`; into `flows`, what each gate sent to each input.
+
+    Any other gradient is let go of as soon as it has been used: memory stays small.
+    """
+    grads: dict[str, Array] = {}
+    for node, dout in zip(tape.outputs, _starts(tape, douts), strict=True):
+        if dout is not None:
+            _accumulate(grads, node.name, dout)
+    kept, lost = set(wrt), []
+    for node, needs in plan:
+        if node.name not in grads:
+            continue
+        dout = grads[node.name] if node.name in kept else grads.pop(node.name)
+        parts = _backward(node, tape.caches[node.name], dout, needs)
+        for i, (source, need) in enumerate(zip(node.inputs, needs, strict=True)):
+            if not need:
+                continue
+            if parts[i] is None:
+                lost.append((node, i))
+                continue
+            _accumulate(grads, source, parts[i])
+            if flows is not None:
+                flows[node.name, i] = parts[i]
+    if lost:
+        _check_lost(lost, plan, {name for name in wrt if name in grads})
+    return grads
+
+
+def check_targets(order: list[Node], values: Mapping[str, Any]) -> None:
+    """Look at the labels given to losses and to Pick, and refuse one that is out of range."""
+    for node in order:
+        integers = getattr(node.gate, "integers", ())
+        if 1 not in integers or len(node.inputs) < 2 or isinstance(node.gate, Gather):
+            continue
+        args = [values[source] for source in node.inputs]
+        x, t = args[:2]
+        if t is not None and not is_real(t) and t.shape == x.shape[:-1] and x.shape[-1] > 1:
+            try:
+                check_labels(t, x.shape[-1])
+            except ValueError as error:
+                raise ValueError(f"{_call(node, args)}: {error}") from error
+
+
+def ones_like(y: Array) -> Array:
+    """The gradient of y's sum."""
+    return namespace(y).ones(y.shape, dtype=y.dtype, device=device(y))
+
+
+def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str]) -> None:
+    """Refuse a gradient of which a part is missing, such as that through a loss's targets."""
+    for node, i in lost:
+        before = {node.inputs[i]}
+        for other, _ in plan:
+            if other.name in before:
+                before.update(other.inputs)
+        if before & found:
+            raise ValueError(
+                f"{node.name} gives no gradient to its input {i}, {node.inputs[i]!r}, which "
+                f"depends on {', '.join(sorted(before & found))}: what could be given would be "
+                "a part"
+            )
+
+
+def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
+    """The value given for an input, refused where it is missing or of the wrong kind."""
+    value = inputs.get(node.name)
+    if value is None:
+        if node.optional:
+            return None
+        raise KeyError(f"input {node.name!r} has no value; given: {', '.join(sorted(inputs))}")
+    if isinstance(value, int | float):
+        others = (a for a in inputs.values() if hasattr(a, "dtype") and not isinstance(a, float))
+        return as_array(value, next(filter(is_real, others), None))
+    if not hasattr(value, "dtype"):
+        raise ValueError(f"input {node.name!r} is a {type(value).__name__}; expected an array")
+    if real and not is_real(value):
+        raise ValueError(
+            f"input {node.name!r} has dtype {value.dtype}; the gates that use it need real "
+            "numbers: convert it to float64 or float32"
+        )
+    return value
+
+
+def _starts(tape: Tape, douts: Iterable[Any] | None) -> list[Array | None]:
+    """The gradients that backward starts from, one per output."""
+    if douts is None:
+        if len(tape.outputs) != 1:
+            raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
+        if not is_real(tape.values[0]):
+            dtype = tape.values[0].dtype
+            raise ValueError(f"{tape.outputs[0].name} has dtype {dtype}; a gradient needs reals")
+        return [ones_like(tape.values[0])]
+    starts = list(douts)
+    if len(starts) != len(tape.outputs):
+        raise ValueError(f"got {len(starts)} douts for {len(tape.outputs)} outputs")
+    for i, (node, value) in enumerate(zip(tape.outputs, tape.values, strict=True)):
+        if isinstance(starts[i], int | float):
+            starts[i] = as_array(starts[i], value)
+        if starts[i] is None:
+            continue
+        if not hasattr(starts[i], "dtype") or not is_real(starts[i]):
+            raise ValueError(
+                f"dout of {node.name} is {getattr(starts[i], 'dtype', type(starts[i]).__name__)}; "
+                "expected an array of real numbers"
+            )
+        if starts[i].shape != value.shape:
+            raise ValueError(
+                f"dout of {node.name} has shape {tuple(starts[i].shape)}; expected "
+                f"{tuple(value.shape)}, that of its value"
+            )
+    return starts
+
+
+def _call(node: Node, args: list[Any]) -> str:
+    """A gate's call in words: ``Affine1(x (100, 64), W1 (784, 50), b1 (50,))``."""
+    words = [
+        f"{name} {'not given' if a is None else tuple(a.shape)}"
+        for name, a in zip(node.inputs, args, strict=True)
+    ]
+    return f"{node.name}({', '.join(words)})"
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; one that is not about shapes or dtypes is raised again."""
+    # PyTorch has RuntimeError for shapes that do not fit; its subclasses, such as for memory
+    # that is used up, are not about this call.
+    if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+        raise error
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequence[Array | None]:
+    """A gate's gradients: as many as it has inputs, or more (for optional ones left out)."""
+    assert node.gate is not None  # only gates are in a backward plan
+    try:
+        parts = node.gate.backward(cache, dout, needs)
+        missing = len(node.inputs) - len(parts)
+    except MISFIT as error:
+        shape = tuple(dout.shape)
+        raise ValueError(f"{node.name}, backward from {shape}: {_reason(error)}") from error
+    if missing > 0:
+        raise ValueError(
+            f"{node.name} gave {len(parts)} gradients for {len(node.inputs)} inputs; a gate's "
+            "backward returns one for each, None where there is none"
+        )
+    return parts
+
+
+def _accumulate(grads: dict[str, Array], name: str, part: Array) -> None:
+    """Fan-out adds. Never in place: a gate may have handed one array to several inputs."""
+    grads[name] = grads[name] + part if name in grads else part
