@@ -39,9 +39,7 @@ def circuits(folder: Path) -> None:
         graph, inputs = make()
         graph.draw(folder / f"{name}.svg", inputs)
 
-    rng = np.random.default_rng(0)
-    network = xpnet.two_layer_net(784, 50, 10)
-    batch = {"x": rng.random((100, 784)), "t": rng.integers(0, 10, 100)}
+    network, batch = book()
     network.graph.draw(folder / "two_layers.svg", {**network.params, **batch})
     network.graph.draw(folder / "two_layers_expanded.svg", {**network.params, **batch}, expand=True)
 
@@ -52,6 +50,7 @@ def circuits(folder: Path) -> None:
     network = xpnet.mlp(layer_by_layer.LAYERS, layer_by_layer.ACTIVATIONS, loss="squared", seed=0)
     network.graph.draw(folder / "layer_by_layer.svg", {**network.params, "x": x, "t": y})
 
+    rng = np.random.default_rng(0)
     deep = xpnet.mlp([784, *[100] * 9, 10], "relu")
     deep.graph.draw(folder / "ten_layers.svg", {**deep.params, **batch})
 
@@ -72,12 +71,17 @@ def circuits(folder: Path) -> None:
     graph.draw(folder / "affine_softmax.svg", values, expand=True)
 
 
+def book() -> tuple[xpnet.Network, dict[str, np.ndarray]]:
+    """The book's network, and a batch as examples/chapter4_table.py draws it."""
+    rng = np.random.default_rng(0)
+    batch = {"x": rng.random((100, 784)), "t": np.eye(10)[rng.integers(0, 10, 100)]}
+    return xpnet.two_layer_net(784, 50, 10), batch
+
+
 def table() -> str:
     """The table of variables, in Markdown."""
-    network = xpnet.two_layer_net(784, 50, 10)
-    rng = np.random.default_rng(0)
-    found = xpnet.explain(network, rng.random((100, 784)), np.eye(10)[rng.integers(0, 10, 100)])
-    return found.markdown()
+    network, batch = book()
+    return xpnet.explain(network, batch["x"], batch["t"]).markdown()
 
 
 def train(mnist: Path) -> None:

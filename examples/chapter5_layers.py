@@ -79,4 +79,6 @@ def main(folder: Path | None = None, iters_num: int = ITERS_NUM) -> list[tuple[f
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2 or "--help" in sys.argv:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

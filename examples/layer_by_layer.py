@@ -26,6 +26,7 @@ def data(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def show(network: xpnet.Network, trace: Trace, say: Callable[..., None]) -> None:
     """What is kept of each layer."""
+    say("at the first step:")
     say("l   g           Z          A          W         b       mean dZ²    mean dW²")
     nodes = network.graph.nodes
     heads = [node.name for node in nodes.values() if node.name.startswith("Affine")]

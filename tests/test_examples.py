@@ -101,8 +101,8 @@ def test_layer_by_layer() -> None:
     J, steps = example.main((2, 6, 1), ("tanh", "identity"), say=lines.append)
     assert J < 0.01
     assert steps < 100_000  # it has converged
-    assert "(40, 6)" in lines[1]
-    assert len(lines) == 4
+    assert "(40, 6)" in lines[2]
+    assert len(lines) == 5
 
 
 def test_lecture4_circuits(tmp_path: Path) -> None:

@@ -398,8 +398,6 @@ def test_command_explains_a_trained_network(
     x = xpnet.datasets.load("digits")[0].x[:100].astype("float64") / 16
     out = capsys.readouterr().out
     assert re.search(rf"x .* the batch .* {np.linalg.norm(x):.4g}\n", out)
-    assert command.main(["--model", "run", "--dataset", "digits", "--outputs", "3"]) == 2
-    assert "--outputs goes without --model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

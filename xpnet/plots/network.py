@@ -51,7 +51,7 @@ def weights(W: np.ndarray, path: Path, data: Dataset) -> int:
         axes.set_title(f"{unit}  ±{largest:.2g}", fontsize=8)
     for axes in figure.axes:
         axes.axis("off")
-    figure.suptitle(f"{title} (red positive, blue negative, each to its largest)", fontsize=10)
+    figure.suptitle(f"{title} (red positive, blue negative; ± its largest)", fontsize=10)
     figure.savefig(path, dpi=120)
     return len(shown)
 

@@ -23,7 +23,9 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
     epochs = [epoch.epoch for epoch in history.epochs]
     per_epoch = len(history.losses) / max(len(epochs), 1)
     steps = (np.arange(len(history.losses)) + 1) / per_epoch
-    left.plot(steps, history.losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="each step")
+    left.plot(
+        steps, history.losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="train, each step"
+    )
     for axes, name in ((left, "loss"), (right, "score")):
         label = metric if name == "score" else name
         for part, color in (("train", TRAIN), ("val", VAL)):
