@@ -38,7 +38,15 @@ class Plan(NamedTuple):
     real: set[str]  # values that must not be integers
 
 
-BackwardPlan = list[tuple[Node, list[bool]]]  # gates, last to first, and which inputs need one
+class Back(NamedTuple):
+    """What is found out once for a gate that is run backward."""
+
+    node: Node
+    needs: list[bool]  # per input, whether a gradient is wanted
+    wanted: list[tuple[int, str]]  # those inputs' numbers and names
+
+
+BackwardPlan = list[Back]  # last to first
 
 
 def sort(nodes: Mapping[str, Node], ends: Iterable[str]) -> list[Node]:
@@ -88,7 +96,8 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
         needs = [source in reach for source in node.inputs]
         if any(needs):
             reach.add(node.name)
-            plan.append((node, needs))
+            wanted = [(i, node.inputs[i]) for i, need in enumerate(needs) if need]
+            plan.append(Back(node, needs, wanted))
     return plan[::-1]
 
 
@@ -97,12 +106,13 @@ def evaluate(plan: Plan, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], d
     values: dict[str, Array] = {}
     caches: dict[str, Any] = {}
     for node in plan.order:
-        if node.gate is None:
-            values[node.name] = _value(node, inputs, node.name in plan.real)
+        name, gate = node.name, node.gate
+        if gate is None:
+            values[name] = _value(node, inputs, name in plan.real)
             continue
-        args = [values[name] for name in node.inputs]
+        args = [values[source] for source in node.inputs]
         try:
-            values[node.name], caches[node.name] = node.gate.forward(*args)
+            values[name], caches[name] = gate.forward(*args)
         except MISFIT as error:
             raise ValueError(f"{_call(node, args)}: {_reason(error)}") from error
     return values, caches
@@ -122,22 +132,23 @@ def sweep(
     grads: dict[str, Array] = {}
     for node, dout in zip(tape.outputs, _starts(tape, douts), strict=True):
         if dout is not None:
-            _accumulate(grads, node.name, dout)
+            grads[node.name] = grads[node.name] + dout if node.name in grads else dout
     kept, lost = set(wrt), []
-    for node, needs in plan:
-        if node.name not in grads:
+    for node, needs, wanted in plan:
+        name = node.name
+        if name not in grads:
             continue
-        dout = grads[node.name] if node.name in kept else grads.pop(node.name)
-        parts = _backward(node, tape.caches[node.name], dout, needs)
-        for i, (source, need) in enumerate(zip(node.inputs, needs, strict=True)):
-            if not need:
-                continue
-            if parts[i] is None:
+        dout = grads[name] if name in kept else grads.pop(name)
+        parts = _backward(node, tape.caches[name], dout, needs)
+        for i, source in wanted:
+            part = parts[i]
+            if part is None:
                 lost.append((node, i))
                 continue
-            _accumulate(grads, source, parts[i])
+            # Fan-out adds. Never in place: a gate may have handed one array to several inputs.
+            grads[source] = grads[source] + part if source in grads else part
             if flows is not None:
-                flows[node.name, i] = parts[i]
+                flows[name, i] = part
     if lost:
         _check_lost(lost, plan, {name for name in wrt if name in grads})
     return grads
@@ -167,9 +178,9 @@ def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str
     """Refuse a gradient of which a part is missing, such as that through a loss's targets."""
     for node, i in lost:
         before = {node.inputs[i]}
-        for other, _ in plan:
-            if other.name in before:
-                before.update(other.inputs)
+        for back in plan:
+            if back.node.name in before:
+                before.update(back.node.inputs)
         if before & found:
             raise ValueError(
                 f"{node.name} gives no gradient to its input {i}, {node.inputs[i]!r}, which "
@@ -261,8 +272,3 @@ def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequenc
             "backward returns one for each, None where there is none"
         )
     return parts
-
-
-def _accumulate(grads: dict[str, Array], name: str, part: Array) -> None:
-    """Fan-out adds. Never in place: a gate may have handed one array to several inputs."""
-    grads[name] = grads[name] + part if name in grads else part
