@@ -3,170 +3,92 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from xpnet.draw.diagram import INK, Box, Diagram, Span, Wire
-from xpnet.draw.layout import Item, Layout, arrange, ranked
+from xpnet.draw.diagram import INK, Diagram, Span
+from xpnet.draw.layout import Item
+from xpnet.draw.page import (
+    AIM,
+    CHARACTER,
+    EDGE,
+    FONT,
+    LANE,
+    LINE,
+    Page,
+    corner,
+    line_width,
+    width_of,
+)
 
 __all__ = ["to_svg"]
-
-FONT = 13
-LINE = 16  # from one line of text to the next
-CHARACTER = 0.62 * FONT  # of the widest monospaced font: words are never wider than thought
-PAD = 8
-MARGIN = 12  # between two boxes of a column
-CURVE = 32  # the part of a gap in which a wire changes its height
-AIM = 14  # and where it turns to its target
-EDGE = 14  # around the picture
-LANE = 10  # between wires that go on in the next row
-# Of wires that fork, or go on in the next row: the eye loses them, if all are grey.
-COLORS = ("#3b6fb6", "#d9822b", "#7e57a8", "#2b9484", "#a3623f", "#b8479c")
-
-
-@dataclass
-class Column:
-    """Where a column of boxes stands; `words` is the room before it for what wires say."""
-
-    width: float
-    words: float
-    row: int = 0
-    left: float = 0.0
-
-    @property
-    def right(self) -> float:
-        return self.left + self.width
-
-
-class _Page:
-    """Everything that has a place."""
-
-    def __init__(self, drawing: Diagram, limit: float) -> None:
-        drawing, ranks, rows = _broken(drawing, limit)
-        self.drawing = drawing
-        self.sizes = _sizes(drawing)
-        self.ports, self.heights = _ports(drawing, self.sizes)
-        self.layout = arrange(drawing, ranks, self.heights, self.ports, MARGIN)
-        self.columns = _columns(drawing, ranks, self.sizes, rows)
-        self.rank = {item: r for r, items in enumerate(self.layout.columns) for item in items}
-        self.turns = _turns(self.layout, self.columns, self.rank)
-        self.side = EDGE + LANE * max(map(len, self.turns.values()), default=0)
-        self.bottoms = self._place()
-        self.edge = max(column.right for column in self.columns)
-        self.colors = self._colors()
-
-    def _place(self) -> list[float]:
-        """Set the columns' left edges and the items' heights; returns the rows' lower ends."""
-        x = float(self.side)
-        for r, column in enumerate(self.columns):
-            if r and column.row != self.columns[r - 1].row:
-                x = self.side + LANE
-            elif r:
-                x += CURVE
-            column.left = x + column.words
-            x = column.right
-        y, bottoms, top = self.layout.y, list[float](), float(EDGE)
-        for row in range(self.columns[-1].row + 1):
-            items = [item for item, r in self.rank.items() if self.columns[r].row == row]
-            half = {item: self.heights[item.box] / 2 if item.box else 0.0 for item in items}
-            shift = top - min(y[item] - half[item] for item in items)
-            for item in items:
-                y[item] += shift
-            bottoms.append(max(y[item] + half[item] for item in items))
-            leaving = sum(len(w) for r, w in self.turns.items() if self.columns[r].row == row)
-            top = bottoms[-1] + LANE * (leaving + 1) + MARGIN
-        return bottoms
-
-    def middle(self, item: Item) -> float:
-        column = self.columns[self.rank[item]]
-        return column.left + column.width / 2
-
-    def wire(self, i: int) -> list[str]:
-        """A wire's path, and the words at its end."""
-        wire, way, y = self.drawing.wires[i], self.layout.ways[i], self.layout.y
-        level = [y[item] for item in way]
-        level[-1] += self.ports[i]
-        path = [f"M{self.middle(way[0]) + self.sizes[wire.source][0] / 2:.1f},{level[0]:.1f}"]
-        for (a, b), (y0, y1) in zip(pairwise(way), pairwise(level), strict=True):
-            here, there = self.columns[self.rank[a]], self.columns[self.rank[b]]
-            start = there.left - there.words
-            if here.row == there.row:
-                bend = (here.right + start) / 2
-                path.append(
-                    f"H{here.right:.1f} C{bend:.1f},{y0:.1f} {bend:.1f},{y1:.1f} "
-                    f"{start:.1f},{y1:.1f}"
-                )
-            else:
-                lane = LANE * (self.turns[self.rank[a]].index(i) + 1)
-                path.append(
-                    f"H{self.edge + lane:.1f} V{self.bottoms[here.row] + lane:.1f} "
-                    f"H{self.side - lane:.1f} V{y1:.1f} H{start:.1f}"
-                )
-        last = self.columns[self.rank[way[-1]]]
-        x0, x1 = last.left - AIM, self.middle(way[-1])
-        dx, dy = self._rim(wire.target, self.ports[i])
-        x1, y1 = x1 - dx, y[way[-1]] + dy
-        path.append(f"H{x0:.1f} L{x1:.1f},{y1:.1f}")
-        color = self.colors.get(wire.source)
-        stroke, fill = (f' style="{what}: {color}"' if color else "" for what in ("stroke", "fill"))
-        parts = [f'<path d="{" ".join(path)}"{stroke}/>']
-        parts.append(_arrow(x1, y1, x1 - x0, y1 - level[-1], fill))
-        middle = last.left - AIM - (last.words - AIM) / 2
-        for k, text in enumerate(reversed(wire.value)):
-            parts.append(_text(middle, level[-1] - 5 - k * LINE, [(text, "value")]))
-        for k, text in enumerate(wire.grad):
-            parts.append(_text(middle, level[-1] + LINE - 2 + k * LINE, [(text, "grad")]))
-        return parts
-
-    def _colors(self) -> dict[str, str]:
-        """A colour for each source whose wires fork or go on in another row, if there are two."""
-        sources = [wire.source for wire in self.drawing.wires]
-        turning = {sources[i] for wires in self.turns.values() for i in wires}
-        marked = [n for n in dict.fromkeys(sources) if n in turning or sources.count(n) > 1]
-        if len(marked) < 2:
-            return {}
-        return {name: COLORS[i % len(COLORS)] for i, name in enumerate(marked)}
-
-    def _rim(self, name: str, port: float) -> tuple[float, float]:
-        """Where a wire meets its target: how far left of its centre, and how far below."""
-        width, height = self.sizes[name]
-        radius = _radius(self.drawing.boxes[name], width, height)
-        # Wires from afar meet the rim closer together than they come.
-        most = max(0.6 * height / 2, height / 2 - 10)
-        dy = max(-most, min(most, 0.6 * port))
-        over = max(0.0, abs(dy) - (height / 2 - radius))
-        return width / 2 - radius + math.sqrt(max(radius**2 - over**2, 0.0)), dy
-
-    def box(self, item: Item) -> list[str]:
-        box = self.drawing.boxes[item.box or ""]
-        x, y = self.middle(item), self.layout.y[item]
-        width, height = self.sizes[box.name]
-        parts = []
-        if box.kind in ("gate", "layer"):
-            parts.append(
-                f'<rect class="{box.kind}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
-                f'width="{width:.1f}" height="{height:.1f}" '
-                f'rx="{_radius(box, width, height):.1f}"/>'
-            )
-        first = y - LINE * (len(box.lines) - 1) / 2 + FONT * 0.35
-        return parts + [_text(x, first + k * LINE, line) for k, line in enumerate(box.lines)]
 
 
 def to_svg(drawing: Diagram, width: float = 1100.0) -> str:
     """Draw; columns that do not fit into about `width` pixels go on in a row below."""
-    page = _Page(drawing, width)
-    parts = [part for i in range(len(page.drawing.wires)) for part in page.wire(i)]
-    parts += [part for item in page.rank if item.box for part in page.box(item)]
+    page = Page(drawing, width)
+    parts = [part for i in range(len(page.drawing.wires)) for part in _wire(page, i)]
+    parts += [part for item in page.rank if item.box for part in _box(page, item)]
     right, bottom = page.edge, page.bottoms[-1] + 6
     for words in _legend(drawing):
         bottom += LINE
         text = f'<text class="plain" style="text-anchor: start" x="{page.side}" y="{bottom:.1f}">'
         parts.append(f"{text}{escape(words)}</text>")
-        right = max(right, page.side + _width(words))
+        right = max(right, page.side + width_of(words))
     return _document(parts, right + page.side, bottom + EDGE)
+
+
+def _wire(page: Page, i: int) -> list[str]:
+    """A wire's path, and the words at its end."""
+    wire, way, y = page.drawing.wires[i], page.layout.ways[i], page.layout.y
+    level = [y[item] for item in way]
+    level[-1] += page.ports[i]
+    path = [f"M{page.middle(way[0]) + page.sizes[wire.source][0] / 2:.1f},{level[0]:.1f}"]
+    for (a, b), (y0, y1) in zip(pairwise(way), pairwise(level), strict=True):
+        here, there = page.columns[page.rank[a]], page.columns[page.rank[b]]
+        start = there.left - there.words
+        if here.row == there.row:
+            bend = (here.right + start) / 2
+            path.append(
+                f"H{here.right:.1f} C{bend:.1f},{y0:.1f} {bend:.1f},{y1:.1f} {start:.1f},{y1:.1f}"
+            )
+        else:
+            lane = LANE * (page.turns[page.rank[a]].index(i) + 1)
+            path.append(
+                f"H{page.edge + lane:.1f} V{page.bottoms[here.row] + lane:.1f} "
+                f"H{page.side - lane:.1f} V{y1:.1f} H{start:.1f}"
+            )
+    last = page.columns[page.rank[way[-1]]]
+    x0, x1 = last.left - AIM, page.middle(way[-1])
+    dx, dy = page.rim(wire.target, page.ports[i])
+    x1, y1 = x1 - dx, y[way[-1]] + dy
+    path.append(f"H{x0:.1f} L{x1:.1f},{y1:.1f}")
+    color = page.colors.get(wire.source)
+    stroke, fill = (f' style="{what}: {color}"' if color else "" for what in ("stroke", "fill"))
+    parts = [f'<path d="{" ".join(path)}"{stroke}/>']
+    parts.append(_arrow(x1, y1, x1 - x0, y1 - level[-1], fill))
+    middle = last.left - AIM - (last.words - AIM) / 2
+    for k, text in enumerate(reversed(wire.value)):
+        parts.append(_text(middle, level[-1] - 5 - k * LINE, [(text, "value")]))
+    for k, text in enumerate(wire.grad):
+        parts.append(_text(middle, level[-1] + LINE - 2 + k * LINE, [(text, "grad")]))
+    return parts
+
+
+def _box(page: Page, item: Item) -> list[str]:
+    box = page.drawing.boxes[item.box or ""]
+    x, y = page.middle(item), page.layout.y[item]
+    width, height = page.sizes[box.name]
+    parts = []
+    if box.kind in ("gate", "layer"):
+        parts.append(
+            f'<rect class="{box.kind}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
+            f'width="{width:.1f}" height="{height:.1f}" '
+            f'rx="{corner(box, width, height):.1f}"/>'
+        )
+    first = y - LINE * (len(box.lines) - 1) / 2 + FONT * 0.35
+    return parts + [_text(x, first + k * LINE, line) for k, line in enumerate(box.lines)]
 
 
 def _legend(drawing: Diagram) -> list[str]:
@@ -192,123 +114,6 @@ def _legend(drawing: Diagram) -> list[str]:
     ]
 
 
-def _width(text: str) -> float:
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return CHARACTER * (len(text) + wide)
-
-
-def _line_width(line: Sequence[Span]) -> float:
-    return sum(_width(text) for text, _ in line) + CHARACTER * (len(line) - 1)
-
-
-def _sizes(drawing: Diagram) -> dict[str, tuple[float, float]]:
-    return {name: _size(box) for name, box in drawing.boxes.items()}
-
-
-def _size(box: Box) -> tuple[float, float]:
-    """Width and height of a box itself."""
-    if box.kind == "end":
-        return 0.0, 0.0
-    width = max(map(_line_width, box.lines))
-    height = LINE * len(box.lines)
-    if box.kind == "input":
-        return width + PAD, height + 2
-    return max(width + 2 * PAD, 36.0), max(height + 1.5 * PAD, 36.0)
-
-
-def _radius(box: Box, width: float, height: float) -> float:
-    """Of a box's corners: a gate's ends are round."""
-    return min(18.0, width / 2, height / 2) if box.kind == "gate" else min(6.0, height / 2)
-
-
-def _ports(
-    drawing: Diagram, sizes: dict[str, tuple[float, float]]
-) -> tuple[list[float], dict[str, float]]:
-    """How far below its target's centre each wire ends; the boxes' heights with all words."""
-    arriving: dict[str, list[int]] = {name: [] for name in drawing.boxes}
-    for i, wire in enumerate(drawing.wires):
-        arriving[wire.target].append(i)
-    ports, heights = [0.0] * len(drawing.wires), {name: size[1] for name, size in sizes.items()}
-    for name, wires in arriving.items():
-        above = [LINE * len(drawing.wires[i].value) + 8 for i in wires]
-        below = [LINE * len(drawing.wires[i].grad) + 8 for i in wires]
-        if len(wires) == 1:  # straight into the middle
-            heights[name] = max(heights[name], 2.0 * max(above[0], below[0]))
-            continue
-        total = sum(above) + sum(below)
-        top = -total / 2
-        for i, a, b in zip(wires, above, below, strict=True):
-            ports[i] = top + a
-            top += a + b
-        heights[name] = max(heights[name], float(total))
-    return ports, heights
-
-
-def _columns(
-    drawing: Diagram,
-    ranks: dict[str, int],
-    sizes: dict[str, tuple[float, float]],
-    rows: Sequence[int],
-) -> list[Column]:
-    """Each column with its width, the room for words before it, and its row."""
-    columns = [Column(0.0, 0.0, row) for row in rows]
-    for name, r in ranks.items():
-        columns[r].width = max(columns[r].width, sizes[name][0])
-    for wire in drawing.wires:
-        column = columns[ranks[wire.target]]
-        longest = max(map(_width, [*wire.value, *wire.grad]), default=0.0)
-        column.words = max(column.words, longest + 8 + AIM)
-    return columns
-
-
-def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], list[int]]:
-    """Break the columns into rows of about `limit`; returns ranks, and each column's row too.
-
-    An input that is used in several rows stands in each of them: no wire has to lead there.
-    """
-    ranks, sizes = ranked(drawing), _sizes(drawing)
-    count = max(ranks.values()) + 1
-    columns = _columns(drawing, ranks, sizes, [0] * count)
-    rows, used = [0], columns[0].width
-    for r in range(1, count):
-        needed = columns[r].words + columns[r].width + CURVE
-        turn = used + needed > limit and r < count - 1  # an output's end is not worth a row
-        rows.append(rows[-1] + turn)
-        used = needed if turn else used + needed
-
-    boxes, wires = dict(drawing.boxes), []
-    for wire in drawing.wires:
-        box, row = boxes[wire.source], rows[ranks[wire.target]]
-        # The input's column may be the last one of the row above: it is moved below.
-        if box.kind == "input" and row > rows[min(ranks[wire.source] + 1, count - 1)]:
-            name = f"{box.name}\0{row}"
-            boxes[name] = Box(name, "input", box.lines)
-            ranks[name] = min(ranks.get(name, count), ranks[wire.target] - 1)
-            wire = Wire(name, wire.target, wire.port, wire.value, wire.grad)
-        wires.append(wire)
-    drawing = Diagram(boxes, wires)
-
-    # An input of the first gate of a row belongs into that row: it gets a column there.
-    leading = {wire.target for wire in drawing.wires}
-    for r in reversed(range(1, count)):
-        moved = [n for n in ranks if ranks[n] == r - 1 and n not in leading]
-        moved = [n for n in moved if all(ranks[w.target] >= r for w in wires if w.source == n)]
-        if rows[r] != rows[r - 1] and moved:
-            ranks = {n: q + 1 if q >= r or n in moved else q for n, q in ranks.items()}
-            rows.insert(r, rows[r])
-    return drawing, ranks, rows
-
-
-def _turns(layout: Layout, columns: list[Column], rank: dict[Item, int]) -> dict[int, list[int]]:
-    """Per column that ends a row: the wires that go on in the next one."""
-    turns: dict[int, list[int]] = {}
-    for i, way in enumerate(layout.ways):
-        for a, b in pairwise(way):
-            if columns[rank[a]].row != columns[rank[b]].row:
-                turns.setdefault(rank[a], []).append(i)
-    return turns
-
-
 def _arrow(x: float, y: float, dx: float, dy: float, style: str) -> str:
     """A wire's head, at (x, y) in the direction (dx, dy)."""
     length = math.hypot(dx, dy)
@@ -320,10 +125,10 @@ def _arrow(x: float, y: float, dx: float, dy: float, style: str) -> str:
 
 def _text(x: float, y: float, line: Sequence[Span]) -> str:
     """A line centred at x. Each span is a text of its own: some renderers misplace parts."""
-    at = x - _line_width(line) / 2
+    at = x - line_width(line) / 2
     parts = []
     for text, ink in line:
-        wide = _width(text)
+        wide = width_of(text)
         words = escape(text.replace(" ", "\u00a0"))  # a space that no renderer takes away
         parts.append(f'<text class="{ink}" x="{at + wide / 2:.1f}" y="{y:.1f}">{words}</text>')
         at += wide + CHARACTER

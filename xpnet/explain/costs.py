@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from xpnet import array_gates, layers, losses
+from xpnet.node import Node, Trace
+from xpnet.ops import Array, namespace
 
-__all__ = ["Cost", "flops"]
+__all__ = ["Cost", "costs_of", "flops"]
 
 # Operations per element of the output, forward and backward, of the formulas that the table of
 # variables shows; exp, tanh, log count as one.
@@ -75,3 +78,42 @@ def flops(
     forward, back = PER_ELEMENT.get(kind, (1, 1))
     size = max(size, math.prod(shapes[0]))
     return forward * size, back * size * any(needs)
+
+
+def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[Cost]:
+    """A line per gate."""
+    # The graph computes a gradient only on the way to a parameter.
+    reach = set(params)
+    for node in nodes:
+        if any(source in reach for source in node.inputs):
+            reach.add(node.name)
+    costs: list[Cost] = []
+    counted: set[str] = set()  # a parameter that several gates share is one
+    for node in nodes:
+        if node.gate is None:
+            continue
+        value = trace.values[node.name]
+        own = [p for name in set(node.inputs) - counted if (p := params.get(name)) is not None]
+        counted.update(node.inputs)
+        shapes = [tuple(trace.values[s].shape) for s in node.inputs if s in trace.values]
+        needs = [source in reach for source in node.inputs]
+        count = sum(math.prod(p.shape) for p in own)
+        costs.append(
+            Cost(
+                node.name,
+                tuple(value.shape),
+                count,
+                *flops(node.gate, shapes, tuple(value.shape), needs),
+                sum(math.prod(p.shape) * _item_bytes(p) for p in own),
+                math.prod(value.shape) * _item_bytes(value),
+            )
+        )
+    return costs
+
+
+def _item_bytes(array: Array) -> int:
+    xp = namespace(array)
+    if xp.isdtype(array.dtype, "bool"):
+        return 1
+    limits = xp.iinfo if xp.isdtype(array.dtype, "integral") else xp.finfo
+    return int(limits(array.dtype).bits) // 8

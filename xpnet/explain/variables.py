@@ -1,0 +1,204 @@
+"""The variables of a run: what each is called, in code and in theory, and its formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from xpnet.explain.formulas import BROADCAST, OUTPUTS, gradient_of, value_of
+from xpnet.layers import Affine, Dropout, Sigmoid
+from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.models import ACTIVATIONS, Network
+from xpnet.node import Node, Trace
+from xpnet.ops import Array, is_real
+
+__all__ = ["Variable", "variables_of"]
+
+ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "the training step"}
+
+
+class Variable(NamedTuple):
+    """One line of the table.
+
+    Attributes
+    ----------
+    name, theory : str
+        In code (a1, z1, dy, grads['W1']) and in the theory (x₁, y₁, ∂E/∂x₂): the input and
+        the output of a layer's units are x and y there.
+    shape : tuple of int
+    formula : str
+        In terms of the names.
+    value : array
+        What it was in the run.
+    """
+
+    name: str
+    theory: str
+    shape: tuple[int, ...]
+    formula: str
+    value: Array
+
+
+def variables_of(
+    network: Network, nodes: list[Node], trace: Trace, params: Mapping[str, Array]
+) -> list[Variable]:
+    """All that is computed forward, then all gradients but those of the data.
+
+    Parameters
+    ----------
+    network : Network
+    nodes : list of Node, in order of evaluation
+    trace : Trace
+    params : mapping of str to array
+    """
+    samples = math.prod(trace.values[network.scores.name].shape[:-1])
+    names = _Names(network, nodes, params)
+    return [
+        *_forward(network, nodes, trace, names, samples),
+        *_backward(nodes, trace, names, params, samples),
+    ]
+
+
+class _Names:
+    """What each node is called, in code and in theory, and what its gradient is called."""
+
+    def __init__(self, network: Network, nodes: list[Node], params: Mapping[str, Any]) -> None:
+        self.code = {node.name: node.name for node in nodes}
+        self.theory = {node.name: node.name for node in nodes}
+        self.grad = {node.name: f"d{node.name}" for node in nodes}
+        self.grad.update({name: f"grads[{name!r}]" for name in params})
+        layer = 0
+        for node in nodes:
+            kinds = (Affine, Dropout, *ACTIVATIONS.values())
+            if node.gate is None or not isinstance(node.gate, kinds):
+                continue
+            if isinstance(node.gate, Affine):
+                layer += 1
+                self._call(node, f"a{layer}", f"x{_small(layer)}", f"dz{layer}")
+                comma = "," if layer > 9 else ""
+                weight = f"w{_small(layer)}{comma}{_small(layer - 1)}"
+                self.theory[node.inputs[1]] = weight
+                if len(node.inputs) > 2:
+                    self.theory[node.inputs[2]] = f"b{_small(layer)}"
+            elif not layer:
+                continue  # of no layer: the node keeps its own name
+            elif isinstance(node.gate, Dropout):
+                self._call(node, f"h{layer}", f"h{_small(layer)}", f"dh{layer}")
+            else:
+                self._call(node, f"z{layer}", f"y{_small(layer)}", f"da{layer}")
+        self.last = layer
+        self.grad[network.scores.name] = "dy"
+        self.code[network.loss.name] = self.theory[network.loss.name] = "E"
+        self.grad[network.loss.name] = "1"
+        # The loss itself may be an inner node: beside it there may be a regularizer.
+        self.loss_gate = next(
+            (
+                node
+                for node in nodes
+                if hasattr(node.gate, "reduction") and node.inputs[0] == network.scores.name
+            ),
+            None,
+        )
+
+    def of_inputs(self, node: Node) -> list[str]:
+        """The names in code of a gate's inputs; empty for one that was not given."""
+        return [self.code.get(source, "") for source in node.inputs]
+
+    def _call(self, node: Node, code: str, theory: str, grad: str) -> None:
+        if code not in self.code.values():  # else a graph of another kind: nodes keep their names
+            self.code[node.name], self.theory[node.name] = code, theory
+            self.grad[node.name] = grad
+
+
+def _forward(
+    network: Network, nodes: list[Node], trace: Trace, names: _Names, samples: int
+) -> list[Variable]:
+    rows = []
+    for node in nodes:
+        value = trace.values[node.name]
+        code = names.of_inputs(node)
+        if node is names.loss_gate:
+            rows.append(_output(network, node, trace, names))
+        if node.gate is None:
+            formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
+            if node.name == "t" and not is_real(value) and network.outputs > 1:
+                formula += "; an index stands for its one-hot row"
+        else:
+            formula = value_of(node.gate, code, names.code[node.name], samples)
+        rows.append(_variable(names.code[node.name], names.theory[node.name], formula, value))
+    return rows
+
+
+def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variable:
+    """y, the network's answer, which is hidden inside a softmax loss."""
+    scores = trace.values[network.scores.name]
+    kind = type(loss.gate)
+    y = scores
+    if isinstance(loss.gate, SoftmaxWithLoss):
+        y = loss.gate.probabilities(scores)
+    elif isinstance(loss.gate, SigmoidWithLoss):
+        y = Sigmoid().forward(scores)[0]
+    formula = OUTPUTS.get(kind, "{0}").format(names.code[network.scores.name])
+    name = "y" if "y" not in trace.values else "answer"  # the user's own y keeps its name
+    return _variable(name, f"y{_small(names.last)}" if names.last else "y", formula, y)
+
+
+def _backward(
+    nodes: list[Node], trace: Trace, names: _Names, params: Mapping[str, Any], samples: int
+) -> list[Variable]:
+    """Gradients in the order in which they are found, last layer first."""
+    rows = []
+    users: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        for i, source in enumerate(node.inputs):
+            if (node.name, i) in trace.flows:
+                users.setdefault(source, []).append((node, i))
+    done = set()
+    gates = {node.name for node in nodes if node.gate is not None}  # not the data
+    for gate in reversed(nodes):
+        # A layer's parameters, then what goes on to the layer before.
+        for source in [*gate.inputs[1:], *gate.inputs[:1]]:
+            wanted = source in trace.grads and (source in params or source in gates)
+            if not wanted or source in done or users[source][0][0] is not gate:
+                continue  # found at its first user, when all the others have been seen
+            done.add(source)
+            for node, i in users[source]:
+                if isinstance(node.gate, Affine) and i == 1:
+                    x = trace.values[node.inputs[0]]
+                    if x.ndim == 2:
+                        x_code, x_theory = names.code[node.inputs[0]], names.theory[node.inputs[0]]
+                        rows.append(_variable(f"{x_code}.T", f"{x_theory}ᵀ", f"{x_code}ᵀ", x.T))
+            parts = []
+            for node, i in users[source]:
+                code, d = names.code[node.name], names.grad[node.name]
+                part = gradient_of(node.gate, i, names.of_inputs(node), code, d, samples)
+                repeated = trace.values[source].shape != trace.values[node.name].shape
+                summed = repeated and type(node.gate) in BROADCAST
+                parts.append(f"Σ ({part})" if summed else part)
+            formula = " + ".join(parts)
+            symbol = f"∂E/∂{names.theory[source]}"
+            if len(users[source]) == 1:
+                symbol += _chain(*users[source][0], names)
+            rows.append(_variable(names.grad[source], symbol, formula, trace.grads[source]))
+    return rows
+
+
+def _chain(user: Node, i: int, names: _Names) -> str:
+    """The chain rule's last link: = ∂E/∂x₂ · w₂₁."""
+    outer = f"∂E/∂{names.theory[user.name]}"
+    if isinstance(user.gate, Affine):
+        links = (f" · {names.theory[user.inputs[1]]}", f" · {names.theory[user.inputs[0]]}", "")
+        return f" = {outer}{links[i]}"
+    if isinstance(user.gate, tuple(ACTIVATIONS.values())):
+        return f" = {outer} · ∂{names.theory[user.name]}/∂{names.theory[user.inputs[0]]}"
+    return ""
+
+
+def _variable(name: str, theory: str, formula: str, value: Array) -> Variable:
+    return Variable(name, theory, tuple(value.shape), formula, value)
+
+
+def _small(number: int) -> str:
+    """A subscript."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
