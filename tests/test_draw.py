@@ -326,6 +326,10 @@ def test_structure_without_values(in_tmp: Path) -> None:
     classes = set(re.findall('<text class="([a-z]+)"', Path("bare.svg").read_text()))
     assert classes == {"name"}
     assert graph._repr_svg_() == Path("bare.svg").read_text()
+    shown = graph.draw(inputs=lecture()[1])
+    assert shown is not None
+    graph.draw("full.svg", lecture()[1])
+    assert shown._repr_svg_() == Path("full.svg").read_text()
     assert Graph()._repr_svg_() is None
 
 

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from xpnet.draw import picture
+from xpnet.draw import Picture, picture
 from xpnet.files import write_whole
 from xpnet.gates import Gate
 from xpnet.node import Names, Node, Trace, names_of
@@ -269,19 +269,20 @@ class Graph:
 
     def draw(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | None = None,
         inputs: Mapping[str, Any] | None = None,
         output: Node | str | None = None,
         *,
         expand: bool = False,
         graphviz: bool = False,
-    ) -> None:
+    ) -> Picture | None:
         """Draw the circuit from left to right, as in the lecture.
 
         Parameters
         ----------
-        path : str or path
-            Its suffix says what is written: .svg, .dot (Graphviz) or .mmd (Mermaid).
+        path : str or path, optional
+            Its suffix says what is written: .svg, .dot (Graphviz) or .mmd (Mermaid). Without
+            one, the picture is returned, and a notebook shows it.
         inputs : mapping of str to array, optional
             With them, the graph is run, and at each wire stands the value in green and
             the gradient in red: a number, a small array, or an array's shape and norm.
@@ -293,6 +294,11 @@ class Graph:
         graphviz : bool
             Let the program ``dot`` lay out the SVG.
 
+        Returns
+        -------
+        Picture or None
+            The SVG, a str that a notebook shows, if there is no path.
+
         Raises
         ------
         ValueError
@@ -303,8 +309,12 @@ class Graph:
         (end,) = self._ends(() if output is None else (output,))
         trace = None if inputs is None else self.trace(inputs, end)
         nodes = self.nodes_topologically_sorted(end)
-        suffix = Path(path).suffix
-        write_whole(Path(path), picture(nodes, trace, suffix, expand=expand, graphviz=graphviz))
+        suffix = ".svg" if path is None else Path(path).suffix
+        text = picture(nodes, trace, suffix, expand=expand, graphviz=graphviz)
+        if path is None:
+            return Picture(text)
+        write_whole(Path(path), text)
+        return None
 
     def _repr_svg_(self) -> str | None:
         """What a notebook shows: what the last node depends on; nothing, if it cannot be drawn."""

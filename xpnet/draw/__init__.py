@@ -7,9 +7,16 @@ from xpnet.draw.svg import to_svg
 from xpnet.draw.text import to_dot, to_mermaid
 from xpnet.node import Node, Trace
 
-__all__ = ["FORMATS", "picture"]
+__all__ = ["FORMATS", "Picture", "picture"]
 
 FORMATS = {".svg": to_svg, ".dot": to_dot, ".mmd": to_mermaid}
+
+
+class Picture(str):
+    """The text of an SVG, which a notebook shows as a picture."""
+
+    def _repr_svg_(self) -> str:
+        return str(self)
 
 
 def picture(
