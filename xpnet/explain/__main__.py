@@ -164,7 +164,8 @@ def _batch(
 
 def _render(found: Explanation, form: str) -> str:
     if form == "html":
-        style = "table { border-collapse: collapse } td, th { padding: 2px 10px }"
+        style = "table { border-collapse: collapse } td, th { padding: 2px 10px; text-align: left }"
+        style += " th { border-bottom: 1px solid #999 }"
         return (
             f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>xpnet</title>\n'
             f"<style>{style} body {{ font-family: sans-serif }}</style>\n{found.html()}\n</html>\n"
