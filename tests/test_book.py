@@ -118,6 +118,13 @@ def test_an_earlier_forward_is_forgotten_when_the_next_one_fails() -> None:
             thing.backward()
 
 
+def test_shapes_that_do_not_fit_are_one_error_on_every_library(library: Library) -> None:
+    a, b = (library.asarray(np.ones(n, np.float32)) for n in (2, 3))
+    with pytest.raises(ValueError, match=r"^AddGate.forward: .") as caught:
+        lecture.AddGate().forward(a, b)
+    assert "\n" not in str(caught.value)
+
+
 def test_integers_are_refused_as_by_a_graph() -> None:
     for gate, inputs in (
         (lecture.MultiplyGate(), (np.array([1, 2, 3]), 2.5)),

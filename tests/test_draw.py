@@ -197,6 +197,23 @@ def dropped() -> tuple[Graph, Inputs]:
     return graph, {**inputs, "step": np.array([1], np.int32)}
 
 
+def recurrent() -> tuple[Graph, Inputs]:
+    graph = Graph()
+    W, U, b, h = graph.inputs("W U b h")
+    inputs: Inputs = {
+        "W": np.ones((4, 5)),
+        "U": np.ones((5, 5)),
+        "b": np.ones(5),
+        "h": np.ones((9, 5)),
+    }
+    for i in range(6):
+        x = graph.input(f"x{i}")
+        inputs[x.name] = np.ones((9, 4))
+        h = fn.tanh(x @ W + h @ U + b)
+    fn.sum(h)
+    return graph, inputs
+
+
 def rng_graph(seed: int) -> Callable[[], tuple[Graph, Inputs]]:
     def make() -> tuple[Graph, Inputs]:
         rng = np.random.default_rng(seed)
@@ -227,6 +244,7 @@ GRAPHS: dict[str, Callable[[], tuple[Graph, Inputs]]] = {
     "odd words": odd_words,
     "late input": late_input,
     "dropout": dropped,
+    "recurrent": recurrent,
     **{f"random {seed}": rng_graph(seed) for seed in range(12)},
 }
 
@@ -259,6 +277,19 @@ def test_the_lecture_s_circuit_says_what_the_slide_says(in_tmp: Path) -> None:
     assert float(value.get("y", 0)) < float(grad.get("y", 0))
     places = {t.text: float(t.get("x", 0)) for t in root.iter(SVG + "text")}
     assert places["x"] < places["+"] < places["3"] < places["×"] < places["-12"]
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPHS if name != "ten layers"])
+def test_rows_are_not_empty(name: str) -> None:
+    """No band of a hundred pixels in which there is nothing but wires that pass, far apart."""
+    graph, inputs = GRAPHS[name]()
+    parsed = parse(picture(graph.nodes_topologically_sorted(), graph.trace(inputs), expand=True))
+    things = sorted((r.top, r.bottom) for r in [*parsed.texts, *parsed.boxes])
+    reached = things[0][1]
+    for top, bottom in things:
+        band = [y for wire in parsed.wires for _, y in wire if reached < y < top]
+        assert top - reached < 100 + 15 * len(set(band)), (reached, top)
+        reached = max(reached, bottom)
 
 
 def test_fan_out_shows_the_sum() -> None:

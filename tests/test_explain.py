@@ -182,6 +182,36 @@ def test_a_regularizer_beside_the_loss() -> None:
     assert sum(cost.parameters for cost in table.costs) == 15
 
 
+def test_two_losses_and_a_fork() -> None:
+    """The second loss is about another answer; parts that have commas are in brackets."""
+    graph = Graph()
+    x, t, W, b, V, c = graph.inputs("x t W b V c")
+    a = fn.affine(x, W, b)
+    z = fn.relu(a)
+    scores = fn.affine(z, V, c)
+    loss = fn.squared_loss(scores, t) + 0.3 * fn.squared_loss(a, z)
+    params = {"W": RNG.random((4, 3)), "b": np.zeros(3), "V": RNG.random((3, 2)), "c": np.zeros(2)}
+    table = xpnet.explain(
+        Network(graph, params, scores, loss), RNG.standard_normal((5, 4)), RNG.random((5, 2))
+    )
+    assert table["SquaredLoss2"].formula == "½ Σ (a1 - z1)² / 5"
+    assert table["dz1"].formula == ("(da1 where a1 > 0, else 0) + (a1 - z1) / 5 · dSquaredLoss2")
+    assert table["da1"].formula == "dy Vᵀ + (z1 - a1) / 5 · dSquaredLoss2"
+
+
+def test_a_y_of_the_user_s_and_a_parameter_without_axes() -> None:
+    graph = Graph()
+    x, t, W, s = graph.inputs("x t W s")
+    y = ((x @ W) * s).named("y")
+    loss = fn.sigmoid_with_loss(y, t)
+    params = {"W": RNG.random((4, 1)), "s": np.asarray(1.3)}
+    table = xpnet.explain(Network(graph, params, y, loss), RNG.random((6, 4)), np.arange(6) % 2)
+    assert table["E"].formula == "-Σ (t ln answer + (1 - t) ln(1 - answer)) / 6"
+    assert table["answer"].formula == "1 / (1 + exp(-y))"
+    assert table["t"].formula == "targets"  # not one-hot: there is one output
+    assert table["grads['s']"].formula == "Σ (dy · MatMul1)"
+
+
 def test_dropout_that_is_not_on_does_nothing() -> None:
     network = xpnet.mlp([7, 5, 3], "tanh", dropout=0.5)
     table = xpnet.explain(network, RNG.standard_normal((6, 7)), LABELS[:6] % 3)
@@ -410,6 +440,7 @@ def test_command_explains_a_trained_network(
         (("--draw", "net.png"), "--draw net.png: expected a name ending with .svg, .dot or .mmd"),
         (("--model", "nothing.npz"), "nothing.npz"),
         (("--model", "nothing.npz", "--hidden", "3"), "--hidden goes without --model"),
+        (("--model", "nothing.npz", "--dropout", "0.5"), "--dropout goes without --model"),
         (("--dataset", "digits", "--inputs", "3"), "--dataset settles the numbers of inputs"),
         (("--data-dir", "."), "--data-dir goes with --dataset mnist"),
         (("--out", "a.svg", "--draw", "a.svg"), "--draw a.svg: is the file of --out"),

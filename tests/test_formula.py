@@ -555,3 +555,15 @@ def test_trace_looks_at_labels() -> None:
 def test_a_graph_that_cannot_be_drawn_shows_nothing_in_a_notebook() -> None:
     assert cycle()._repr_svg_() is None
     assert Graph().apply(gates.Neg(), "later").graph._repr_svg_() is None
+
+
+def test_labels_may_be_gathered(library: Library) -> None:
+    graph, x, t, i = xyz()
+    f = fn.softmax_with_loss(x, fn.gather(t, i))
+    labels, index = np.array([0, 1, 2, 3]), np.array([3, 0, -3])
+    inputs = {"x": library.asarray(X.astype(np.float32)), "y": library.asarray(labels)}
+    value, _ = graph.forward({**inputs, "z": library.asarray(index)}, f)
+    reference, _ = graph.forward(
+        {"x": X.astype(np.float32), "y": labels[index]}, fn.softmax_with_loss(x, t)
+    )
+    assert float(value) == pytest.approx(float(reference), rel=1e-6)

@@ -13,7 +13,7 @@ from types import EllipsisType
 from typing import Any, ClassVar
 
 from xpnet.gates import BOTH, ONE, Grads
-from xpnet.ops import Array, device, matmul, namespace, one_hot, unbroadcast
+from xpnet.ops import Array, device, is_real, matmul, namespace, one_hot, unbroadcast
 
 __all__ = [
     "Gather", "Index", "MatMul", "Mean", "Pick", "Reshape", "SquaredNorm", "Sum", "Transpose",
@@ -124,8 +124,9 @@ class MatMul:
             da = xp.reshape(da, a_shape)
         if needs[1]:
             if columns.ndim == 2 and rows.ndim > 2:  # one product, not one for each of a stack
-                rows = xp.reshape(rows, (-1, rows.shape[-1]))
-                dout = xp.reshape(dout, (-1, dout.shape[-1]))
+                stack = math.prod(rows.shape[:-1])
+                rows = xp.reshape(rows, (stack, rows.shape[-1]))
+                dout = xp.reshape(dout, (stack, dout.shape[-1]))
             db = unbroadcast(matmul(xp.matrix_transpose(rows), dout), columns.shape)
             db = xp.reshape(db, b_shape)
         return da, db
@@ -273,6 +274,8 @@ class Gather:
         index = xp.where(index < 0, index + n, index)
         index = xp.where(index < 0, n, index)  # still: out of range, not counted from the end again
         y = xp.take(x, index, axis=self.axis)
+        if not is_real(x):
+            return y, (index, x.shape)
         # NumPy and PyTorch have refused what is out of range; the others shall not take a row.
         shape = tuple(-1 if a == self.axis % x.ndim else 1 for a in range(x.ndim))
         return xp.where(xp.reshape(index < n, shape), y, xp.nan), (index, x.shape)
@@ -282,7 +285,7 @@ class Gather:
         xp = namespace(dout)
         rows = xp.moveaxis(dout, self.axis, 0)
         hits = one_hot(index, shape[self.axis], dout.dtype)
-        dx = matmul(hits.T, xp.reshape(rows, (index.shape[0], -1)))
+        dx = matmul(hits.T, xp.reshape(rows, (index.shape[0], math.prod(rows.shape[1:]))))
         dx = xp.reshape(dx, (shape[self.axis], *rows.shape[1:]))
         return xp.moveaxis(dx, 0, self.axis), None
 

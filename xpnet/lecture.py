@@ -22,7 +22,7 @@ from xpnet import array_gates, gates, layers
 from xpnet.draw import picture
 from xpnet.node import Node
 from xpnet.ops import Array, as_array, is_real
-from xpnet.passes import Tape
+from xpnet.passes import MISFIT, Tape, one_line
 
 __all__ = [
     "AddGate", "ComputationalGraph", "DivideGate", "ExpGate", "L2Gate", "LogGate", "MatMulGate",
@@ -64,7 +64,10 @@ class StatefulGate:
                 )
         like = next((x for x in inputs if hasattr(x, "dtype") and is_real(x)), None)
         arrays = [as_array(x, like) if isinstance(x, int | float) else x for x in inputs]
-        output, cache = self.gate.forward(*arrays)
+        try:
+            output, cache = self.gate.forward(*arrays)
+        except MISFIT as error:
+            raise ValueError(f"{type(self).__name__}.forward: {one_line(error)}") from error
         self._kept = cache, output, len(arrays)
         return output
 

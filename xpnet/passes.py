@@ -14,12 +14,12 @@ from xpnet.node import Node
 from xpnet.ops import Array, as_array, check_labels, device, is_real, namespace
 
 __all__ = [
-    "BackwardPlan", "Plan", "Tape", "check_targets", "evaluate", "make_backward_plan", "make_plan",
-    "ones_like", "sort", "sweep",
+    "MISFIT", "BackwardPlan", "Plan", "Tape", "check_targets", "evaluate", "make_backward_plan",
+    "make_plan", "one_line", "ones_like", "sort", "sweep",
 ]  # fmt: skip
 
 # What libraries raise where shapes or dtypes do not fit.
-MISFIT = (ValueError, TypeError, IndexError, RuntimeError)
+MISFIT = (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError)
 
 
 class Tape(NamedTuple):
@@ -114,7 +114,7 @@ def evaluate(plan: Plan, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], d
         try:
             values[name], caches[name] = gate.forward(*args)
         except MISFIT as error:
-            raise ValueError(f"{_call(node, args)}: {_reason(error)}") from error
+            raise ValueError(f"{_call(node, args)}: {one_line(error)}") from error
     return values, caches
 
 
@@ -248,7 +248,7 @@ def _call(node: Node, args: list[Any]) -> str:
     return f"{node.name}({', '.join(words)})"
 
 
-def _reason(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error in one line; one that is not about shapes or dtypes is raised again."""
     # PyTorch has RuntimeError for shapes that do not fit; its subclasses, such as for memory
     # that is used up, are not about this call.
@@ -265,7 +265,7 @@ def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequenc
         missing = len(node.inputs) - len(parts)
     except MISFIT as error:
         shape = tuple(dout.shape)
-        raise ValueError(f"{node.name}, backward from {shape}: {_reason(error)}") from error
+        raise ValueError(f"{node.name}, backward from {shape}: {one_line(error)}") from error
     if missing > 0:
         raise ValueError(
             f"{node.name} gave {len(parts)} gradients for {len(node.inputs)} inputs; a gate's "

@@ -43,6 +43,7 @@ class Layout:
 def arrange(
     drawing: Diagram,
     ranks: dict[str, int],
+    rows: list[int],
     heights: dict[str, float],
     ports: list[float],
     margin: float,
@@ -54,6 +55,8 @@ def arrange(
     drawing : Diagram
     ranks : dict of str to int
         The column of each box.
+    rows : list of int
+        The row of each column: columns of two rows need not be level.
     heights : dict of str to float
         Of each box, with the words at its wires.
     ports : list of float
@@ -77,6 +80,9 @@ def arrange(
         for left, right in pairwise(way):
             links[rank_of[left]].append((left, right, port if right.box else 0.0))
     columns = _ordered(columns, links)
+    for r, (row, below) in enumerate(pairwise(rows)):
+        if row != below:
+            links[r] = []
     size = {item: heights[item.box] if item.box else margin for item in rank_of}
     return Layout(columns, ways, _heights(columns, links, size, margin))
 

@@ -35,7 +35,10 @@ AIM = 14  # and where it turns to its target
 EDGE = 14  # around the picture
 LANE = 10  # between wires that go on in the next row
 # Of wires that fork, or go on in the next row: the eye loses them, if all are grey.
-COLORS = ("#3b6fb6", "#d9822b", "#7e57a8", "#2b9484", "#a3623f", "#b8479c")
+COLORS = (
+    "#3b6fb6", "#d9822b", "#7e57a8", "#2b9484", "#a3623f", "#b8479c", "#6b7a1f", "#1f8fb0",
+    "#4d4d9f", "#a88600",
+)  # fmt: skip
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Page:
         self.drawing = drawing
         self.sizes = _sizes(drawing)
         self.ports, self.heights = _ports(drawing, self.sizes)
-        self.layout = arrange(drawing, ranks, self.heights, self.ports, MARGIN)
+        self.layout = arrange(drawing, ranks, rows, self.heights, self.ports, MARGIN)
         self.columns = _columns(drawing, ranks, self.sizes, rows)
         self.rank = {item: r for r, items in enumerate(self.layout.columns) for item in items}
         self.turns = _turns(self.layout, self.columns, self.rank)

@@ -102,7 +102,7 @@ def _check(a: Arguments) -> None:
     if a.out is not None and a.out == a.draw:
         raise UsageError(f"--draw {a.draw}: is the file of --out; name another")
     if a.model is not None:
-        for name in ("inputs", "hidden", "outputs", "activation", "loss"):
+        for name in ("inputs", "hidden", "outputs", "activation", "loss", "dropout"):
             if getattr(a, name) != getattr(Arguments, name):
                 raise UsageError(f"--{name} goes without --model, which has its own")
     if a.draw is not None and a.draw.suffix not in (".svg", ".dot", ".mmd"):

@@ -6,15 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from xpnet import array_gates, layers, losses
+from xpnet import array_gates, gates, layers, losses
 from xpnet.node import Node, Trace
 from xpnet.ops import Array, namespace
 
 __all__ = ["Cost", "costs_of", "flops"]
 
-# Operations per element of the output, forward and backward, of the formulas that the table of
-# variables shows; exp, tanh, log count as one.
+# Operations per element of the larger of input and output, forward and backward, of the formulas
+# that the table of variables shows; exp, tanh, log count as one. Other gates have one each.
 PER_ELEMENT: dict[type, tuple[int, int]] = {
+    gates.Add: (1, 0),
+    gates.Shift: (1, 0),
+    gates.Mul: (1, 2),
+    gates.Div: (1, 3),
+    gates.Power: (1, 3),
+    gates.Reciprocal: (1, 3),
+    array_gates.Sum: (1, 0),
+    array_gates.SquaredNorm: (2, 1),
+    array_gates.Transpose: (0, 0),
+    array_gates.Reshape: (0, 0),
+    array_gates.Index: (0, 0),
+    array_gates.Gather: (0, 1),
     layers.Sigmoid: (4, 3),
     layers.Tanh: (1, 3),
     layers.ReLU: (1, 1),
@@ -74,7 +86,6 @@ def flops(
     if kind in PER_SCORE:
         forward, back = PER_SCORE[kind]
         return forward * math.prod(shapes[0]), back * math.prod(shapes[0])
-    # Of any other gate: one operation per element of what is larger, its input or its output.
     forward, back = PER_ELEMENT.get(kind, (1, 1))
     size = max(size, math.prod(shapes[0]))
     return forward * size, back * size * any(needs)

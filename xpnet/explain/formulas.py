@@ -1,6 +1,7 @@
 """Each gate's formula and those of its gradients, as text to be filled with names.
 
-{0}, {1}, ... stand for the inputs, {y} for the output, {d} for the gradient of the output,
+{0}, {1}, ... stand for the inputs, {y} for the output (of a loss, for the answer that it compares
+with the targets), {d} for the gradient of the output,
 {g} for the gate, {N} for the share of a sample in the loss, {A} for the axis that is summed
 over, {P} for an exponent less 1.
 """
@@ -47,12 +48,15 @@ FORMULAS: dict[type, tuple[str, tuple[str, ...]]] = {
     ),
     layers.Identity: ("{0}", ("{d}",)),
     layers.Dropout: ("{0} m / (1 - {g.ratio:g})", ("{d} m / (1 - {g.ratio:g})",)),
-    losses.SoftmaxWithLoss: ("-Σ {1} ln y{N}", ("(y - {1}){N}",)),
-    losses.SquaredLoss: ("½ Σ (y - {1})²{N}", ("(y - {1}){N}",)),
-    losses.SigmoidWithLoss: ("-Σ ({1} ln y + (1 - {1}) ln(1 - y)){N}", ("(y - {1}){N}",)),
+    losses.SoftmaxWithLoss: ("-Σ {1} ln {y}{N}", ("({y} - {1}){N}",)),
+    losses.SquaredLoss: ("½ Σ ({y} - {1})²{N}", ("({y} - {1}){N}", "({1} - {y}){N}")),
+    losses.SigmoidWithLoss: (
+        "-Σ ({1} ln {y} + (1 - {1}) ln(1 - {y})){N}",
+        ("({y} - {1}){N}",),
+    ),
     losses.HingeLoss: (
-        "Σ max(0, yⱼ - yₜ + {g.margin:g}), j ≠ t{N}",
-        ("(1 where yⱼ - yₜ + {g.margin:g} > 0, j ≠ t; at t, minus their number){N}",),
+        "Σ(j≠t) max(0, {y}ⱼ - {y}ₜ + {g.margin:g}){N}",
+        ("(1 where {y}ⱼ - {y}ₜ + {g.margin:g} > 0, j ≠ t; at t, minus their number){N}",),
     ),
 }
 

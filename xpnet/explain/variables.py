@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from xpnet.array_gates import MatMul
 from xpnet.explain.formulas import BROADCAST, OUTPUTS, gradient_of, value_of
 from xpnet.layers import Affine, Dropout, Sigmoid
 from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
@@ -52,11 +53,10 @@ def variables_of(
     trace : Trace
     params : mapping of str to array
     """
-    samples = math.prod(trace.values[network.scores.name].shape[:-1])
     names = _Names(network, nodes, params)
     return [
-        *_forward(network, nodes, trace, names, samples),
-        *_backward(nodes, trace, names, params, samples),
+        *_forward(network, nodes, trace, names),
+        *_backward(nodes, trace, names, params),
     ]
 
 
@@ -91,6 +91,8 @@ class _Names:
         self.grad[network.scores.name] = "dy"
         self.code[network.loss.name] = self.theory[network.loss.name] = "E"
         self.grad[network.loss.name] = "1"
+        # The user's own y keeps its name.
+        self.answer = "y" if "y" not in self.code else "answer"
         # The loss itself may be an inner node: beside it there may be a regularizer.
         self.loss_gate = next(
             (
@@ -100,6 +102,14 @@ class _Names:
             ),
             None,
         )
+
+    def output(self, node: Node) -> str:
+        """What a gate's formulas are about: its output; of a loss, the answer it judges."""
+        if not hasattr(node.gate, "reduction"):
+            return self.code[node.name]
+        if node is self.loss_gate:
+            return self.answer
+        return OUTPUTS.get(type(node.gate), "{0}").format(self.code[node.inputs[0]])
 
     def of_inputs(self, node: Node) -> list[str]:
         """The names in code of a gate's inputs; empty for one that was not given."""
@@ -111,10 +121,9 @@ class _Names:
             self.grad[node.name] = grad
 
 
-def _forward(
-    network: Network, nodes: list[Node], trace: Trace, names: _Names, samples: int
-) -> list[Variable]:
+def _forward(network: Network, nodes: list[Node], trace: Trace, names: _Names) -> list[Variable]:
     rows = []
+    classes = (trace.values[network.scores.name].shape or (1,))[-1]
     for node in nodes:
         value = trace.values[node.name]
         code = names.of_inputs(node)
@@ -122,10 +131,10 @@ def _forward(
             rows.append(_output(network, node, trace, names))
         if node.gate is None:
             formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
-            if node.name == "t" and not is_real(value) and network.outputs > 1:
+            if node.name == "t" and not is_real(value) and classes > 1:
                 formula += "; an index stands for its one-hot row"
         else:
-            formula = value_of(node.gate, code, names.code[node.name], samples)
+            formula = value_of(node.gate, code, names.output(node), _samples(node, trace))
         rows.append(_variable(names.code[node.name], names.theory[node.name], formula, value))
     return rows
 
@@ -140,12 +149,11 @@ def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variab
     elif isinstance(loss.gate, SigmoidWithLoss):
         y = Sigmoid().forward(scores)[0]
     formula = OUTPUTS.get(kind, "{0}").format(names.code[network.scores.name])
-    name = "y" if "y" not in trace.values else "answer"  # the user's own y keeps its name
-    return _variable(name, f"y{_small(names.last)}" if names.last else "y", formula, y)
+    return _variable(names.answer, f"y{_small(names.last)}" if names.last else "y", formula, y)
 
 
 def _backward(
-    nodes: list[Node], trace: Trace, names: _Names, params: Mapping[str, Any], samples: int
+    nodes: list[Node], trace: Trace, names: _Names, params: Mapping[str, Any]
 ) -> list[Variable]:
     """Gradients in the order in which they are found, last layer first."""
     rows = []
@@ -171,17 +179,31 @@ def _backward(
                         rows.append(_variable(f"{x_code}.T", f"{x_theory}ᵀ", f"{x_code}ᵀ", x.T))
             parts = []
             for node, i in users[source]:
-                code, d = names.code[node.name], names.grad[node.name]
-                part = gradient_of(node.gate, i, names.of_inputs(node), code, d, samples)
-                repeated = trace.values[source].shape != trace.values[node.name].shape
-                summed = repeated and type(node.gate) in BROADCAST
+                y, d, count = names.output(node), names.grad[node.name], _samples(node, trace)
+                part = gradient_of(node.gate, i, names.of_inputs(node), y, d, count)
+                summed = _is_summed(node, i, trace)
                 parts.append(f"Σ ({part})" if summed else part)
+            if len(parts) > 1:
+                parts = [f"({part})" if ", " in part else part for part in parts]
             formula = " + ".join(parts)
             symbol = f"∂E/∂{names.theory[source]}"
             if len(users[source]) == 1:
                 symbol += _chain(*users[source][0], names)
             rows.append(_variable(names.grad[source], symbol, formula, trace.grads[source]))
     return rows
+
+
+def _samples(node: Node, trace: Trace) -> int:
+    """How many samples a loss takes the mean over."""
+    return math.prod(trace.values[node.inputs[0]].shape[:-1]) if node.inputs else 1
+
+
+def _is_summed(node: Node, i: int, trace: Trace) -> bool:
+    """Whether an input was repeated, along axes that its formula does not show."""
+    if type(node.gate) in (Affine, MatMul):
+        return i == 1 and trace.values[node.inputs[0]].ndim > 2
+    repeated = trace.values[node.inputs[i]].shape != trace.values[node.name].shape
+    return repeated and type(node.gate) in BROADCAST
 
 
 def _chain(user: Node, i: int, names: _Names) -> str:
