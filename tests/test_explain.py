@@ -423,6 +423,9 @@ def test_command_explains_a_trained_network(
     W1 = xpnet.Trainer.load("run/model.npz").params["W1"]
     norm = f"{math.sqrt(float((W1.astype('float64') ** 2).sum())):.4g}"
     assert re.search(rf"W1 .* \(64, 7\) .* {re.escape(norm)}\n", out)
+    Path("run/model.npz").unlink()  # a run that was stopped has checkpoints only
+    assert command.main(["--model", "run"]) == 0
+    assert capsys.readouterr().out == out
     # on its own data, scaled as it has learned them: digits from 0 to 16 become 0 to 1
     assert command.main(["--model", "run", "--dataset", "digits"]) == 0
     x = xpnet.datasets.load("digits")[0].x[:100].astype("float64") / 16

@@ -31,8 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "functions": {"array_gates", "gates", "layers", "losses", "node"},
     "jacobian": {"graph", "node", "ops"},
     "explain": {
-        "array_gates", "cli", "config", "data", "datasets", "draw", "errors", "files", "gates",
-        "layers", "losses", "models", "node", "ops", "trainer",
+        "array_gates", "checkpoint", "cli", "config", "data", "datasets", "draw", "errors", "files",
+        "gates", "layers", "losses", "models", "node", "ops", "passes", "trainer",
     },
     "lecture": {"array_gates", "draw", "gates", "layers", "node", "ops", "passes"},
     "book": {"gradcheck", "layers", "lecture", "losses", "models", "ops"},

@@ -21,7 +21,7 @@ import numpy as np
 
 from xpnet.errors import CheckpointError
 
-__all__ = ["load", "load_latest", "numbered", "save", "save_numbered", "section"]
+__all__ = ["load", "load_latest", "model_file", "numbered", "save", "save_numbered", "section"]
 
 MAGIC = b"xpnetCK1"
 FOOTER = len(MAGIC) + hashlib.sha256().digest_size
@@ -146,3 +146,12 @@ def numbered(folder: Path_) -> list[Path]:
     names = (path for path in Path(folder).glob("step-*.npz"))
     paths = [path for path in names if re.fullmatch(r"step-[0-9]+", path.stem)]
     return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
+
+
+def model_file(path: Path) -> Path:
+    """Of a run's folder, the finished model, or the newest checkpoint that verifies."""
+    if not path.is_dir():
+        return path
+    if (path / "model.npz").exists():
+        return path / "model.npz"
+    return load_latest(path / "checkpoints")[2]

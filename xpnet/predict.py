@@ -46,15 +46,6 @@ class Arguments:
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
 
 
-def _model_file(path: Path) -> Path:
-    """A run's finished model, or its newest checkpoint that verifies."""
-    if not path.is_dir():
-        return path
-    if (path / "model.npz").exists():
-        return path / "model.npz"
-    return checkpoint.load_latest(path / "checkpoints")[2]
-
-
 def _samples(file: Path, extra: dict[str, Any], features: int) -> Any:
     """The samples in a file. A CSV file may have the label column, or leave it out."""
     suffix = file.suffix.lower()
@@ -102,7 +93,7 @@ def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
 
 
 def predict(arguments: Arguments) -> None:
-    path = _model_file(arguments.model)
+    path = checkpoint.model_file(arguments.model)
     arrays, meta = checkpoint.load(path)
     library = None if arguments.backend == "auto" else arguments.backend
     backend = select(arguments.device, library, meta["dtype"], quiet=True)

@@ -63,11 +63,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """From a box to the input `port` of another; `value` is written above, `grad` below."""
+    """From a box to another; `value` is written above, `grad` below.
+
+    A box's wires stand in the order of its inputs.
+    """
 
     source: str
     target: str
-    port: int
     value: list[str]
     grad: list[str]
 
@@ -123,21 +125,17 @@ def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> 
         boxes[name] = _box(name, members[name], by_name[name], users, trace)
     wires = []
     for name, inside in members.items():
-        port = 0
         for node in inside:
             for i, source in enumerate(node.inputs):
                 if source in home and home[source] != name:
                     value = trace.values[source] if trace else None
                     grad = trace.flows.get((node.name, i)) if trace else None
-                    wires.append(
-                        Wire(home[source], name, port, _words(value), _words(grad, shape=False))
-                    )
-                    port += 1
+                    wires.append(Wire(home[source], name, _words(value), _words(grad, shape=False)))
     end = nodes[-1]
     boxes["\0end"] = Box("\0end", "end", [])
     value = trace.values[end.name] if trace else None
     grad = trace.grads.get(end.name) if trace else None
-    wires.append(Wire(home[end.name], "\0end", 0, _words(value), _words(grad, shape=False)))
+    wires.append(Wire(home[end.name], "\0end", _words(value), _words(grad, shape=False)))
     return Diagram(boxes, wires)
 
 

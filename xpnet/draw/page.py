@@ -99,9 +99,9 @@ class Page:
         return column.left + column.width / 2
 
     def _colors(self) -> dict[str, str]:
-        """A colour for each source whose wires fork or go on in another row, if there are two."""
+        """A colour for each source whose wires fork, or turn beside others, if there are two."""
         sources = [wire.source for wire in self.drawing.wires]
-        turning = {sources[i] for wires in self.turns.values() for i in wires}
+        turning = {sources[i] for wires in self.turns.values() if len(wires) > 1 for i in wires}
         marked = [n for n in dict.fromkeys(sources) if n in turning or sources.count(n) > 1]
         if len(marked) < 2:
             return {}
@@ -210,7 +210,7 @@ def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], li
             name = f"{box.name}\0{row}"
             boxes[name] = Box(name, "input", box.lines)
             ranks[name] = min(ranks.get(name, count), ranks[wire.target] - 1)
-            wire = Wire(name, wire.target, wire.port, wire.value, wire.grad)
+            wire = Wire(name, wire.target, wire.value, wire.grad)
         wires.append(wire)
     drawing = Diagram(boxes, wires)
 

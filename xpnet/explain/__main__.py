@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from xpnet import datasets
+from xpnet import checkpoint, datasets
 from xpnet.cli import run, say
 from xpnet.config import LARGEST, File, Names, Sizes
 from xpnet.data import Dataset, Scaling
@@ -69,8 +69,7 @@ class Arguments:
 
 def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
     if a.model is not None:
-        path = a.model / "model.npz" if a.model.is_dir() else a.model
-        trainer = Trainer.load(path)
+        trainer = Trainer.load(checkpoint.model_file(a.model))
         to_numpy = trainer.backend.to_numpy
         params = {name: to_numpy(p) for name, p in trainer.params.items()}
         return trainer.network, params, trainer.feed.scaling_of(np.dtype("uint8"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from xpnet import array_gates, gates, layers, losses
 from xpnet.node import Node, Trace
 from xpnet.ops import Array, namespace
+from xpnet.passes import make_backward_plan
 
 __all__ = ["Cost", "costs_of", "flops"]
 
@@ -93,11 +94,8 @@ def flops(
 
 def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[Cost]:
     """A line per gate."""
-    # The graph computes a gradient only on the way to a parameter.
-    reach = set(params)
-    for node in nodes:
-        if any(source in reach for source in node.inputs):
-            reach.add(node.name)
+    # A training step computes a gradient only on the way to a parameter.
+    backward = {back.node.name: back.needs for back in make_backward_plan(nodes, tuple(params))}
     costs: list[Cost] = []
     counted: set[str] = set()  # a parameter that several gates share is one
     for node in nodes:
@@ -107,7 +105,7 @@ def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list
         own = [p for name in set(node.inputs) - counted if (p := params.get(name)) is not None]
         counted.update(node.inputs)
         shapes = [tuple(trace.values[s].shape) for s in node.inputs if s in trace.values]
-        needs = [source in reach for source in node.inputs]
+        needs = backward.get(node.name, [False] * len(node.inputs))
         count = sum(math.prod(p.shape) for p in own)
         costs.append(
             Cost(
