@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from array_api_compat import numpy as xp
 
-from xpnet.backend import Backend, cpu_memory, cpu_name
+from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
 from xpnet.backend.loop import plain_loop
+from xpnet.backend.memory import keep_freed_memory
 
 # A loss that overflows is reported by the trainer, with its step; NumPy need not warn too.
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
@@ -14,6 +15,11 @@ _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ig
 
 def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return array.take(rows, axis=0)
+
+
+def _loop(step: Step) -> Run:
+    keep_freed_memory()
+    return plain_loop(_quiet(step), _take, np.array)
 
 
 def open(kind: str, index: int) -> Backend:
@@ -26,7 +32,7 @@ def open(kind: str, index: int) -> Backend:
         xp=xp,
         asarray=np.asarray,
         to_numpy=np.array,
-        loop=lambda step: plain_loop(_quiet(step), _take, np.array),
+        loop=_loop,
         compile=_quiet,
     )
 

@@ -10,6 +10,7 @@ from array_api_compat import torch as xp
 
 from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
 from xpnet.backend.loop import plain_loop
+from xpnet.backend.memory import keep_freed_memory
 from xpnet.errors import DeviceError
 
 
@@ -39,6 +40,8 @@ def open(kind: str, index: int) -> Backend:
         return np.array(array.cpu().numpy())
 
     def loop(step: Step) -> Run:
+        if kind == "cpu":
+            keep_freed_memory()
         return plain_loop(
             torch.no_grad()(step),
             lambda array, rows: torch.index_select(array, 0, rows),
