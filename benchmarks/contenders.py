@@ -1,50 +1,48 @@
-"""Who trains the book's network: each as its own users would write it, fast.
+"""Who trains: each as its own users would write it, fast.
 
 A contender is a function of the problem that returns ``epoch(order) -> losses``: it trains one
-pass over the batches whose rows `order`, shape=(steps, batch), names. All start from the same
-weights and see the same batches; x is uint8 on the host and may be brought to any form once.
+pass over the batches whose rows `order`, shape=(steps, batch), names, and returns each step's
+loss (or the mean of all, where a library tells no more). All start from the same weights and see
+the same batches; x is uint8 on the host and may be brought to any form once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-__all__ = ["CONTENDERS", "Problem"]
+from benchmarks.problems import Problem, products
+from benchmarks.worker import Skipped
+
+__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "reference"]
 
 Epoch = Callable[[np.ndarray], np.ndarray]
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, everywhere
 
 
-class Problem(NamedTuple):
-    """784-50-10, sigmoid, softmax with cross-entropy, SGD."""
-
-    x: np.ndarray  # (N, 784), uint8
-    t: np.ndarray  # (N,)
-    params: dict[str, np.ndarray]  # float64
-    lr: float
+# -- xpnet -----------------------------------------------------------------------------
 
 
-def _xpnet(library: str, dtype: str = "float32") -> Callable[[Problem], Epoch]:
+def _xpnet(library: str, precision: str = "float32") -> Callable[[Problem], Epoch]:
     def contender(problem: Problem) -> Epoch:
         import xpnet
         from xpnet.trainer import Trainer
 
-        sizes = [problem.x.shape[1], len(problem.params["b1"]), len(problem.params["b2"])]
-        net = replace(xpnet.mlp(sizes, "sigmoid"), params=problem.params)
+        network = xpnet.mlp(problem.sizes, problem.case.activation)
+        adam = problem.case.optimizer == "adam"
+        rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
         trainer = Trainer(
-            net,
-            xpnet.optim.SGD(problem.lr),
-            backend=xpnet.select("cpu", library, dtype),
-            dtype=dtype,  # type: ignore[arg-type]
+            replace(network, params=problem.params),
+            rule,
+            backend=xpnet.select("cpu", library, precision=precision),
         )
         feed = trainer.feed
-        data = (
-            feed.samples(problem.x),
-            feed.backend.asarray(feed.targets(problem.t, classes=True)),
-        )
+        targets = feed.targets(problem.t, classes=True)
+        data = (feed.samples(problem.x), feed.backend.asarray(targets))
 
         def epoch(order: np.ndarray) -> np.ndarray:
             losses = []
@@ -59,76 +57,293 @@ def _xpnet(library: str, dtype: str = "float32") -> Callable[[Problem], Epoch]:
     return contender
 
 
-def book(problem: Problem) -> Epoch:
-    """The book's training loop in plain NumPy, float32: gradient, update, and the loss again.
+# -- Plain NumPy -----------------------------------------------------------------------
 
-    Stateful layers with their own backward, one-hot targets, images scaled beforehand. The
-    loss after the update, which the book records, is a second forward pass; the one before
-    it is what is compared with the other contenders.
+
+def _book(problem: Problem, dtype: type) -> Epoch:
+    """The book's training loop in plain NumPy: layers, one-hot targets, images scaled once.
+
+    Its layers also compute the gradient of the images. The loss that the book records after
+    each update, a second forward pass, is left out: no other contender has it.
     """
-    x = problem.x.astype(np.float32) / np.float32(255)
-    t = np.eye(10, dtype=np.float32)[problem.t]
-    params = {k: v.astype(np.float32) for k, v in problem.params.items()}
-
-    def forward(x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        z1 = 1 / (1 + np.exp(-(np.dot(x, params["W1"]) + params["b1"])))
-        a2 = np.dot(z1, params["W2"]) + params["b2"]
-        a2 = a2 - np.max(a2, axis=-1, keepdims=True)
-        y = np.exp(a2) / np.sum(np.exp(a2), axis=-1, keepdims=True)
-        return z1, y, float(-np.sum(t * np.log(y + 1e-7)) / len(x))
+    x = problem.x.astype(dtype) / dtype(255)
+    t = np.eye(problem.sizes[-1], dtype=dtype)[problem.t]
+    params: dict[str, np.ndarray] = {k: v.astype(dtype) for k, v in problem.params.items()}
+    layers = len(problem.sizes) - 1
+    relu, adam = problem.case.activation == "relu", problem.case.optimizer == "adam"
+    m = {k: np.zeros_like(v) for k, v in params.items()}
+    v = {k: np.zeros_like(v) for k, v in params.items()}
+    count = 0
 
     def step(x: np.ndarray, t: np.ndarray) -> float:
-        z1, y, loss = forward(x, t)
-        dy = (y - t) / len(x)
-        grads = {"W2": np.dot(z1.T, dy), "b2": np.sum(dy, axis=0)}
-        dz1 = np.dot(dy, params["W2"].T)
-        da1 = dz1 * (1.0 - z1) * z1
-        grads |= {"W1": np.dot(x.T, da1), "b1": np.sum(da1, axis=0)}
-        np.dot(da1, params["W1"].T)  # the gradient of the images, which its Affine returns
-        for key in ("W1", "b1", "W2", "b2"):
-            params[key] -= problem.lr * grads[key]
-        forward(x, t)
-        return loss
+        nonlocal count
+        inputs = [x]
+        for i in range(1, layers + 1):
+            a = np.dot(inputs[-1], params[f"W{i}"]) + params[f"b{i}"]
+            if i < layers:
+                a = np.maximum(a, 0) if relu else 1 / (1 + np.exp(-a))
+            inputs.append(a)
+        y = np.exp(a - np.max(a, axis=-1, keepdims=True))
+        y /= np.sum(y, axis=-1, keepdims=True)
+        loss = -np.sum(t * np.log(y + dtype(1e-7))) / len(x)
+        grads = {}
+        dout = (y - t) / len(x)
+        for i in range(layers, 0, -1):
+            if i < layers:
+                out = inputs[i]
+                dout = dout * (out > 0) if relu else dout * (1 - out) * out
+            grads[f"W{i}"] = np.dot(inputs[i - 1].T, dout)
+            grads[f"b{i}"] = np.sum(dout, axis=0)
+            dout = np.dot(dout, params[f"W{i}"].T)
+        count += 1
+        lr = problem.lr * float(np.sqrt(1 - BETA2**count)) / (1 - BETA1**count)
+        for key in params:
+            if adam:
+                m[key] += (1 - BETA1) * (grads[key] - m[key])
+                v[key] += (1 - BETA2) * (grads[key] ** 2 - v[key])
+                params[key] -= lr * m[key] / (np.sqrt(v[key]) + dtype(EPS))
+            else:
+                params[key] -= problem.lr * grads[key]
+        return float(loss)
 
     return lambda order: np.array([step(x[rows], t[rows]) for rows in order])
 
 
-def pytorch(problem: Problem) -> Epoch:
-    """PyTorch, eager: nn.Sequential, autograd, torch.optim.SGD, data as tensors in memory."""
-    import torch
+def reference(problem: Problem) -> Epoch:
+    """What every contender's losses are held against: plain NumPy in float64."""
+    return _book(problem, np.float64)
 
-    x = torch.from_numpy(problem.x).float() / 255
-    t = torch.from_numpy(problem.t).long()
-    hidden, outputs = len(problem.params["b1"]), len(problem.params["b2"])
-    first, last = torch.nn.Linear(x.shape[1], hidden), torch.nn.Linear(hidden, outputs)
-    with torch.no_grad():
-        for layer, i in ((first, 1), (last, 2)):
-            layer.weight.copy_(torch.from_numpy(problem.params[f"W{i}"].T))
-            layer.bias.copy_(torch.from_numpy(problem.params[f"b{i}"]))
-    model = torch.nn.Sequential(first, torch.nn.Sigmoid(), last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=problem.lr)
-    criterion = torch.nn.CrossEntropyLoss()
+
+def book(problem: Problem) -> Epoch:
+    return _book(problem, np.float32)
+
+
+# -- PyTorch ---------------------------------------------------------------------------
+
+
+def _pytorch(mode: str) -> Callable[[Problem], Epoch]:
+    """nn.Sequential, autograd, torch.optim, data as tensors in memory.
+
+    "compile" compiles forward, loss and backward as its tutorial does; "autocast" is the same
+    as eager under torch.autocast in bfloat16.
+    """
+
+    def contender(problem: Problem) -> Epoch:
+        import torch
+        from torch import nn
+
+        x = torch.from_numpy(problem.x).float() / 255
+        t = torch.from_numpy(problem.t).long()
+        activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
+        modules: list[Any] = []
+        for i, (inputs, outputs) in enumerate(pairwise(problem.sizes), 1):
+            linear = nn.Linear(inputs, outputs)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(problem.params[f"W{i}"].T))
+                linear.bias.copy_(torch.from_numpy(problem.params[f"b{i}"]))
+            modules += [linear, activation[problem.case.activation]()]
+        model = nn.Sequential(*modules[:-1])
+        optimizer: Any
+        if problem.case.optimizer == "adam":
+            optimizer = torch.optim.Adam(
+                model.parameters(), lr=problem.lr, betas=(BETA1, BETA2), eps=EPS
+            )
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), lr=problem.lr)
+        criterion = nn.CrossEntropyLoss()
+
+        def loss_of(x: Any, t: Any) -> Any:
+            with torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
+                return criterion(model(x), t)
+
+        forward = torch.compile(loss_of) if mode == "compile" else loss_of
+
+        def epoch(order: np.ndarray) -> np.ndarray:
+            losses = []
+            for rows in torch.from_numpy(order):
+                optimizer.zero_grad()
+                loss = forward(x[rows], t[rows])
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())  # read back once an epoch, as xpnet does
+            return np.asarray(torch.stack(losses).float().numpy())
+
+        return epoch
+
+    return contender
+
+
+# -- JAX -------------------------------------------------------------------------------
+
+
+def _jax(scan: bool) -> Callable[[Problem], Epoch]:
+    """value_and_grad and the update under one jit, buffers donated; data in memory.
+
+    With `scan` a whole epoch is one call; without, each step is, and the batch's rows are
+    gathered in it.
+    """
+
+    def contender(problem: Problem) -> Epoch:
+        import jax
+        import jax.numpy as jnp
+
+        x = jnp.asarray(problem.x.astype(np.float32) / np.float32(255))
+        t = jnp.asarray(problem.t)
+        params = {k: jnp.asarray(v, jnp.float32) for k, v in problem.params.items()}
+        zeros = {k: jnp.zeros_like(v) for k, v in params.items()}
+        adam = problem.case.optimizer == "adam"
+        carry: Any = (params, (zeros, {k: v.copy() for k, v in zeros.items()}, jnp.float32(0.0)))
+        if not adam:
+            carry = (params, ())
+        layers = len(problem.sizes) - 1
+        activation = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "tanh": jnp.tanh}
+        act = activation[problem.case.activation]
+
+        def loss_of(params: Any, x: Any, t: Any) -> Any:
+            for i in range(1, layers + 1):
+                x = x @ params[f"W{i}"] + params[f"b{i}"]
+                if i < layers:
+                    x = act(x)
+            picked = jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1)
+            return -jnp.mean(picked)
+
+        def step(carry: Any, x: Any, t: Any, rows: Any) -> tuple[Any, Any]:
+            params, state = carry
+            loss, grads = jax.value_and_grad(loss_of)(params, x[rows], t[rows])
+            if adam:
+                m, v, k = state
+                k = k + 1
+                m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
+                v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
+                lr = problem.lr * jnp.sqrt(1 - BETA2**k) / (1 - BETA1**k)
+                params = jax.tree.map(
+                    lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v
+                )
+                return (params, (m, v, k)), loss
+            return (jax.tree.map(lambda p, g: p - problem.lr * g, params, grads), ()), loss
+
+        if scan:
+
+            def run(carry: Any, x: Any, t: Any, order: Any) -> Any:
+                return jax.lax.scan(lambda carry, rows: step(carry, x, t, rows), carry, order)
+
+            compiled = jax.jit(run, donate_argnums=0)
+
+            def epoch(order: np.ndarray) -> np.ndarray:
+                nonlocal carry
+                carry, losses = compiled(carry, x, t, order)
+                return np.asarray(losses)
+        else:
+            compiled = jax.jit(step, donate_argnums=0)
+
+            def epoch(order: np.ndarray) -> np.ndarray:
+                nonlocal carry
+                losses = []
+                for rows in order:
+                    carry, loss = compiled(carry, x, t, rows)
+                    losses.append(loss)
+                return np.array(jnp.stack(losses))
+
+        return epoch
+
+    return contender
+
+
+# -- scikit-learn ----------------------------------------------------------------------
+
+
+def sklearn(problem: Problem) -> Epoch:
+    """MLPClassifier, a call of partial_fit for each epoch; tells the mean loss of the epoch."""
+    from sklearn.neural_network import MLPClassifier
+
+    x, t = problem.x.astype(np.float32) / np.float32(255), problem.t
+    model = MLPClassifier(
+        hidden_layer_sizes=tuple(problem.sizes[1:-1]),
+        activation={"sigmoid": "logistic"}.get(problem.case.activation, problem.case.activation),
+        solver=problem.case.optimizer, learning_rate_init=problem.lr, momentum=0.0, alpha=0.0,
+        beta_1=BETA1, beta_2=BETA2, epsilon=EPS, batch_size=problem.batch, shuffle=False,
+    )  # fmt: skip
+    if problem.sizes[-1] < 3:
+        raise Skipped("two classes are one output in scikit-learn: another network")
+
+    def set_weights() -> None:
+        # In place: the optimizer holds the same arrays, and starts anew with them.
+        for i, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True), 1):
+            W[...], b[...] = problem.params[f"W{i}"], problem.params[f"b{i}"]
+
+    classes = np.arange(problem.sizes[-1])
+    started = False
 
     def epoch(order: np.ndarray) -> np.ndarray:
-        losses = []
-        for rows in torch.from_numpy(order):
-            optimizer.zero_grad()
-            loss = criterion(model(x[rows]), t[rows])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())  # read back once an epoch, as we do
-        return np.asarray(torch.stack(losses).numpy())
+        nonlocal started
+        rows = order.ravel()
+        if not started:
+            model.partial_fit(x[: problem.batch], t[: problem.batch], classes=classes)
+            set_weights()
+            optimizer = model._optimizer
+            if problem.case.optimizer == "adam":
+                for moment in (*optimizer.ms, *optimizer.vs):
+                    moment[...] = 0
+                optimizer.t = 0
+            started = True
+        model.partial_fit(x[rows], t[rows])
+        return np.array([model.loss_])
 
     return epoch
 
 
-# The reference that every loss curve is held against.
-reference = _xpnet("numpy", "float64")
+# -- The floor -------------------------------------------------------------------------
+
+
+def _floor(library: str) -> Callable[[Problem], Epoch]:
+    """The step's matrix products alone, on arrays that are there: nothing trains faster."""
+
+    def contender(problem: Problem) -> Epoch:
+        rng = np.random.default_rng(0)
+        asarray: Callable[[np.ndarray], Any] = np.asarray
+        if library == "torch":
+            import torch
+
+            asarray = torch.from_numpy
+        pairs = []
+        for i, (inputs, outputs) in enumerate(pairwise(problem.sizes)):
+            x, W, g = (
+                asarray(rng.standard_normal(shape, dtype=np.float32))
+                for shape in ((problem.batch, inputs), (inputs, outputs), (problem.batch, outputs))
+            )
+            pairs += [(x, W), (x.T, g)]
+            if i:
+                pairs.append((g, W.T))
+        assert len(pairs) == len(products(problem.sizes, problem.batch))
+
+        def epoch(order: np.ndarray) -> np.ndarray:
+            for _ in range(len(order)):
+                for a, b in pairs:
+                    a @ b
+            return np.empty(0)
+
+        return epoch
+
+    return contender
+
 
 CONTENDERS: dict[str, Callable[[Problem], Epoch]] = {
     "xpnet numpy": _xpnet("numpy"),
     "xpnet torch": _xpnet("torch"),
     "xpnet jax": _xpnet("jax"),
     "book loop": book,
-    "pytorch eager": pytorch,
+    "pytorch eager": _pytorch("eager"),
+    "pytorch compile": _pytorch("compile"),
+    "jax step": _jax(scan=False),
+    "jax scan": _jax(scan=True),
+    "scikit-learn": sklearn,
+    "xpnet torch bfloat16": _xpnet("torch", "bfloat16"),
+    "xpnet jax bfloat16": _xpnet("jax", "bfloat16"),
+    "pytorch autocast": _pytorch("autocast"),
+    "floor numpy": _floor("numpy"),
+    "floor torch": _floor("torch"),
 }
+# Products in bfloat16: a lane of their own.
+BFLOAT16 = ("xpnet torch bfloat16", "xpnet jax bfloat16", "pytorch autocast")
+# No training: the bare products.
+FLOORS = ("floor numpy", "floor torch")

@@ -6,18 +6,26 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 from typing import Any
 
-from xpnet.backend import cpu_memory, cpu_name
+from xpnet.backend.cpu import cpu_flags, cpu_memory, cpu_name
 
 __all__ = ["record"]
 
-PACKAGES = ("xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "cupy-cuda13x")
+PACKAGES = (
+    "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "array-api-compat",
+    "cupy-cuda13x", "cupy-cuda12x",
+)  # fmt: skip
+# Settings that change what is measured, by the beginnings of their names.
+VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "XLA_", "CUPY_", "TORCH_")
+# What the processor can multiply with, best last.
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 
 
 def record() -> dict[str, Any]:
-    """Date, processor, cores that this process may use, memory, versions, BLAS."""
-    versions = {}
+    """Date, processor, cores that this process may use, memory, GPU, versions, BLAS, settings."""
+    versions, flags = {}, cpu_flags()
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -26,17 +34,33 @@ def record() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu_name(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(cpu_memory() / 2**30, 1),
+        "gpu": _gpu(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": versions,
         "blas": _blas(),
+        "variables": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
+        },
     }
 
 
+def _gpu() -> dict[str, str] | None:
+    """Name and driver as ``nvidia-smi`` gives them; None without a GPU."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        name, driver, memory = lines.splitlines()[0].split(", ")
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
+        return None
+    return {"name": name, "driver": driver, "memory": memory}
+
+
 def _blas() -> list[dict[str, Any]]:
-    """NumPy's BLAS, its version and threads; [] if threadpoolctl is not installed."""
+    """NumPy's BLAS, its version, threads and kernels; [] if threadpoolctl is not installed."""
     try:
         import threadpoolctl
     except ModuleNotFoundError:

@@ -1,188 +1,182 @@
-"""``python -m benchmarks.train_step``: a training step of the book's network, side by side.
+"""``python -m benchmarks.train_step``: a whole training step, side by side.
 
-784-50-10, sigmoid, SGD, batch 100. Each contender has a process of its own, which waits while
-the others run; they take turns, an epoch each, so that a machine whose speed drifts treats them
+Gather, forward, backward, update. Each contender has a process of its own, which waits while the
+others run; they take turns, a window each, so that a machine whose speed drifts treats them
 alike. Before its time counts, a contender's losses must follow those of a float64 run.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-import xpnet
-from benchmarks import machine
-from benchmarks.contenders import CONTENDERS, Problem, reference
+from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, reference
+from benchmarks.problems import Case, batches
+from benchmarks.results import Measurement, Recorder, recording
+from benchmarks.timing import quartiles, ratio, rounds_of, timed
+from benchmarks.worker import Skipped, Worker
 
-__all__ = ["main", "measure"]
+__all__ = ["main", "serve"]
 
-BATCH, LR = 100, 0.1
-SETTLE = 100  # untimed steps
-TOLERANCE = 1e-3  # of a loss in float32, relative, after a few hundred steps
+CHECKED_STEPS = 30
+# How far a loss may be from the float64 run's, relative to the mean loss.
+TOLERANCE, TOLERANCE_BFLOAT16 = 2e-3, 5e-2
+BASELINE = "pytorch eager"
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time one training step of 784-50-10 in xpnet, in the book's loop and in PyTorch."""
+    """Time a training step in xpnet and in what users would pick instead."""
 
+    networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("S", "M", "L", "D")
+    """S = 784-50-10 batch 100, M = 784-256-10 batch 128, L = 784-1024-10 batch 256,
+    D = 784-512-512-512-10 batch 128; or sizes and batch, such as 64-8-10/32."""
+    activations: tuple[Literal["sigmoid", "relu", "tanh"], ...] = ("sigmoid",)
+    """Of the hidden layers."""
+    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
+    """Each is measured with each activation."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Contenders by name, in quotes; by default all whose libraries are installed."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with the MNIST files; without it, random images of the same size."""
-    rounds: int = 15
+    rounds: int = 11
     """Turns of each contender."""
-    steps: int = 600
-    """Steps per turn."""
+    seconds: float = 0.1
+    """Length of a turn, at least; as many steps as fill it."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON file for the results."""
-    only: tuple[str, ...] = ()
-    """Contenders, by name; by default all whose libraries are installed."""
+    """JSON lines: the machine, then a line per measurement."""
 
 
-def problem(data_dir: Path | None) -> Problem:
-    if data_dir is not None:
-        data, _ = xpnet.datasets.load("mnist", data_dir)
-        x, t = data.x, data.t
-    else:
-        rng = np.random.default_rng(0)
-        x = rng.integers(0, 256, (60_000, 784), dtype=np.uint8)
-        t = rng.integers(0, 10, 60_000).astype(np.int32)
-    return Problem(x, t, xpnet.mlp([784, 50, 10], "sigmoid", seed=0).params, LR)
+def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A contender's process: "check" gives losses, "prepare" the steps in a turn, "time" one."""
+    case = Case(**setup["case"])
+    epoch = CONTENDERS[setup["contender"]](case.problem())
+    order = np.empty(0)
 
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
+        nonlocal order
+        if question["do"] == "check":
+            return {"losses": epoch(batches(case, CHECKED_STEPS)).tolist()}
+        if question["do"] == "prepare":
+            steps, seconds = 4, 0.0
+            while seconds < question["seconds"]:
+                steps *= 2
+                order = batches(case, steps)
+                epoch(order)  # JAX compiles for each number of steps
+                seconds = timed(partial(epoch, order))
+            return {"steps": steps}
+        # After a wait the data has left the caches, and others' threads may still spin.
+        epoch(order[: len(order) // 4])
+        return {"seconds": timed(partial(epoch, order)) / len(order)}
 
-def order(steps: int) -> np.ndarray:
-    rows: np.ndarray = np.random.default_rng(1).permutation(60_000)[: steps * BATCH]
-    return rows.reshape(steps, BATCH)
-
-
-def work(name: str, data_dir: Path | None, steps: int) -> None:
-    """A contender's process: for each line on stdin, train an epoch and answer in JSON.
-
-    On "time", a few untimed steps come first: after a wait its data has left the caches, and
-    the threads of whoever ran before may still be spinning.
-    """
-    epoch = CONTENDERS[name](problem(data_dir))
-    rows = order(steps)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        if line.strip() == "time":
-            epoch(rows[:SETTLE])
-        began = time.perf_counter()
-        losses = epoch(rows)
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "losses": losses.tolist()}), flush=True)
-
-
-def measure(arguments: Arguments) -> dict[str, Any]:
-    """Run the rounds; returns the results, one entry per contender that could be started."""
-    names = arguments.only or tuple(CONTENDERS)
-    command = [sys.executable, "-m", "benchmarks.train_step", "--steps", str(arguments.steps)]
-    if arguments.data_dir is not None:
-        command += ["--data-dir", str(arguments.data_dir)]
-    workers: dict[str, subprocess.Popen[str]] = {}
-    seconds: dict[str, list[float]] = {}
-    skipped: dict[str, str] = {}
-    expected = reference(problem(arguments.data_dir))(order(arguments.steps))
-    try:
-        for name in names:
-            worker = subprocess.Popen(
-                [*command, "--worker", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            workers[name] = worker
-            if "ready" not in _line(worker):
-                skipped[name] = worker.communicate()[1].strip().splitlines()[-1]
-                del workers[name]
-        for turn in range(arguments.rounds + 1):
-            for name, worker in workers.items():
-                answer = _ask(worker, "check" if turn == 0 else "time")
-                if turn == 0:  # the warm-up: compiles, and shows that it trains the same network
-                    error = np.max(np.abs(np.array(answer["losses"]) / expected - 1))
-                    if not error < TOLERANCE:
-                        raise ArithmeticError(f"{name} trains something else: {error:.1e} off")
-                else:
-                    seconds.setdefault(name, []).append(answer["seconds"])
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.communicate()
-    steps = arguments.steps
-    return {
-        "benchmark": "train_step",
-        "network": "784-50-10 sigmoid, SGD, batch 100, float32",
-        "data": "mnist" if arguments.data_dir else "random",
-        "rounds": arguments.rounds,
-        "steps_per_round": steps,
-        "machine": machine.record(),
-        "us_per_step": {
-            name: {
-                "median": round(statistics.median(values) / steps * 1e6, 2),
-                "min": round(min(values) / steps * 1e6, 2),
-                "max": round(max(values) / steps * 1e6, 2),
-            }
-            for name, values in seconds.items()
-        },
-        # Round by round: a drift of the machine's speed cancels.
-        "times_faster_than_pytorch": {
-            name: round(
-                statistics.median(
-                    b / a for a, b in zip(values, seconds["pytorch eager"], strict=True)
-                ),
-                3,
-            )
-            for name, values in seconds.items()
-            if "pytorch eager" in seconds
-        },
-        "skipped": skipped,
-    }
-
-
-def _line(worker: subprocess.Popen[str]) -> str:
-    assert worker.stdout is not None
-    return worker.stdout.readline()
-
-
-def _ask(worker: subprocess.Popen[str], what: str) -> dict[str, Any]:
-    assert worker.stdin is not None
-    worker.stdin.write(f"{what}\n")
-    worker.stdin.flush()
-    answer: dict[str, Any] = json.loads(_line(worker))
     return answer
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = [f"{'':<16}{'us/step':>9}{'min':>9}{'max':>9}{'x pytorch':>11}"]
-    for name, us in results["us_per_step"].items():
-        ratio = results["times_faster_than_pytorch"].get(name)
-        last = f"{ratio:>11.2f}" if ratio else ""
-        lines.append(f"{name:<16}{us['median']:>9.1f}{us['min']:>9.1f}{us['max']:>9.1f}{last}")
-    lines += [f"{name:<16}  skipped: {why}" for name, why in results["skipped"].items()]
+def check(name: str, losses: Sequence[float], expected: np.ndarray) -> float:
+    """The largest difference of the losses, relative to their mean; refused if too large."""
+    if len(losses) == 1:  # the mean of the epoch
+        expected = np.array([expected.mean()])
+    error = float(np.max(np.abs(np.array(losses) - expected)) / expected.mean())
+    if not error < (TOLERANCE_BFLOAT16 if name in BFLOAT16 else TOLERANCE):
+        raise ArithmeticError(f"{name} trains something else: losses are {error:.1e} off")
+    return error
+
+
+def measure(case: Case, arguments: Arguments, recorder: Recorder) -> list[Measurement]:
+    """The rounds of one case; a measurement for each contender that could be started."""
+    names = arguments.only or tuple(CONTENDERS)
+    setup = {"network": case.network, "activation": case.activation, "optimizer": case.optimizer}
+    setup["data_dir"] = case.data_dir
+    expected = reference(case.problem())(batches(case, CHECKED_STEPS))
+    workers: dict[str, Worker] = {}
+    errors: dict[str, float] = {}
+    steps: dict[str, int] = {}
+    try:
+        for name in names:
+            try:
+                workers[name] = Worker("benchmarks.train_step", {"case": setup, "contender": name})
+            except Skipped as reason:
+                print(f"{name}: skipped, {reason}")
+                continue
+            if name not in FLOORS:
+                errors[name] = check(name, workers[name].ask(do="check")["losses"], expected)
+            prepared = workers[name].ask(do="prepare", seconds=arguments.seconds)
+            steps[name] = prepared["steps"]
+
+        def turn(name: str) -> float:
+            seconds: float = workers[name].ask(do="time")["seconds"]
+            return seconds
+
+        seconds = rounds_of({name: partial(turn, name) for name in workers}, arguments.rounds)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    measurements = []
+    for name, values in seconds.items():
+        measurement = {
+            "case": case.fields(),
+            "contender": name,
+            "unit": "us/step",
+            **quartiles([1e6 * value for value in values]),
+            "steps": steps[name],
+            "samples_per_second": case.size.batch / quartiles(values)["median"],
+        }
+        if name in errors:
+            measurement["loss_error"] = errors[name]
+        if BASELINE in seconds:
+            # How many times as fast.
+            measurement["times_pytorch"] = ratio(seconds[BASELINE], values)
+        recorder.add(measurement)
+        measurements.append(measurement)
+    return measurements
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """One case's measurements for the terminal."""
+    lines = [
+        f"{'':<22}{'us/step':>9}{'q1':>9}{'q3':>9}{'steps/s':>9}{'samples/s':>12}{'x pytorch':>11}"
+    ]
+    for m in measurements:
+        times = f"{m['times_pytorch']['median']:>11.2f}" if "times_pytorch" in m else ""
+        lines.append(
+            f"{m['contender']:<22}{m['median']:>9.1f}{m['q1']:>9.1f}{m['q3']:>9.1f}"
+            f"{1e6 / m['median']:>9.0f}{m['samples_per_second']:>12,.0f}{times}"
+        )
     return "\n".join(lines)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    args = list(sys.argv[1:] if args is None else args)
-    if "--worker" in args:
-        at = args.index("--worker")
-        name = args[at + 1]
-        rest = tyro.cli(Arguments, args=args[:at])
-        work(name, rest.data_dir, rest.steps)
-        return 0
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.train_step")
-    results = measure(arguments)
-    print(table(results))
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
-        print(f"wrote {arguments.out}")
+    unknown = set(arguments.only) - CONTENDERS.keys()
+    if unknown:
+        print(f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(CONTENDERS)}")
+        return 2
+    data_dir = str(arguments.data_dir or "")
+    cases = [
+        Case(network, activation, optimizer, data_dir)
+        for activation, optimizer, network in product(
+            arguments.activations, arguments.optimizers, arguments.networks
+        )
+    ]
+    try:
+        for case in cases:
+            case.problem()
+    except (ValueError, OSError) as error:
+        print(f"python -m benchmarks.train_step: {error}", file=sys.stderr)
+        return 2
+    data = "mnist" if data_dir else "random"
+    with recording("train_step", arguments.out, data=data, rounds=arguments.rounds) as recorder:
+        for case in cases:
+            print(f"\n{case}, {data} data")
+            print(table(measure(case, arguments, recorder)), flush=True)
     return 0
 
 

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "history": {"checkpoint"},
     "models": {"gates", "graph", "init", "layers", "losses", "node"},
-    "backend": {"errors"},
+    "backend": {"errors", "ops"},
     "checks": {"data", "errors", "models"},
     "datasets": {"checks", "data", "errors", "readers", "tables"},
     "step": {"backend", "models", "ops", "optim"},

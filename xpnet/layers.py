@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from xpnet.gates import ONE, Grads
-from xpnet.ops import Array, hash32, matmul, namespace, random_bits
+from xpnet.ops import Array, hash32, matmul, namespace, random_bits, sigmoid
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
@@ -95,16 +95,10 @@ def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
 
 
 class Sigmoid:
-    """y = 1 / (1 + exp(-x)); dx = dout y (1 - y).
-
-    Computed as ``(tanh(x / 2) + 1) / 2``, the same function without an exponential that
-    could overflow: ±1000 gives 1 and 0, and no warning.
-    """
+    """y = 1 / (1 + exp(-x)); dx = dout y (1 - y)."""
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        y = namespace(x).tanh(x * 0.5)
-        y *= 0.5
-        y += 0.5
+        y = sigmoid(x)
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:

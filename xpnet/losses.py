@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xpnet.gates import Grads
-from xpnet.ops import Array, namespace, reduce_samples, targets_like
+from xpnet.ops import Array, namespace, reduce_samples, sigmoid, targets_like
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
@@ -142,24 +142,20 @@ class SigmoidWithLoss:
         t = targets_like(t, x)
         losses = xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
         loss, factor = reduce_samples(xp.sum(losses, axis=-1), weight, self.reduction)
-        return loss, Residual(_sigmoid(x), t, factor)
+        return loss, Residual(sigmoid(x), t, factor)
 
     def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         return _residual_backward(cache, dout)
 
     def probabilities(self, x: Array) -> Array:
         """sigmoid(x) per output; for a single output, the two classes 0 and 1, shape=(..., 2)."""
-        y = _sigmoid(x)
+        y = sigmoid(x)
         return namespace(x).concat([1.0 - y, y], axis=-1) if x.shape[-1] == 1 else y
 
     def decide(self, x: Array) -> Array:
         """Class 1 where a single output is positive; of several outputs, the largest."""
         xp = namespace(x)
         return xp.astype(x[..., 0] > 0, xp.int32) if x.shape[-1] == 1 else xp.argmax(x, axis=-1)
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ data, so the same lines run on NumPy, CuPy, PyTorch, JAX and array-api-strict.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -15,6 +18,7 @@ Array = Any  # "an array of any library that follows the standard"; no static ty
 
 __all__ = [
     "Array",
+    "add_scaled",
     "as_array",
     "check_labels",
     "device",
@@ -26,8 +30,10 @@ __all__ = [
     "one_hot",
     "random_bits",
     "reduce_samples",
+    "sigmoid",
     "targets_like",
     "unbroadcast",
+    "with_kernels",
 ]
 
 
@@ -89,6 +95,36 @@ def as_array(number: float, like: Array | None) -> Array:
     return namespace(like).asarray(float(number), dtype=like.dtype, device=device(like))
 
 
+# What the backend that runs the current step computes better than the standard's functions do, by
+# the name of the function here. Of the context, not of the process: it ends with the step.
+_KERNELS: ContextVar[Mapping[str, Callable[..., Array]]] = ContextVar(
+    "kernels", default=MappingProxyType({})
+)
+
+
+def with_kernels(
+    step: Callable[..., Any], kernels: Mapping[str, Callable[..., Array]]
+) -> Callable[..., Any]:
+    """`step`, during which some functions of this module are a backend's own.
+
+    Parameters
+    ----------
+    step : callable
+    kernels : mapping of str to callable
+        "matmul", "sigmoid" or "add_scaled": the function to call instead, of the same
+        parameters and, to rounding, the same result.
+    """
+
+    def run(*args: Any) -> Any:
+        token = _KERNELS.set(kernels)
+        try:
+            return step(*args)
+        finally:
+            _KERNELS.reset(token)
+
+    return run
+
+
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product ``a b``: the one door that every product of a layer goes through.
 
@@ -107,7 +143,38 @@ def matmul(a: Array, b: Array) -> Array:
     CuPy refuses its own ``matmul`` while a stream is being captured, and lower precisions
     belong inside the product; both need a single place to be put right.
     """
-    return namespace(a).matmul(a, b)
+    kernel = _KERNELS.get().get("matmul")
+    return namespace(a).matmul(a, b) if kernel is None else kernel(a, b)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), a new array.
+
+    Computed as ``(tanh(x / 2) + 1) / 2``, the same function without an exponential that
+    could overflow: ±1000 gives 1 and 0, and no warning.
+    """
+    kernel = _KERNELS.get().get("sigmoid")
+    if kernel is not None:
+        return kernel(x)
+    y = namespace(x).tanh(x * 0.5)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
+def add_scaled(y: Array, x: Array, factor: Any) -> Array:
+    """y + factor x; consumes `y`. The BLAS calls it axpy.
+
+    Parameters
+    ----------
+    y, x : arrays of one shape
+    factor : float or 0-d array
+    """
+    kernel = _KERNELS.get().get("add_scaled")
+    if kernel is not None:
+        return kernel(y, x, factor)
+    y += factor * x
+    return y
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

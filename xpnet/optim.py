@@ -1,10 +1,11 @@
 """Optimizers, schedules of the learning rate, weight decay, clipping.
 
-An optimizer is a rule for one parameter: ``rule(p, g, lr, step, *slots)`` returns the new
-parameter followed by its new slots (the velocity, the moments). `init` and `update` below
-apply a rule to flat dicts. A rule consumes parameter and slots and returns what replaces
-them: written in place where arrays are mutable, rebound where they are not. Gradients are
-only read: two parameters may have been handed one and the same array.
+An optimizer is a rule for one parameter: ``rule(p, g, lr, *slots)`` returns the new parameter
+followed by its new slots (the velocity, the moments). `init` and `update` below apply a rule to
+flat dicts. A rule consumes parameter and slots and returns what replaces them: written in place
+where arrays are mutable, rebound where they are not. Gradients are only read: two parameters may
+have been handed one and the same array. A rule that counts steps has ``rates(lr, step)`` too:
+asked once a step, and its answer handed to each parameter's rule in place of lr.
 
 Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the step.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from xpnet.ops import Array, device, namespace
+from xpnet.ops import Array, add_scaled, device, namespace
 
 __all__ = [
     "SGD",
@@ -49,9 +50,7 @@ class Optimizer(Protocol):
     @property
     def slots(self) -> tuple[str, ...]: ...
 
-    def rule(
-        self, p: Array, g: Array, lr: Any, step: Array, *slots: Array
-    ) -> tuple[Array, ...]: ...
+    def rule(self, p: Array, g: Array, lr: Any, /, *slots: Array) -> tuple[Array, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,8 @@ class SGD:
     lr: float | Schedule = 0.01
     slots: ClassVar[tuple[str, ...]] = ()
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array) -> tuple[Array, ...]:
-        p -= lr * g
-        return (p,)
+    def rule(self, p: Array, g: Array, lr: Any) -> tuple[Array, ...]:
+        return (add_scaled(p, g, -lr),)
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,9 @@ class Momentum:
     momentum: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
+    def rule(self, p: Array, g: Array, lr: Any, v: Array) -> tuple[Array, ...]:
         v *= self.momentum
-        v -= lr * g
+        v = add_scaled(v, g, -lr)
         p += v
         return p, v
 
@@ -93,7 +91,7 @@ class Nesterov:
     momentum: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array, v: Array) -> tuple[Array, ...]:
+    def rule(self, p: Array, g: Array, lr: Any, v: Array) -> tuple[Array, ...]:
         down = lr * g
         v *= self.momentum
         v -= down
@@ -110,7 +108,7 @@ class AdaGrad:
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
+    def rule(self, p: Array, g: Array, lr: Any, h: Array) -> tuple[Array, ...]:
         h += g * g
         p -= lr * g / (namespace(h).sqrt(h) + self.eps)
         return p, h
@@ -125,7 +123,7 @@ class RMSProp:
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
 
-    def rule(self, p: Array, g: Array, lr: Any, step: Array, h: Array) -> tuple[Array, ...]:
+    def rule(self, p: Array, g: Array, lr: Any, h: Array) -> tuple[Array, ...]:
         h *= self.decay_rate
         h += (1.0 - self.decay_rate) * (g * g)
         p -= lr * g / (namespace(h).sqrt(h) + self.eps)
@@ -146,25 +144,27 @@ class Adam:
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def rule(
-        self, p: Array, g: Array, lr: Any, step: Array, m: Array, v: Array
-    ) -> tuple[Array, ...]:
-        xp = namespace(p)
+    def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
+        """(lr √c₂ / c₁, ε √c₂) with cᵢ = 1 - βᵢᵏ: the corrections, moved out of the arrays."""
+        root = namespace(step).sqrt(_correction(self.beta2, step))
+        return lr * root / _correction(self.beta1, step), self.eps * root
+
+    def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
+        rate, eps = rates
         m *= self.beta1
-        m += (1.0 - self.beta1) * g
+        m = add_scaled(m, g, 1.0 - self.beta1)
         v *= self.beta2
-        square = g * g
-        square *= 1.0 - self.beta2
-        v += square
-        root = xp.sqrt(v / _correction(self.beta2, step))
-        root += self.eps
-        p -= (lr / _correction(self.beta1, step)) * (m / root)
+        v = add_scaled(v, g * g, 1.0 - self.beta2)
+        root = namespace(v).sqrt(v)
+        root += eps
+        p -= rate * (m / root)
         return p, m, v
 
 
-def _correction(beta: float, step: Array) -> Any:
+def _correction(beta: float, step: Array) -> Array:
     """1 - βᵏ as -expm1(k log β): no cancellation in float32, where 1 - 0.999 has 4 digits."""
-    return -namespace(step).expm1(step * math.log(beta)) if beta else 1.0
+    xp = namespace(step)
+    return -xp.expm1(step * math.log(beta)) if beta else xp.ones_like(step)
 
 
 @dataclass(frozen=True)
@@ -182,12 +182,19 @@ class AdamW:
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def rule(
-        self, p: Array, g: Array, lr: Any, step: Array, m: Array, v: Array
-    ) -> tuple[Array, ...]:
+    @property
+    def _adam(self) -> Adam:
+        return Adam(self.lr, self.beta1, self.beta2, self.eps)
+
+    def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
+        """(lr λ, Adam's rates)."""
+        return lr * self.weight_decay, self._adam.rates(lr, step)
+
+    def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
+        decay, rates = rates
         if p.ndim > 1:
-            p *= 1.0 - lr * self.weight_decay
-        return Adam(self.lr, self.beta1, self.beta2, self.eps).rule(p, g, lr, step, m, v)
+            p *= 1.0 - decay
+        return self._adam.rule(p, g, rates, m, v)
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
@@ -238,9 +245,11 @@ def update(
     first = next(iter(params.values()))
     k = namespace(first).astype(step, first.dtype)
     lr = optimizer.lr(k - 1.0) if callable(optimizer.lr) else optimizer.lr
+    if hasattr(optimizer, "rates"):
+        lr = optimizer.rates(lr, k)
     for name, p in params.items():
         slots = [f"{name}.{slot}" for slot in optimizer.slots]
-        values = optimizer.rule(p, grads[name], lr, k, *(state[slot] for slot in slots))
+        values = optimizer.rule(p, grads[name], lr, *(state[slot] for slot in slots))
         new_params[name] = values[0]
         new_state.update(zip(slots, values[1:], strict=True))
     return new_params, new_state

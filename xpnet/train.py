@@ -194,7 +194,9 @@ def _run(config: Config) -> int:
     if config.plot:
         plots.require()
     library = None if config.backend == "auto" else config.backend
-    backend = select(config.device, library, config.dtype, quiet=True)  # said below, once
+    backend = select(
+        config.device, library, config.dtype, quiet=True, precision=config.precision
+    )  # said below, once
     parts = load_parts(config)
     trainer = build_trainer(config, parts, backend)
     train, val, _ = parts

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from xpnet.backend.cpu import multiplies_bfloat16
 from xpnet.errors import DeviceError, UsageError
 
-__all__ = ["LIBRARIES", "Backend", "Run", "Step", "select"]
+__all__ = ["LIBRARIES", "PRECISIONS", "Backend", "Run", "Step", "select"]
 
 Array = Any
 Params = dict[str, Array]
@@ -31,6 +31,8 @@ Run = Callable[
 ]
 
 LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
+# Of the matrix products in a training step; all else, the weights too, is in the run's dtype.
+PRECISIONS = ("float32", "bfloat16")
 
 
 def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,6 +66,11 @@ class Backend:
         Whatever a library needs per step (a compiled scan, a captured graph) lives there.
     compile : callable
         Compiles a function of arrays where the library can; elsewhere returns it as it is.
+    kernels : mapping of str to callable
+        What the library computes better than our own lines during a step, see
+        `xpnet.ops.with_kernels`.
+    precision : str
+        Of the matrix products in a step.
     note : str
         Why "auto" did not choose CUDA, if it did not.
     """
@@ -78,11 +85,15 @@ class Backend:
     to_numpy: Callable[[Array], np.ndarray]
     loop: Callable[[Step], Run]
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
+    kernels: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
+    precision: str = "float32"
     note: str = ""
 
     def __str__(self) -> str:
         memory = f", {self.memory / 2**30:.1f} GiB" if self.memory else ""
-        return f"{self.library} {self.version} on {self.device} ({self.device_name}{memory})"
+        lower = f", products in {self.precision}" if self.precision != "float32" else ""
+        where = f"{self.device} ({self.device_name}{memory})"
+        return f"{self.library} {self.version} on {where}{lower}"
 
 
 def select(
@@ -90,6 +101,7 @@ def select(
     library: str | None = None,
     dtype: str = "float32",
     quiet: bool = False,
+    precision: str = "float32",
 ) -> Backend:
     """Choose an array library and a device, and make sure that they work.
 
@@ -105,6 +117,10 @@ def select(
         "float64" switches on JAX's 64-bit mode, for the process; elsewhere it changes nothing.
     quiet : bool
         Do not say what "auto" chose.
+    precision : str
+        "float32", or "bfloat16": the matrix products of a training step are taken in it, with
+        weights, gradients, sums and evaluation in float32. Of torch and jax, on processors
+        and GPUs with instructions for it.
 
     Returns
     -------
@@ -113,7 +129,7 @@ def select(
     Raises
     ------
     UsageError
-        An unknown name, or a library that does not run on that device.
+        An unknown name, or a library that does not run on that device or in that precision.
     DeviceError
         The library is missing, or the device unusable; the message says what to install.
     """
@@ -124,12 +140,16 @@ def select(
         raise UsageError(f"{library} runs on the CPU only: use device cpu, or backend cupy")
     if kind == "cpu" and library == "cupy":
         raise UsageError("cupy runs on CUDA only: use device cuda, or backend numpy")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if precision != "float32" and dtype != "float32":
+        raise UsageError(f"precision {precision} has weights of float32; got dtype {dtype}")
     if library == "jax" and dtype == "float64":
         os.environ["JAX_ENABLE_X64"] = "1"  # read when JAX is imported
         if "jax" in sys.modules:
             sys.modules["jax"].config.update("jax_enable_x64", True)
     if kind != "auto":
-        return _open(library or {"cpu": "numpy", "cuda": "cupy"}[kind], kind, index)
+        return _open(library or {"cpu": "numpy", "cuda": "cupy"}[kind], kind, index, precision)
 
     candidates = {
         None: [("cupy", "cuda"), ("numpy", "cpu")],
@@ -140,13 +160,13 @@ def select(
     note = ""
     for name, where in candidates[:-1]:
         try:
-            backend = _open(name, where, 0)
+            backend = _open(name, where, 0, precision)
             break
         except DeviceError as error:
             # The reason, without the advice: whoever wants the GPU asks for it by name.
             note = "not on cuda: " + re.split(r";|: pip| \[", str(error))[0]
     else:
-        backend = replace(_open(*candidates[-1], 0), note=note)
+        backend = replace(_open(*candidates[-1], 0, precision), note=note)
     if not quiet:
         print(f"device auto: {backend}" + (f"; {note}" if note else ""), file=sys.stderr)
     return backend
@@ -159,7 +179,7 @@ def _parse(device: str) -> tuple[str, int]:
     return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
 
 
-# Where each library's `open(kind, index)` stands, and how a user gets the library.
+# Where each library's `open(kind, index, precision)` stands, and how a user gets the library.
 _MODULES = {"numpy": "numpy", "strict": "numpy", "cupy": "cupy", "torch": "torch", "jax": "jax"}
 _PACKAGES = {
     "array_api_strict": "pip install array-api-strict",
@@ -169,11 +189,19 @@ _PACKAGES = {
 }
 
 
-def _open(library: str, kind: str, index: int) -> Backend:
+def _open(library: str, kind: str, index: int, precision: str) -> Backend:
+    if precision != "float32":
+        if library not in ("torch", "jax"):
+            raise UsageError(f"{library} has no products in {precision}: use backend torch or jax")
+        if kind == "cpu" and not multiplies_bfloat16():
+            raise DeviceError(
+                f"precision {precision}: this processor has no instructions for it (avx512_bf16, "
+                "amx_bf16, or Arm's bf16), it would be slower than float32"
+            )
     try:
         module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")
         opener = module.open_strict if library == "strict" else module.open
-        backend: Backend = opener(kind, index)
+        backend: Backend = opener(kind, index, precision)
         return backend
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
@@ -184,23 +212,3 @@ def _open(library: str, kind: str, index: int) -> Backend:
         lines = (line.strip(" =") for line in str(error).splitlines())
         reason = next((line for line in lines if line), "no reason given")
         raise DeviceError(f"{library} is installed but cannot be imported: {reason}") from error
-
-
-def cpu_name() -> str:
-    """The processor's name as the operating system gives it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_memory() -> int:
-    """Bytes of main memory; 0 if the operating system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0

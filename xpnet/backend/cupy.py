@@ -27,7 +27,7 @@ _REASONS = {
 }
 
 
-def open(kind: str, index: int) -> Backend:
+def open(kind: str, index: int, precision: str = "float32") -> Backend:
     runtime = cupy.cuda.runtime
     try:
         count = runtime.getDeviceCount()  # the first call that really asks the driver

@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xpnet.backend import Backend, Params, Run, Step, cpu_memory, cpu_name
+from xpnet.backend import Array, Backend, Params, Run, Step
+from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.errors import DeviceError, UsageError
+from xpnet.ops import with_kernels
 
 # Steps per compiled scan, at most. A call costs 25 us on a CPU, so this many make it vanish;
 # more would only make Ctrl-C wait.
 CHUNK_STEPS = 100
 
 
-def open(kind: str, index: int) -> Backend:
+def open(kind: str, index: int, precision: str = "float32") -> Backend:
     try:
         devices = jax.devices("gpu" if kind == "cuda" else "cpu")
     except RuntimeError as error:
@@ -31,6 +33,8 @@ def open(kind: str, index: int) -> Backend:
         )
     device = devices[index]
     stats = (device.memory_stats() or {}) if kind == "cuda" else {}
+
+    kernels = {"matmul": _matmul_bfloat16} if precision == "bfloat16" else {}
 
     def asarray(array: np.ndarray) -> Any:
         if array.dtype == np.float64 and not jax.config.jax_enable_x64:
@@ -49,8 +53,16 @@ def open(kind: str, index: int) -> Backend:
         xp=jnp,
         asarray=asarray,
         to_numpy=np.array,
-        loop=_loop,
+        loop=lambda step: _loop(with_kernels(step, kernels)),
         compile=_compile,
+        kernels=kernels,
+        precision=precision,
+    )
+
+
+def _matmul_bfloat16(a: Array, b: Array) -> Array:
+    return jnp.matmul(
+        a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=a.dtype
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from array_api_compat import numpy as xp
 
-from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
+from xpnet.backend import Backend, Run, Step
+from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.loop import plain_loop
-from xpnet.backend.memory import keep_freed_memory
 
 # A loss that overflows is reported by the trainer, with its step; NumPy need not warn too.
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
@@ -22,7 +22,7 @@ def _loop(step: Step) -> Run:
     return plain_loop(_quiet(step), _take, np.array)
 
 
-def open(kind: str, index: int) -> Backend:
+def open(kind: str, index: int, precision: str = "float32") -> Backend:
     return Backend(
         library="numpy",
         version=np.__version__,
@@ -37,7 +37,7 @@ def open(kind: str, index: int) -> Backend:
     )
 
 
-def open_strict(kind: str, index: int) -> Backend:
+def open_strict(kind: str, index: int, precision: str = "float32") -> Backend:
     import array_api_strict as strict
 
     return Backend(

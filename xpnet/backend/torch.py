@@ -8,13 +8,26 @@ import numpy as np
 import torch
 from array_api_compat import torch as xp
 
-from xpnet.backend import Backend, Run, Step, cpu_memory, cpu_name
+from xpnet.backend import Array, Backend, Run, Step
+from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.loop import plain_loop
-from xpnet.backend.memory import keep_freed_memory
 from xpnet.errors import DeviceError
+from xpnet.ops import with_kernels
 
 
-def open(kind: str, index: int) -> Backend:
+def _add_scaled(y: Array, x: Array, factor: Any) -> Array:
+    """One pass over the arrays instead of two; a scheduled factor is an array, and is not read."""
+    if isinstance(factor, float):
+        return y.add_(x, alpha=factor)
+    y += factor * x
+    return y
+
+
+def _matmul_bfloat16(a: Array, b: Array) -> Array:
+    return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).to(a.dtype)
+
+
+def open(kind: str, index: int, precision: str = "float32") -> Backend:
     if kind == "cuda":
         if not torch.cuda.is_available():
             built = torch.version.cuda
@@ -39,11 +52,15 @@ def open(kind: str, index: int) -> Backend:
     def to_numpy(array: Any) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
+    kernels = {"sigmoid": torch.sigmoid, "add_scaled": _add_scaled}
+    if precision == "bfloat16":
+        kernels["matmul"] = _matmul_bfloat16
+
     def loop(step: Step) -> Run:
         if kind == "cpu":
             keep_freed_memory()
         return plain_loop(
-            torch.no_grad()(step),
+            torch.no_grad()(with_kernels(step, kernels)),
             lambda array, rows: torch.index_select(array, 0, rows),
             lambda losses: to_numpy(torch.stack(losses)),
         )
@@ -58,4 +75,6 @@ def open(kind: str, index: int) -> Backend:
         asarray=asarray,
         to_numpy=to_numpy,
         loop=loop,
+        kernels=kernels,
+        precision=precision,
     )

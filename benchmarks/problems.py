@@ -1,0 +1,111 @@
+"""What is trained: four networks, two activations, two optimizers; data, batches, first weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import xpnet
+
+__all__ = ["NETWORKS", "Case", "Problem", "batches", "products"]
+
+SAMPLES = 60_000  # as many as MNIST has
+LR = {"sgd": 0.1, "adam": 1e-3}
+
+
+class Size(NamedTuple):
+    sizes: list[int]
+    batch: int
+
+
+NETWORKS = {
+    "S": Size([784, 50, 10], 100),  # the books'
+    "M": Size([784, 256, 10], 128),
+    "L": Size([784, 1024, 10], 256),
+    "D": Size([784, 512, 512, 512, 10], 128),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training to be measured; ``network`` is S, M, L, D, or sizes and batch: "64-8-10/32"."""
+
+    network: str = "S"
+    activation: str = "sigmoid"
+    optimizer: str = "sgd"
+    data_dir: str = ""
+
+    @property
+    def size(self) -> Size:
+        if self.network in NETWORKS:
+            return NETWORKS[self.network]
+        try:
+            layers, batch = self.network.split("/")
+            size = Size([int(n) for n in layers.split("-")], int(batch))
+        except ValueError:
+            size = Size([], 0)
+        if len(size.sizes) < 2 or min(*size.sizes, size.batch) < 1 or size.batch > SAMPLES:
+            known = ", ".join(NETWORKS)
+            raise ValueError(f"network {self.network!r}: expected {known}, or 64-8-10/32, say")
+        return size
+
+    def __str__(self) -> str:
+        sizes, batch = self.size
+        name = f"{self.network} = " if self.network in NETWORKS else ""
+        layers = "-".join(map(str, sizes))
+        return f"{name}{layers} batch {batch}, {self.activation}, {self.optimizer.upper()}"
+
+    def fields(self) -> dict[str, Any]:
+        """What identifies the case in a file of results."""
+        return {key: value for key, value in asdict(self).items() if key != "data_dir"}
+
+    def problem(self) -> Problem:
+        """The data and the first weights: MNIST's from a folder, else random images."""
+        sizes, batch = self.size
+        if self.data_dir and sizes[0] == 784:
+            data, _ = xpnet.datasets.load("mnist", Path(self.data_dir))
+            x, t = data.x, data.t
+        else:
+            rng = np.random.default_rng(0)
+            x = rng.integers(0, 256, (SAMPLES, sizes[0]), dtype=np.uint8)
+            t = rng.integers(0, sizes[-1], SAMPLES).astype(np.int32)
+        params = xpnet.mlp(sizes, self.activation, seed=0).params
+        return Problem(self, sizes, batch, x.reshape(len(x), -1), t, params, LR[self.optimizer])
+
+
+class Problem(NamedTuple):
+    """Softmax with cross-entropy on classes; weights W1, b1, W2, ... as the books write them."""
+
+    case: Case
+    sizes: list[int]
+    batch: int
+    x: np.ndarray  # (N, D), uint8
+    t: np.ndarray  # (N,), integers
+    params: dict[str, np.ndarray]  # float64
+    lr: float
+
+
+def batches(case: Case, steps: int, seed: int = 1) -> np.ndarray:
+    """Rows of each batch, shape=(steps, batch): a shuffled epoch, as often as it takes."""
+    batch = case.size.batch
+    rng = np.random.default_rng(seed)
+    per_epoch = SAMPLES // batch
+    epochs = [
+        rng.permutation(SAMPLES)[: per_epoch * batch].reshape(per_epoch, batch)
+        for _ in range(-(-steps // per_epoch))
+    ]
+    return np.concatenate(epochs)[:steps]
+
+
+def products(sizes: list[int], batch: int) -> list[tuple[int, int, int]]:
+    """(M, K, N) of each matrix product of a step: forward, dW, and dx but for the data's."""
+    shapes = []
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        shapes += [(batch, inputs, outputs), (inputs, batch, outputs)]
+        if i:
+            shapes.append((batch, outputs, inputs))
+    return shapes
