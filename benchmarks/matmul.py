@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from benchmarks.products import ITEM_BYTES, LANES, LIBRARIES, Point
+from benchmarks.products import LANES, LIBRARIES, Point
 from benchmarks.results import Measurement, Recorder, recording
 from benchmarks.timing import WINDOW_SECONDS, quartiles, ratio, rounds_of
 from benchmarks.worker import Skipped, Worker
@@ -91,6 +91,9 @@ def points(arguments: Arguments) -> list[Point]:
             for batch in arguments.batches or (1,)
         ]
         return found
+    sizes: tuple[int, ...]
+    batches: tuple[int, ...]
+    shared: tuple[int, ...]  # of the products of an MLP's shape
     if arguments.quick:
         sizes, batches, shared = (32, 128, 512), (1, 16, 128), (16,)
     elif arguments.full:
@@ -244,7 +247,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"python -m benchmarks.matmul: {error}", file=sys.stderr)
         return 2
     room = cpu_memory() // 8 or 1 << 30
-    fits = [p for p in chosen if ITEM_BYTES["float64"] * p.bytes("bfloat16") // 2 <= room]
+    fits = [point for point in chosen if point.bytes("float64") <= room]
     if len(fits) < len(chosen):
         print(f"{len(chosen) - len(fits)} points left out: too large for this memory")
     workers = start(arguments)

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.timing import calls_in
 from benchmarks.worker import Skipped
 
-__all__ = ["ITEM_BYTES", "LANES", "LIBRARIES", "Point", "serve"]
+__all__ = ["LANES", "LIBRARIES", "Point", "serve"]
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2}
 # The largest relative error (Frobenius) against float64 before a time counts: a float32 product
@@ -141,14 +141,13 @@ def _jax(device: str, lane: str) -> Product:
     dtype = getattr(jnp, "float32" if lane == "tf32" else lane)
     precision = "tensorfloat32" if lane == "tf32" else "highest"
 
-    @jax.jit
     def multiply(a: Any, b: Any) -> Any:
         with jax.default_matmul_precision(precision):
             return jnp.matmul(a, b)
 
     return Product(
         asarray=lambda a: jax.device_put(a.astype(dtype), where),
-        multiply=multiply,
+        multiply=jax.jit(multiply),
         to_numpy=lambda c: np.asarray(c, np.float64),
         seconds=_on_the_clock(lambda c: c.block_until_ready()),
     )

@@ -33,7 +33,7 @@ class Worker:
     def __init__(self, module: str, setup: dict[str, Any]) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", module],
+            [sys.executable, "-c", "import benchmarks.worker as w; w.main()", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
         self.ask(**setup)
@@ -62,8 +62,8 @@ class Worker:
         self._errors.close()
 
 
-def main() -> int:
-    """The child's side."""
+def main() -> None:
+    """The child's side; its module is named on the command line."""
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
 
     def reply(answer: dict[str, Any]) -> None:
@@ -74,15 +74,13 @@ def main() -> int:
         answer = module.serve(json.loads(sys.stdin.readline()))
     except ModuleNotFoundError as error:
         reply({"skipped": f"{error.name} is not installed"})
-        return 0
+        return
+    except Skipped as reason:
+        reply({"skipped": str(reason)})
+        return
     except Exception as error:
         reply({"skipped": f"{type(error).__name__}: {error}".splitlines()[0]})
-        return 0
+        return
     reply({})
     for line in sys.stdin:
         reply(answer(json.loads(line)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

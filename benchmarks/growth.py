@@ -1,0 +1,231 @@
+"""``python -m benchmarks.growth``: is every line the slope it should be?
+
+Time of a step and memory of the process against hidden width, batch, depth and number of samples,
+with the slope on log-log axes beside the expected one; and what it takes to start.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+
+import xpnet
+from benchmarks.results import Measurement, Recorder, recording
+from benchmarks.timing import calls_in, quartiles, rounds_of, timed
+from benchmarks.worker import Skipped, Worker
+from xpnet.trainer import Trainer
+
+__all__ = ["AXES", "main", "serve", "slope"]
+
+INPUTS, OUTPUTS = 784, 10
+# Steeper than expected by more is said.
+TOLERANCE = 0.25
+
+
+class Axis(NamedTuple):
+    """What grows; the others stay at ``hidden`` 128, ``batch`` 128, ``depth`` 1, 4096 samples."""
+
+    values: tuple[int, ...]
+    slope: float  # of the time of a step, for large values
+    memory_slope: float
+
+
+AXES = {
+    "hidden": Axis((64, 128, 256, 512, 1024, 2048), 1.0, 1.0),
+    "batch": Axis((16, 64, 256, 1024, 4096), 1.0, 1.0),
+    "depth": Axis((1, 2, 4, 8, 16, 32), 1.0, 1.0),
+    "samples": Axis((4096, 16384, 65536, 262144), 0.0, 1.0),
+}
+SMALL = 3  # values per axis with --quick
+STARTS = {
+    "python": ["-c", "pass"],
+    "import numpy": ["-c", "import numpy"],
+    "import xpnet": ["-c", "import xpnet"],
+    "xpnet.train --help": ["-m", "xpnet.train", "--help"],
+    "xpnet.train, digits, 1 epoch": ["-m", "xpnet.train", "--epochs", "1", "--quiet"],
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time and memory of xpnet's step against the sizes, and of its start."""
+
+    quick: bool = False
+    """The three smallest values of each axis."""
+    backend: Literal["numpy", "torch", "jax"] = "numpy"
+    """Array library, on the CPU."""
+    axes: tuple[Literal["hidden", "batch", "depth", "samples", "start"], ...] = (
+        "hidden", "batch", "depth", "samples", "start",
+    )  # fmt: skip
+    """What grows; start is the start-up time."""
+    rounds: int = 7
+    """Turns of each value."""
+    seconds: float = 0.05
+    """Length of a turn, at least."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON lines: the machine, then a line per measurement."""
+
+
+def peak_mib() -> float:
+    """The largest resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A trainer of one size: "prepare" warms up, "time" a turn, "memory" beyond the imports."""
+    backend = xpnet.select("cpu", setup["backend"])
+    before = peak_mib()
+    sizes = [INPUTS, *[setup["hidden"]] * setup["depth"], OUTPUTS]
+    batch, samples = setup["batch"], setup["samples"]
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (samples, INPUTS), dtype=np.uint8)
+    t = rng.integers(0, OUTPUTS, samples)
+    trainer = Trainer(xpnet.mlp(sizes), xpnet.optim.SGD(1e-4), backend=backend)
+    feed = trainer.feed
+    data = (feed.samples(x), backend.asarray(feed.targets(t, classes=True)))
+    order = rng.integers(0, samples, (64, batch))
+
+    def train(steps: int) -> None:
+        rows = backend.asarray(np.resize(order, (steps, batch)))
+        for params, state, _ in trainer.run(trainer.params, trainer.state, data, rows):
+            trainer.params, trainer.state = params, state
+
+    steps = 1
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
+        nonlocal steps
+        if question["do"] == "prepare":
+            steps = calls_in(
+                question["seconds"], lambda steps: timed(partial(train, steps)) / steps
+            )
+            train(steps)
+            return {"steps": steps}
+        if question["do"] == "memory":
+            return {"mib": peak_mib() - before}
+        train(max(1, steps // 4))
+        return {"seconds": timed(partial(train, steps)) / steps}
+
+    return answer
+
+
+def slope(values: Sequence[float], y: Sequence[float]) -> float:
+    """Of log y against log values, over the larger half of the values."""
+    half = len(values) // 2
+    fitted = np.polyfit(np.log(values[half:]), np.log(np.maximum(y[half:], 1e-9)), 1)
+    return float(fitted[0])
+
+
+def measure_axis(name: str, arguments: Arguments, recorder: Recorder) -> list[Measurement]:
+    """One axis: a worker for each value, all in turns."""
+    axis = AXES[name]
+    base = {"hidden": 128, "batch": 128, "depth": 1, "samples": 4096, "backend": arguments.backend}
+    values = axis.values[:SMALL] if arguments.quick else axis.values
+    workers: dict[int, Worker] = {}
+    try:
+        for value in values:
+            workers[value] = Worker("benchmarks.growth", {**base, name: value})
+            workers[value].ask(do="prepare", seconds=arguments.seconds)
+
+        def turn(value: int) -> float:
+            seconds: float = workers[value].ask(do="time")["seconds"]
+            return seconds
+
+        times = rounds_of({value: partial(turn, value) for value in values}, arguments.rounds)
+        memory = {value: workers[value].ask(do="memory")["mib"] for value in values}
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    measurements = []
+    for value, seconds in times.items():
+        measurements.append(
+            {
+                "case": {"axis": name, "value": value},
+                "contender": f"xpnet {arguments.backend}",
+                "unit": "us/step",
+                **quartiles([1e6 * second for second in seconds]),
+                "peak_mib": memory[value],
+                "expected_slope": axis.slope,
+                "expected_memory_slope": axis.memory_slope,
+            }
+        )
+        recorder.add(measurements[-1])
+    return measurements
+
+
+def verdict(found: float, expected: float) -> str:
+    return f"{found:.2f} (expected {expected:g}{', STEEPER' * (found > expected + TOLERANCE)})"
+
+
+def measure_start(rounds: int, recorder: Recorder) -> None:
+    """Whole processes, in turns."""
+
+    def start(words: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, capture_output=True, cwd=folder)
+        return time.perf_counter() - began
+
+    with tempfile.TemporaryDirectory() as folder:
+        starts: Mapping[str, Callable[[], float]] = {
+            name: partial(start, words) for name, words in STARTS.items()
+        }
+        for call in starts.values():
+            call()  # once untimed: the files come into memory
+        times = rounds_of(starts, rounds)
+    print(f"\n{'start':<32}{'ms':>8}{'q1':>8}{'q3':>8}")
+    for name, seconds in times.items():
+        measurement = {
+            "case": {"start": name},
+            "contender": "process",
+            "unit": "ms",
+            **quartiles([1e3 * second for second in seconds]),
+        }
+        recorder.add(measurement)
+        print(
+            f"{name:<32}{measurement['median']:>8.0f}{measurement['q1']:>8.0f}"
+            f"{measurement['q3']:>8.0f}"
+        )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.growth")
+    with recording("growth", arguments.out, backend=arguments.backend) as recorder:
+        for name in AXES:
+            if name not in arguments.axes:
+                continue
+            try:
+                found = measure_axis(name, arguments, recorder)
+            except Skipped as reason:
+                print(f"python -m benchmarks.growth: {reason}", file=sys.stderr)
+                return 3
+            print(f"\n{name:<10}{'us/step':>10}{'q1':>10}{'q3':>10}{'MiB':>8}")
+            for m in found:
+                print(
+                    f"{m['case']['value']:<10}{m['median']:>10.1f}{m['q1']:>10.1f}"
+                    f"{m['q3']:>10.1f}{m['peak_mib']:>8.1f}"
+                )
+            values = [m["case"]["value"] for m in found]
+            for what, key, expected in (
+                ("time", "median", AXES[name].slope),
+                ("memory", "peak_mib", AXES[name].memory_slope),
+            ):
+                print(
+                    f"slope of {what}: {verdict(slope(values, [m[key] for m in found]), expected)}"
+                )
+        if "start" in arguments.axes:
+            measure_start(arguments.rounds, recorder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
