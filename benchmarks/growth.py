@@ -78,8 +78,16 @@ class Arguments:
 
 
 def peak_mib() -> float:
-    """The largest resident memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest resident memory that this process has had, in MiB.
+
+    Linux counts what a process had before it became another program into ru_maxrss: its
+    parent's memory. VmHWM is this program's own.
+    """
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next(int(x.split()[1]) for x in file if x.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:

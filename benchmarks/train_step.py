@@ -157,7 +157,8 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.train_step")
     unknown = set(arguments.only) - CONTENDERS.keys()
     if unknown:
-        print(f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(CONTENDERS)}")
+        text = f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(CONTENDERS)}"
+        print(f"python -m benchmarks.train_step: {text}", file=sys.stderr)
         return 2
     data_dir = str(arguments.data_dir or "")
     cases = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -130,15 +129,3 @@ def test_the_documents_figures_are_those_stored() -> None:
     losses = record["lecture"]["losses"]
     page = (ROOT / "docs/lecture4_circuits.md").read_text(encoding="utf-8")
     assert f"with ours it is {losses[0]:.0f} and {losses[-1]:.2f}" in page
-
-
-def test_the_benchmark_runs_and_checks_its_contenders(tmp_path: Path) -> None:
-    from benchmarks import train_step
-
-    out = tmp_path / "r.json"
-    only = ["--only", "xpnet numpy", "book loop"]
-    args = ["--rounds", "1", "--steps", "20", "--out", str(out), *only]
-    assert train_step.main(args) == 0
-    results = json.loads(out.read_text())
-    assert set(results["us_per_step"]) == {"xpnet numpy", "book loop"}
-    assert results["machine"]["cores"] >= 1

@@ -142,6 +142,9 @@ def select(
         raise UsageError("cupy runs on CUDA only: use device cuda, or backend numpy")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if precision != "float32" and library not in ("torch", "jax"):
+        which = library or "the default library"
+        raise UsageError(f"{which} has no products in {precision}: use backend torch or jax")
     if precision != "float32" and dtype != "float32":
         raise UsageError(f"precision {precision} has weights of float32; got dtype {dtype}")
     if library == "jax" and dtype == "float64":
@@ -190,14 +193,11 @@ _PACKAGES = {
 
 
 def _open(library: str, kind: str, index: int, precision: str) -> Backend:
-    if precision != "float32":
-        if library not in ("torch", "jax"):
-            raise UsageError(f"{library} has no products in {precision}: use backend torch or jax")
-        if kind == "cpu" and not multiplies_bfloat16():
-            raise DeviceError(
-                f"precision {precision}: this processor has no instructions for it (avx512_bf16, "
-                "amx_bf16, or Arm's bf16), it would be slower than float32"
-            )
+    if precision != "float32" and kind == "cpu" and not multiplies_bfloat16():
+        raise DeviceError(
+            f"precision {precision}: this processor has no instructions for it (avx512_bf16, "
+            "amx_bf16, or Arm's bf16), it would be slower than float32"
+        )
     try:
         module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")
         opener = module.open_strict if library == "strict" else module.open

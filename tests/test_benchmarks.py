@@ -1,0 +1,419 @@
+"""The harness: its timing, its contenders, its files; each command once, at a tiny size."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import compare, growth, machine, matmul, pictures, train_step
+from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, reference
+from benchmarks.problems import NETWORKS, Case, batches, products
+from benchmarks.products import LIBRARIES, Point, Product
+from benchmarks.results import read, recording
+from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle
+from benchmarks.worker import Skipped, Worker
+
+# -- Timing ----------------------------------------------------------------------------
+
+
+def test_quartiles_are_numpys() -> None:
+    values = [5.0, 1.0, 4.0, 8.0, 2.5]
+    found = quartiles(values)
+    expected = np.percentile(values, [25, 50, 75])
+    np.testing.assert_allclose([found["q1"], found["median"], found["q3"]], expected)
+    assert found["rounds"] == 5
+    assert quartiles([3.0]) == {"q1": 3.0, "median": 3.0, "q3": 3.0, "rounds": 1}
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    # A machine that becomes ten times as slow in the middle: the ratio does not notice.
+    drift = np.array([1.0, 1.0, 10.0, 10.0, 10.0])
+    found = ratio(list(3.0 * drift), list(2.0 * drift))
+    assert found["q1"] == found["median"] == found["q3"] == 1.5
+
+
+def test_contenders_take_turns_from_both_ends() -> None:
+    turns: list[str] = []
+
+    def turn(name: str) -> float:
+        turns.append(name)
+        return float(len(turns))
+
+    values = rounds_of({name: lambda name=name: turn(name) for name in "abc"}, 3)
+    assert "".join(turns) == "abccbaabc"
+    assert values == {"a": [1.0, 6.0, 7.0], "b": [2.0, 5.0, 8.0], "c": [3.0, 4.0, 9.0]}
+
+
+def test_a_window_is_filled_after_the_slow_first_calls() -> None:
+    asked: list[int] = []
+
+    def measure(calls: int) -> float:
+        asked.append(calls)
+        return 1.0 if len(asked) < 2 else 1e-4  # compiles, then steady
+
+    assert 200 <= calls_in(0.02, measure) <= 250
+    assert asked[0] == 1
+    assert asked[-1] * 1e-4 >= 0.02
+
+
+def test_settling_takes_its_time() -> None:
+    count = 0
+
+    def call() -> None:
+        nonlocal count
+        count += 1
+
+    settle(call, 0.0)
+    assert count == 0
+    settle(call, 1e-3)
+    assert count > 1
+
+
+# -- Contenders ------------------------------------------------------------------------
+
+
+def available(name: str) -> None:
+    from xpnet.backend.cpu import multiplies_bfloat16
+
+    for word, package in (("torch", "torch"), ("jax", "jax"), ("scikit", "sklearn")):
+        if word in name:
+            pytest.importorskip(package, reason=f"{package} is not installed")
+    if name in BFLOAT16 and not multiplies_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    if "compile" in name:
+        pytest.skip("torch.compile takes half a minute; the command itself checks its losses")
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in FLOORS])
+@pytest.mark.parametrize(("activation", "optimizer"), [("sigmoid", "sgd"), ("relu", "adam")])
+def test_every_contender_trains_the_same_network(
+    name: str, activation: str, optimizer: str
+) -> None:
+    available(name)
+    problem = Case("20-8-6-4/10", activation, optimizer).problem()
+    # Larger rates: a wrong update would show in a few steps.
+    problem = problem._replace(lr=10 * problem.lr)
+    order = batches(problem.case, 12)
+    expected = reference(problem)(order)
+    epoch = CONTENDERS[name](problem)
+    error = train_step.check(name, epoch(order), expected)
+    assert error < (2e-2 if name in BFLOAT16 else 1e-5)
+    # And a second call goes on from there.
+    order = batches(problem.case, 24)
+    twice = CONTENDERS[name](problem)
+    twice(order[:12])
+    losses = twice(order[12:])
+    expected = reference(problem)(order)[12:]
+    if len(losses) == 1:
+        expected = expected.mean(keepdims=True)
+    np.testing.assert_allclose(losses, expected, rtol=3e-2 if name in BFLOAT16 else 1e-4)
+
+
+def test_losses_that_are_off_are_refused() -> None:
+    expected = np.array([2.0, 1.0])
+    assert train_step.check("xpnet numpy", [2.0, 1.001], expected) == pytest.approx(1e-3 / 1.5)
+    with pytest.raises(ArithmeticError, match="book loop trains something else"):
+        train_step.check("book loop", [2.0, 1.1], expected)
+    with pytest.raises(ArithmeticError, match="trains something else"):
+        train_step.check("book loop", [float("nan"), 1.0], expected)
+    assert train_step.check("scikit-learn", [1.5], expected) == 0.0  # the mean of the epoch
+
+
+def test_the_floor_is_a_steps_products() -> None:
+    assert products([784, 50, 10], 100) == [
+        (100, 784, 50), (784, 100, 50), (100, 50, 10), (50, 100, 10), (100, 10, 50),
+    ]  # fmt: skip
+    assert sum(2 * m * k * n for m, k, n in products(*NETWORKS["S"])) == 2 * 7_990_000
+    assert CONTENDERS["floor numpy"](Case("20-4-3/5").problem())(np.zeros((2, 5), int)).size == 0
+
+
+def test_batches_are_a_shuffled_epoch() -> None:
+    rows = batches(Case("S"), 700)
+    assert rows.shape == (700, 100)
+    assert len(np.unique(rows[:600])) == 60_000
+    assert not np.array_equal(rows[600:], rows[:100])
+    np.testing.assert_array_equal(batches(Case("S"), 50), rows[:50])
+
+
+@pytest.mark.parametrize("network", ["X", "10/5", "10-0/5", "10-2", "10-2/0", "10-2/60001"])
+def test_a_network_that_cannot_be(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--networks", network]) == 2
+    assert f"network {network!r}: expected S, M, L, D, or 64-8-10/32" in capsys.readouterr().err
+
+
+# -- The commands, tiny ----------------------------------------------------------------
+
+
+def test_train_step_measures_and_skips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONTENDERS, "missing", CONTENDERS["book loop"])  # not in the worker's
+    out = tmp_path / "steps.jsonl"
+    words = ["--networks", "12-5-3/4", "--rounds", "2", "--seconds", "0.001", "--out", str(out)]
+    only = ["--only", "xpnet numpy", "book loop", "missing", "floor numpy"]
+    assert train_step.main([*words, *only]) == 0
+    printed = capsys.readouterr().out
+    assert "missing: skipped, KeyError: 'missing'" in printed
+    header, measurements = read(out)
+    assert header["benchmark"] == "train_step"
+    assert header["machine"]["cores"] >= 1
+    assert [m["contender"] for m in measurements] == ["xpnet numpy", "book loop", "floor numpy"]
+    for m in measurements:
+        assert m["case"] == {"network": "12-5-3/4", "activation": "sigmoid", "optimizer": "sgd"}
+        assert 0 < m["q1"] <= m["median"] <= m["q3"]
+        assert m["samples_per_second"] == pytest.approx(4e6 / m["median"], rel=1e-3)
+        assert f"{m['median']:.1f}" in printed
+    assert measurements[0]["loss_error"] < 1e-5
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert pictures.main([str(out), str(tmp_path)]) == 0
+    assert (tmp_path / "train-step-sigmoid-sgd.png").stat().st_size > 5000
+
+
+def test_train_step_refuses_an_unknown_contender(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--only", "keras"]) == 2
+    assert "--only keras: expected some of xpnet numpy" in capsys.readouterr().err
+
+
+def test_matmul_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    out = tmp_path / "products.jsonl"
+    assert (
+        matmul.main(
+            ["--quick", "--sizes", "8", "16", "--batches", "1", "3", "--dtypes", "float32",
+             "--libraries", "numpy", "cupy", "--rounds", "2", "--seconds", "0.0005",
+             "--out", str(out), "--pictures", str(tmp_path)]
+        )
+        == 0
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "cupy cpu: skipped" in printed
+    assert "numpy cuda: skipped" in printed
+    header, measurements = read(out)
+    assert len(measurements) == 4
+    for m in measurements:
+        case = m["case"]
+        flops = 2 * case["batch"] * case["m"] * case["k"] * case["n"]
+        assert m["gflops"] == pytest.approx(flops / m["median"] / 1e3, rel=1e-3)
+        best = header["ceilings"]["cpu"]
+        assert m["share_of_ceiling"] == pytest.approx(m["gflops"] / best["float32"], rel=1e-3)
+        assert m["error"] < 1e-5
+        assert m["times_baseline"]["median"] == 1.0
+    names = {path.name for path in tmp_path.glob("*.png")}
+    assert names == {"throughput-float32.png", "heat-map-float32.png", "roofline-cpu.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--shapes", "3x4"], "--shapes 3x4: expected MxKxN"),
+        (["--shapes", "3x4x0"], "--shapes 3x4x0: expected MxKxN"),
+        (["--quick", "--full"], "--quick and --full: expected one of them"),
+    ],
+)
+def test_matmul_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert matmul.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_growth_measures_slopes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert growth.slope(x, [9.0, 9.0, *(3 * v**1.5 for v in x[2:])]) == pytest.approx(1.5)
+    assert growth.verdict(1.1, 1.0) == "1.10 (expected 1)"
+    assert growth.verdict(1.5, 1.0) == "1.50 (expected 1, STEEPER)"
+    out = tmp_path / "growth.jsonl"
+    words = ["--quick", "--axes", "batch", "start", "--rounds", "1", "--seconds", "0.001"]
+    assert growth.main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "slope of memory" in printed
+    assert "import xpnet" in printed
+    _, measurements = read(out)
+    assert [m["case"].get("value") for m in measurements[:3]] == [16, 64, 256]
+    assert measurements[2]["peak_mib"] > 0
+
+
+# -- Products --------------------------------------------------------------------------
+
+
+def test_points_count_flops_and_bytes() -> None:
+    point = Point("square", 3, 4, 5, 6)
+    assert point.shapes == ((3, 4, 5), (3, 5, 6))
+    assert point.flops == 2 * 3 * 4 * 5 * 6
+    assert point.bytes("float32") == 4 * 3 * (4 * 5 + 5 * 6 + 4 * 6)
+    shared = point._replace(kind="broadcast")
+    assert shared.shapes == ((3, 4, 5), (5, 6))
+    assert shared.bytes("bfloat16") == 2 * (3 * 4 * 5 + 5 * 6 + 3 * 4 * 6)
+    assert point._replace(batch=1).shapes == ((4, 5), (5, 6))
+
+
+def cublas_on_numpy(memory: dict[int, np.ndarray]) -> Any:
+    """cublasGemmStridedBatchedEx, column-major, on host memory: a second implementation."""
+
+    def gemm(handle, ta, tb, m, n, k, alpha, A, Acode, lda, sA, B, Bcode, ldb, sB,
+             beta, C, Ccode, ldc, sC, batch, compute, algo):  # type: ignore[no-untyped-def] # fmt: skip
+        assert (ta, tb, algo) == (0, 0, -1)
+        assert (Acode, Bcode, Ccode) == (Acode, Acode, Acode)
+        dtype = {0: np.float32, 1: np.float64}[Acode]
+        scalar = np.float64 if compute == 70 else np.float32
+        values = [np.ctypeslib.as_array(ctypes.cast(p, ctypes.POINTER(
+            ctypes.c_double if scalar is np.float64 else ctypes.c_float)), (1,))[0]
+            for p in (alpha, beta)]  # fmt: skip
+        assert values == [1.0, 0.0]
+
+        def flat(pointer: int) -> np.ndarray:
+            return memory[pointer].reshape(-1)
+
+        for i in range(batch):
+            a = np.lib.stride_tricks.as_strided(
+                flat(A)[i * sA :], (m, k), (dtype().itemsize, lda * dtype().itemsize)
+            )
+            b = np.lib.stride_tricks.as_strided(
+                flat(B)[i * sB :], (k, n), (dtype().itemsize, ldb * dtype().itemsize)
+            )
+            c = np.lib.stride_tricks.as_strided(
+                flat(C)[i * sC :], (m, n), (dtype().itemsize, ldc * dtype().itemsize)
+            )
+            c[...] = a @ b
+
+    return types.SimpleNamespace(gemmStridedBatchedEx=gemm)
+
+
+@pytest.mark.parametrize("lane", ["float32", "float64", "tf32"])
+@pytest.mark.parametrize(
+    "point",
+    [Point("square", 3, 4, 5, 6), Point("broadcast", 3, 4, 5, 6), Point("skinny", 1, 4, 5, 6)],
+    ids=lambda p: p.kind,
+)  # fmt: skip
+def test_the_direct_cublas_call_is_a_row_major_product(
+    monkeypatch: pytest.MonkeyPatch, lane: str, point: Point
+) -> None:
+    """No GPU here: the arguments are held against the routine's own definition."""
+    memory: dict[int, np.ndarray] = {}
+
+    class Array(np.ndarray):
+        @property
+        def data(self) -> Any:  # type: ignore[override]
+            memory[self.ctypes.data] = np.asarray(self)
+            return types.SimpleNamespace(ptr=self.ctypes.data)
+
+    dtype = np.float64 if lane == "float64" else np.float32
+    fake = types.SimpleNamespace(
+        empty=lambda shape, dtype: np.empty(shape, dtype).view(Array),
+        cuda=types.SimpleNamespace(device=types.SimpleNamespace(get_cublas_handle=lambda: 1)),
+    )
+    product = Product(lambda a: a, np.matmul, lambda c: c, lambda call, calls: 0.0)
+    monkeypatch.setattr("benchmarks.products._cupy_arrays", lambda *a: (fake, product))
+    libs = types.ModuleType("cupy_backends.cuda.libs")
+    libs.cublas = cublas_on_numpy(memory)  # type: ignore[attr-defined]
+    for name in ("cupy_backends", "cupy_backends.cuda"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", libs)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(dtype).view(Array) for s in point.shapes)
+    c = LIBRARIES["cublas"]("cuda", lane).multiply(a, b)
+    np.testing.assert_allclose(np.asarray(c), np.asarray(a) @ np.asarray(b), rtol=1e-5, atol=1e-6)
+
+
+# -- Workers and files -----------------------------------------------------------------
+
+
+def test_a_worker_that_cannot_start_is_skipped_with_the_reason() -> None:
+    with pytest.raises(Skipped, match="no_such_module is not installed"):
+        Worker("no_such_module", {})
+    with pytest.raises(Skipped, match="float32 and float64 on the CPU only"):
+        Worker("benchmarks.products", {"library": "numpy", "device": "cuda"})
+
+
+def test_a_worker_that_dies_gives_its_last_words() -> None:
+    worker = Worker("benchmarks.products", {"library": "numpy", "device": "cpu"})
+    with pytest.raises(RuntimeError, match="worker ended: KeyError: 'lane'"):
+        worker.ask(do="prepare", rotate=0)
+    worker.stop()
+
+
+def test_results_are_written_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "r.jsonl"
+    with recording("growth", path, backend="numpy") as recorder:
+        recorder.add({"case": {"a": 1}, "contender": "x", "median": 1.23456789})
+        assert len(path.read_text().splitlines()) == 2  # a run broken off here keeps it
+    header, measurements = read(path)
+    assert header["backend"] == "numpy"
+    assert header["machine"]["versions"]["numpy"] == np.__version__
+    assert measurements[0]["median"] == 1.2346
+    path.write_text('{"benchmark": "x"}\n{"median": 1\n')
+    with pytest.raises(ValueError, match=r"r.jsonl, line 2: not JSON"):
+        read(path)
+    path.write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"line 1: expected an object with 'benchmark'"):
+        read(path)
+
+
+def test_the_machine_is_in_every_record() -> None:
+    record = machine.record()
+    assert record["cpu"]
+    assert record["memory_gib"] > 0
+    assert record["versions"]["numpy"] == np.__version__
+    json.dumps(record)
+
+
+# -- Comparing -------------------------------------------------------------------------
+
+
+def written(path: Path, kind: str = "train_step", **times: tuple[float, float, float]) -> str:
+    lines = [{"benchmark": kind}]
+    for name, (q1, median, q3) in times.items():
+        case = {"network": "S"}
+        quarter = {"q1": q1, "median": median, "q3": q3}
+        lines.append({"case": case, "contender": name, "unit": "us", **quarter})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_compare_says_what_got_slower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = written(
+        tmp_path / "a", one=(9, 10, 11), two=(9, 10, 11), three=(90, 100, 101), four=(9, 10, 11)
+    )
+    b = written(
+        tmp_path / "b",
+        one=(19, 20, 21),
+        two=(10, 12, 14),
+        three=(50, 50, 50),
+        four=(11.1, 11.2, 12),
+    )
+    assert compare.main([a, b, "--threshold", "0.15"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["slower", "2.00"]
+    assert lines[1].split()[:2] == ["faster", "0.50"]
+    assert lines[-1].startswith("4 compared: 1 slower, 1 faster, 2 within noise")
+    assert compare.main([b, b]) == 0
+
+
+def test_compare_relative_to_a_contender(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine that is twice as slow: nothing changed but `one`."""
+    a = written(tmp_path / "a", base=(10, 10, 10), one=(5, 5, 5), two=(7, 7, 7))
+    b = written(tmp_path / "b", base=(20, 20, 20), one=(15, 15, 15), two=(14, 14, 14))
+    assert compare.main([a, b, "--relative-to", "base"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].split()[:2] == ["slower", "1.50"]
+    assert "3 compared: 1 slower, 0 faster, 2 within noise" in printed
+
+
+def test_compare_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = written(tmp_path / "a", one=(1, 1, 1))
+    for other, message in (
+        (written(tmp_path / "b", "matmul", one=(1, 1, 1)), "nothing to compare"),
+        (written(tmp_path / "c", two=(1, 1, 1)), "have no case in common"),
+        (str(tmp_path / "none"), "No such file"),
+    ):
+        assert compare.main([a, other]) == 2
+        assert message in capsys.readouterr().err
+    assert compare.main([a, a, "--relative-to", "three"]) == 2
+    assert "has no contender 'three'" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""What a backend does in place of our own lines during a step, and what that costs in digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import ops, optim
+from xpnet.backend import Backend, cpu
+from xpnet.errors import DeviceError, UsageError
+
+SHAPES = [(3, 4), (100, 50), (300, 10), (257, 1)]
+
+
+@pytest.fixture(
+    params=["numpy", "strict", "torch", "jax", pytest.param("cupy", marks=pytest.mark.gpu)]
+)
+def single(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in float32."""
+    return opened(request.param)
+
+
+def opened(name: str, precision: str = "float32") -> Backend:
+    package = "array_api_strict" if name == "strict" else name
+    module = pytest.importorskip(package, reason=f"{package} is not installed")
+    if name == "cupy" and not module.is_available():
+        pytest.skip("no CUDA GPU")
+    return xpnet.select("cuda" if name == "cupy" else "cpu", name, precision=precision)
+
+
+def plain(name: str, *args: Any) -> Any:
+    return getattr(ops, name)(*args)
+
+
+def offered(backend: Backend, name: str, *args: Any) -> Any:
+    return ops.with_kernels(getattr(ops, name), backend.kernels)(*args)
+
+
+def arrays(backend: Backend, *shapes: tuple[int, ...]) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [backend.asarray(rng.standard_normal(shape).astype(np.float32)) for shape in shapes]
+
+
+def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
+    assert set(single.kernels) <= {"matmul", "sigmoid", "add_scaled"}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_kernels_agree_with_the_plain_lines(single: Backend, shape: tuple[int, int]) -> None:
+    x, b, W = arrays(single, shape, shape, (shape[1], 10))
+    close: Callable[..., None] = np.testing.assert_allclose
+    read = single.to_numpy
+    close(read(offered(single, "sigmoid", x)), read(plain("sigmoid", x)), rtol=3e-6)
+    for left, right in ((x, W), (x.T, b), (b, x.T)):
+        close(
+            read(offered(single, "matmul", left, right)),
+            read(left).astype(np.float64) @ read(right),
+            rtol=1e-5,
+            atol=1e-4,
+        )
+    factors = [-0.25, arrays(single, ())[0]]
+    for factor in factors:
+        number = factor if isinstance(factor, float) else float(read(factor))
+        expected = read(b) + np.float32(number) * read(x)
+        (y,) = arrays(single, (0,)) if not np.prod(shape) else [arrays(single, shape, shape)[1]]
+        close(read(offered(single, "add_scaled", y, x, factor)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_last_as_long_as_the_step() -> None:
+    seen = []
+    step = ops.with_kernels(lambda: seen.append(ops.sigmoid(0.0)), {"sigmoid": lambda x: "theirs"})
+    step()
+    assert seen == ["theirs"]
+    assert float(ops.sigmoid(np.zeros(()))) == 0.5
+
+    def fail() -> None:
+        raise KeyError("in the step")
+
+    with pytest.raises(KeyError):
+        ops.with_kernels(fail, {"sigmoid": lambda x: "theirs"})()
+    assert float(ops.sigmoid(np.zeros(()))) == 0.5
+
+
+def needs_bfloat16() -> None:
+    if not cpu.multiplies_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_bfloat16_products_keep_eight_bits_and_float32_results(name: str) -> None:
+    needs_bfloat16()
+    backend = opened(name, "bfloat16")
+    assert "products in bfloat16" in str(backend)
+    x, W = arrays(backend, (64, 128), (128, 32))
+    y = offered(backend, "matmul", x, W)
+    assert y.dtype == x.dtype
+    exact = backend.to_numpy(x).astype(np.float64) @ backend.to_numpy(W)
+    error = np.linalg.norm(backend.to_numpy(y) - exact) / np.linalg.norm(exact)
+    # Rounded to 8 bits: about 2^-9 each; in float32 it would be 1e-7.
+    assert 2e-4 < error < 6e-3
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_training_in_bfloat16_learns_as_much(name: str) -> None:
+    needs_bfloat16()
+    data, _ = xpnet.datasets.load("digits")
+    histories = []
+    for precision in ("float32", "bfloat16"):
+        trainer = xpnet.Trainer(
+            xpnet.mlp([64, 50, 10], seed=0),
+            optim.Adam(0.005),
+            backend=opened(name, precision),
+            scaling=data.scaling,
+        )
+        history = trainer.fit(data.x, data.t, epochs=10, batch_size=50)
+        assert all(p.dtype == trainer.backend.xp.float32 for p in trainer.params.values())
+        histories.append(history)
+    full, lower = (history.epochs[-1] for history in histories)
+    assert lower.train_loss != full.train_loss
+    assert abs(lower.train_score - full.train_score) < 0.01
+    assert lower.train_score > 0.97
+
+
+@pytest.mark.parametrize(
+    ("library", "arguments", "error", "message"),
+    [
+        ("numpy", {"precision": "bfloat16"}, UsageError, "numpy has no products in bfloat16: use"),
+        ("strict", {"precision": "bfloat16"}, UsageError, "strict has no products in bfloat16"),
+        (None, {"precision": "half"}, UsageError, "precision 'half': expected one of float32, b"),
+        (
+            "torch",
+            {"precision": "bfloat16", "dtype": "float64"},
+            UsageError,
+            "precision bfloat16 has weights of float32; got dtype float64",
+        ),
+    ],
+)
+def test_a_precision_that_cannot_be(
+    library: str | None, arguments: dict[str, str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        xpnet.select("cpu", library, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.backend.multiplies_bfloat16", lambda: False)
+    with pytest.raises(DeviceError, match="this processor has no instructions for it"):
+        xpnet.select("cpu", "torch", precision="bfloat16")
+
+
+def test_the_command_line_trains_in_bfloat16(
+    in_tmp: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xpnet import train
+
+    needs_bfloat16()
+    pytest.importorskip("torch", reason="torch is not installed")
+    words = ["--precision", "bfloat16", "--epochs", "2", "--out", "run"]
+    assert train.main(words) == 2
+    said = capsys.readouterr().err
+    assert "the default library has no products in bfloat16: use backend torch or jax" in said
+    assert not (in_tmp / "run").exists()
+    assert train.main([*words, "--backend", "torch"]) == 0
+    assert "products in bfloat16" in capsys.readouterr().out
+    assert 'precision = "bfloat16"' in (in_tmp / "run/config.toml").read_text()
+
+
+def test_torch_gets_weights_that_begin_with_a_cache_line() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    backend = opened("torch")
+    space = np.zeros(1000 + 16, np.float32)
+    for offset in range(16):
+        assert backend.asarray(space[offset : offset + 1000]).data_ptr() % 64 == 0
