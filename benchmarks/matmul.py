@@ -212,7 +212,7 @@ def measure(
             "operand_sets": ready[name]["copies"],
         }
         if arguments.baseline in times:
-            measurement["times_baseline"] = ratio(times[arguments.baseline], seconds)
+            measurement["times_baseline"] = ratio(times[arguments.baseline], seconds)["median"]
         recorder.add(measurement)
         measurements.append(measurement)
     return measurements
@@ -220,7 +220,7 @@ def measure(
 
 def row(m: Measurement) -> str:
     case = m["case"]
-    times = f"{m['times_baseline']['median']:>8.2f}" if "times_baseline" in m else f"{'-':>8}"
+    times = f"{m['times_baseline']:>8.2f}" if "times_baseline" in m else f"{'-':>8}"
     shape = f"{case['m']}x{case['k']}x{case['n']}"
     return (
         f"{case['kind']:<10}{case['batch']:>6} {shape:<16}{case['lane']:<9}{m['contender']:<12}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["WINDOW_SECONDS", "calls_in", "quartiles", "ratio", "rounds_of", "settle", "timed"]
 
@@ -72,15 +72,15 @@ def rounds_of(
     return values
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """q1, median, q3; and how many values they sum up."""
+def quartiles(values: Sequence[float]) -> dict[str, Any]:
+    """q1, median, q3, and the values that they sum up."""
     if len(values) == 1:
         q1 = median = q3 = values[0]
     else:
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
-    return {"q1": q1, "median": median, "q3": q3, "rounds": len(values)}
+    return {"q1": q1, "median": median, "q3": q3, "values": list(values)}
 
 
-def ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+def ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     """Quartiles of a / b, round by round: a drift of the machine's speed cancels."""
     return quartiles([x / y for x, y in zip(a, b, strict=True)])

@@ -133,7 +133,7 @@ def measure(case: Case, arguments: Arguments, recorder: Recorder) -> list[Measur
             measurement["loss_error"] = errors[name]
         if BASELINE in seconds:
             # How many times as fast.
-            measurement["times_pytorch"] = ratio(seconds[BASELINE], values)
+            measurement["times_pytorch"] = ratio(seconds[BASELINE], values)["median"]
         recorder.add(measurement)
         measurements.append(measurement)
     return measurements
@@ -145,7 +145,7 @@ def table(measurements: Sequence[Measurement]) -> str:
         f"{'':<22}{'us/step':>9}{'q1':>9}{'q3':>9}{'steps/s':>9}{'samples/s':>12}{'x pytorch':>11}"
     ]
     for m in measurements:
-        times = f"{m['times_pytorch']['median']:>11.2f}" if "times_pytorch" in m else ""
+        times = f"{m['times_pytorch']:>11.2f}" if "times_pytorch" in m else ""
         lines.append(
             f"{m['contender']:<22}{m['median']:>9.1f}{m['q1']:>9.1f}{m['q3']:>9.1f}"
             f"{1e6 / m['median']:>9.0f}{m['samples_per_second']:>12,.0f}{times}"
