@@ -1,9 +1,8 @@
 """Results as JSON lines: first the machine, then a line per measurement, as it is taken.
 
 A measurement is ``{"case": {...}, "contender": ..., "unit": ..., "q1": ..., "median": ...,
-"q3": ..., "values": [...]}``, the values in the order of the rounds, and whatever else the benchmark
-knows of it. A run that is broken off
-leaves what it has measured.
+"q3": ..., "values": [...]}``, the values in the order of the rounds, and whatever else the
+benchmark knows of it. A run that is broken off leaves what it has measured.
 """
 
 from __future__ import annotations
