@@ -277,10 +277,15 @@ def sklearn(problem: Problem) -> Epoch:
 
     classes = np.arange(problem.sizes[-1])
     started = False
+    gathered: dict[int, np.ndarray] = {}
 
     def epoch(order: np.ndarray) -> np.ndarray:
         nonlocal started
-        rows = order.ravel()
+        if len(order) not in gathered:
+            gathered[len(order)] = np.empty((order.size, x.shape[1]), np.float32)
+        # Into memory that is there: a new array of this size costs more than the gather.
+        rows, part = order.ravel(), gathered[len(order)]
+        np.take(x, rows, axis=0, out=part, mode="clip")
         if not started:
             model.partial_fit(x[: problem.batch], t[: problem.batch], classes=classes)
             set_weights()
@@ -290,7 +295,7 @@ def sklearn(problem: Problem) -> Epoch:
                     moment[...] = 0
                 optimizer.t = 0
             started = True
-        model.partial_fit(x[rows], t[rows])
+        model.partial_fit(part, t[rows])
         return np.array([model.loss_])
 
     return epoch

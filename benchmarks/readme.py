@@ -1,4 +1,4 @@
-"""``python -m benchmarks.readme``: write the newest committed results into README and RESULTS.md."""
+"""``python -m benchmarks.readme``: the newest committed results into README.md and RESULTS.md."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def times(found: Steps, network: str, ours: str, theirs: str) -> float | None:
     mine, other = found.get((network, ours)), found.get((network, theirs))
     if mine is None or other is None:
         return None
-    return statistics.median(b / a for a, b in zip(mine["values"], other["values"], strict=True))
+    rounds = zip(mine["values"], other["values"], strict=True)
+    return float(statistics.median(b / a for a, b in rounds))
 
 
 def step_table(found: Steps, contenders: Sequence[str] | None = None) -> list[str]:
@@ -166,8 +167,8 @@ def results_section(
     core = steps(measurements, "sigmoid", "sgd")
     lines = [
         f"{machine['date']}, {machine['cores']} cores of an {machine['cpu']} "
-        f"({', '.join(machine['instructions'])}), {header['data']} data, {header['rounds']} rounds; "
-        f"{used(machine)}. {sizes()}.",
+        f"({', '.join(machine['instructions'])}), {header['data'].upper()}, {header['rounds']} "
+        f"rounds; {used(machine)}. {sizes()}.",
         "",
         "### Asked and measured (sigmoid, SGD; times as fast, bold where it does not hold)",
         "",
@@ -185,8 +186,8 @@ def results_section(
         lines += [
             f"### The same with {variables}, {other['machine']['date']}",
             "",
-            "As on a processor without AVX-512: the products of NumPy and scikit-learn take half as "
-            "long again, those of PyTorch and JAX are what they were.",
+            "OpenBLAS as on a processor without AVX-512: NumPy's and scikit-learn's products take "
+            "longer, those of PyTorch and JAX are what they were.",
             "",
             *step_table(found),
             "",

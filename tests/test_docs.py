@@ -45,12 +45,12 @@ def test_relative_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_readme_figures_are_the_committed_ones() -> None:
-    from benchmarks.readme import BEGIN, END, newest, section
+def test_figures_of_readme_and_results_are_the_committed_ones() -> None:
+    from benchmarks.readme import BEGIN, END, pages
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    expected = section(newest("train_step"), newest("mnist"))
-    assert text.split(BEGIN)[1].split(END)[0] == expected
+    for page, lines in pages().items():
+        text = page.read_text(encoding="utf-8")
+        assert text.split(BEGIN)[1].split(END)[0] == "\n".join(lines), page.name
 
 
 def _numbers(text: str) -> tuple[str, list[float]]:
