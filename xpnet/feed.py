@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.data import Scaling, chunks, is_streamed
 from xpnet.errors import DataError
-from xpnet.ops import Array
+from xpnet.ops import Array, is_real
 
 __all__ = ["Feed"]
 
@@ -102,11 +102,10 @@ class Feed:
 
     def prepare(self, x: Array) -> Array:
         """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
-        xp = self.backend.xp
-        if xp.isdtype(x.dtype, "real floating"):
+        if is_real(x):
             return x
-        unsigned = xp.isdtype(x.dtype, "unsigned integer")
-        shift, scale = self._constants["uint8" if unsigned else "int8"]
+        xp = self.backend.xp
+        shift, scale = self._constants["uint8" if x.dtype == xp.uint8 else "int8"]
         x = xp.astype(x, getattr(xp, self.dtype))
         if shift is not None:
             x -= shift

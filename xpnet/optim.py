@@ -242,14 +242,16 @@ def update(
     step = state["step"]
     step += 1
     new_params, new_state = {}, {"step": step}
-    first = next(iter(params.values()))
-    k = namespace(first).astype(step, first.dtype)
-    lr = optimizer.lr(k - 1.0) if callable(optimizer.lr) else optimizer.lr
-    if hasattr(optimizer, "rates"):
-        lr = optimizer.rates(lr, k)
+    lr: Any = optimizer.lr
+    rates = getattr(optimizer, "rates", None)
+    if rates is not None or callable(lr):
+        first = next(iter(params.values()))
+        k = namespace(first).astype(step, first.dtype)
+        lr = lr(k - 1.0) if callable(lr) else lr
+        lr = lr if rates is None else rates(lr, k)
     for name, p in params.items():
         slots = [f"{name}.{slot}" for slot in optimizer.slots]
-        values = optimizer.rule(p, grads[name], lr, *(state[slot] for slot in slots))
+        values = optimizer.rule(p, grads[name], lr, *[state[slot] for slot in slots])
         new_params[name] = values[0]
         new_state.update(zip(slots, values[1:], strict=True))
     return new_params, new_state
