@@ -17,6 +17,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.results import Measurement, read
+from benchmarks.timing import ratio
 
 __all__ = ["Change", "changes", "main"]
 
@@ -60,28 +61,33 @@ class Change:
         return ""
 
 
-def _by_case(path: Path, relative_to: str | None) -> tuple[str, dict[str, Measurement]]:
+Key = tuple[str, str]  # the case as JSON, and the contender
+
+
+def _by_case(path: Path, relative_to: str | None) -> tuple[str, dict[Key, Measurement]]:
     header, measurements = read(path)
-    found: dict[str, Measurement] = {}
-    units: dict[str, float] = {}
-    for m in measurements:
-        case = " ".join(f"{value}" for value in m["case"].values())
-        found[f"{m['contender']}: {case}"] = m
-        if m["contender"] == relative_to:
-            units[json.dumps(m["case"])] = m["median"]
+    found: dict[Key, Measurement] = {
+        (json.dumps(m["case"]), m["contender"]): m for m in measurements
+    }
     if relative_to is not None:
-        if not units:
+        if not any(contender == relative_to for _, contender in found):
             raise ValueError(f"{path}: has no contender {relative_to!r}")
         found = {
-            label: {**m, **{q: m[q] / units[json.dumps(m["case"])] for q in ("q1", "median", "q3")}}
-            for label, m in found.items()
-            if json.dumps(m["case"]) in units
+            (case, name): {
+                **m,
+                **ratio(m["values"], found[case, relative_to]["values"]),
+                "unit": "x",
+            }
+            for (case, name), m in found.items()
+            if (case, relative_to) in found
         }
     return header["benchmark"], found
 
 
-def changes(before: Path, after: Path, relative_to: str | None = None) -> list[Change]:
-    """What both files have.
+def changes(
+    before: Path, after: Path, relative_to: str | None = None
+) -> tuple[list[Change], list[str]]:
+    """What both files have; and a line about each measurement that only one of them has.
 
     Raises
     ------
@@ -92,19 +98,27 @@ def changes(before: Path, after: Path, relative_to: str | None = None) -> list[C
     other, new = _by_case(after, relative_to)
     if kind != other:
         raise ValueError(f"{before} is of {kind}, {after} of {other}: nothing to compare")
-    common = [Change(label, old[label], new[label]) for label in old if label in new]
+    common = [Change(_label(key), old[key], new[key]) for key in old if key in new]
     if not common:
         raise ValueError(f"{before} and {after} have no case in common")
-    return common
+    single = [f"only in {before}: {_label(key)}" for key in old.keys() - new.keys()]
+    single += [f"only in {after}: {_label(key)}" for key in new.keys() - old.keys()]
+    return common, sorted(single)
+
+
+def _label(key: Key) -> str:
+    case, contender = key
+    return f"{contender}: {' '.join(str(value) for value in json.loads(case).values())}"
 
 
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.compare")
     try:
-        found = changes(arguments.before, arguments.after, arguments.relative_to)
+        found, single = changes(arguments.before, arguments.after, arguments.relative_to)
     except (OSError, ValueError) as error:
         print(f"python -m benchmarks.compare: {error}", file=sys.stderr)
         return 2
+    print(*single, sep="\n", end="\n" if single else "")
     counts = {"slower": 0, "faster": 0, "": 0}
     for change in sorted(found, key=lambda change: -change.ratio):
         verdict = change.verdict(arguments.threshold)

@@ -60,6 +60,19 @@ def _xpnet(library: str, precision: str = "float32") -> Callable[[Problem], Epoc
 # -- Plain NumPy -----------------------------------------------------------------------
 
 
+_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "relu": lambda a: np.maximum(a, 0),
+    "tanh": np.tanh,
+}
+# The derivatives, from the outputs.
+_SLOPES: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": lambda y: (1 - y) * y,
+    "relu": lambda y: y > 0,
+    "tanh": lambda y: 1 - y * y,
+}
+
+
 def _book(problem: Problem, dtype: type) -> Epoch:
     """The book's training loop in plain NumPy: layers, one-hot targets, images scaled once.
 
@@ -70,7 +83,8 @@ def _book(problem: Problem, dtype: type) -> Epoch:
     t = np.eye(problem.sizes[-1], dtype=dtype)[problem.t]
     params: dict[str, np.ndarray] = {k: v.astype(dtype) for k, v in problem.params.items()}
     layers = len(problem.sizes) - 1
-    relu, adam = problem.case.activation == "relu", problem.case.optimizer == "adam"
+    act, slope = _ACTIVATIONS[problem.case.activation], _SLOPES[problem.case.activation]
+    adam = problem.case.optimizer == "adam"
     m = {k: np.zeros_like(v) for k, v in params.items()}
     v = {k: np.zeros_like(v) for k, v in params.items()}
     count = 0
@@ -80,7 +94,7 @@ def _book(problem: Problem, dtype: type) -> Epoch:
         for i in range(1, layers + 1):
             a = np.dot(inputs[-1], params[f"W{i}"]) + params[f"b{i}"]
             if i < layers:
-                a = np.maximum(a, 0) if relu else 1 / (1 + np.exp(-a))
+                a = act(a)
             inputs.append(a)
         y = np.exp(a - np.max(a, axis=-1, keepdims=True))
         y /= np.sum(y, axis=-1, keepdims=True)
@@ -93,8 +107,7 @@ def _book(problem: Problem, dtype: type) -> Epoch:
         dout = (y - t) / len(x)
         for i in range(layers, 0, -1):
             if i < layers:
-                out = inputs[i]
-                dout = dout * (out > 0) if relu else dout * (1 - out) * out
+                dout = dout * slope(inputs[i])
             grads[f"W{i}"] = np.dot(inputs[i - 1].T, dout)
             grads[f"b{i}"] = np.sum(dout, axis=0)
             dout = np.dot(dout, params[f"W{i}"].T)
@@ -126,7 +139,7 @@ def book(problem: Problem) -> Epoch:
 
 
 def _pytorch(mode: str) -> Callable[[Problem], Epoch]:
-    """nn.Sequential, autograd, torch.optim, data as tensors in memory.
+    """nn.Sequential, autograd, torch.optim with its fused updates, data as tensors in memory.
 
     "compile" compiles forward, loss and backward as its tutorial does; "autocast" is the same
     as eager under torch.autocast in bfloat16.
@@ -150,10 +163,10 @@ def _pytorch(mode: str) -> Callable[[Problem], Epoch]:
         optimizer: Any
         if problem.case.optimizer == "adam":
             optimizer = torch.optim.Adam(
-                model.parameters(), lr=problem.lr, betas=(BETA1, BETA2), eps=EPS
+                model.parameters(), lr=problem.lr, betas=(BETA1, BETA2), eps=EPS, fused=True
             )
         else:
-            optimizer = torch.optim.SGD(model.parameters(), lr=problem.lr)
+            optimizer = torch.optim.SGD(model.parameters(), lr=problem.lr, fused=True)
         criterion = nn.CrossEntropyLoss()
 
         def loss_of(x: Any, t: Any) -> Any:
@@ -305,15 +318,20 @@ def sklearn(problem: Problem) -> Epoch:
 
 
 def _floor(library: str) -> Callable[[Problem], Epoch]:
-    """The step's matrix products alone, on arrays that are there: nothing trains faster."""
+    """The step's matrix products alone, operands and results in memory that is there."""
 
     def contender(problem: Problem) -> Epoch:
         rng = np.random.default_rng(0)
         asarray: Callable[[np.ndarray], Any] = np.asarray
+        matmul: Callable[..., Any] = np.matmul
         if library == "torch":
             import torch
 
-            asarray = torch.from_numpy
+            matmul = torch.mm
+
+            def asarray(array: np.ndarray) -> Any:
+                return torch.from_numpy(array).clone()  # aligned
+
         pairs = []
         for i, (inputs, outputs) in enumerate(pairwise(problem.sizes)):
             x, W, g = (
@@ -323,12 +341,13 @@ def _floor(library: str) -> Callable[[Problem], Epoch]:
             pairs += [(x, W), (x.T, g)]
             if i:
                 pairs.append((g, W.T))
-        assert len(pairs) == len(products(problem.sizes, problem.batch))
+        calls = [(a, b, a @ b) for a, b in pairs]
+        assert len(calls) == len(products(problem.sizes, problem.batch))
 
         def epoch(order: np.ndarray) -> np.ndarray:
             for _ in range(len(order)):
-                for a, b in pairs:
-                    a @ b
+                for a, b, c in calls:
+                    matmul(a, b, out=c)
             return np.empty(0)
 
         return epoch

@@ -6,6 +6,7 @@ with the slope on log-log axes beside the expected one; and what it takes to sta
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -21,9 +22,9 @@ import numpy as np
 import tyro
 
 import xpnet
-from benchmarks.results import Measurement, Recorder, recording
-from benchmarks.timing import calls_in, quartiles, rounds_of, timed
-from benchmarks.worker import Skipped, Worker
+from benchmarks.results import Measurement, Recorder, numbers, recording
+from benchmarks.timing import calls_in, quartiles, rounds_of, settle, timed
+from benchmarks.worker import Failed, Skipped, Worker
 from xpnet.trainer import Trainer
 
 __all__ = ["AXES", "main", "serve", "slope"]
@@ -92,6 +93,7 @@ def peak_mib() -> float:
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A trainer of one size: "prepare" warms up, "time" a turn, "memory" beyond the imports."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
     backend = xpnet.select("cpu", setup["backend"])
     before = peak_mib()
     sizes = [INPUTS, *[setup["hidden"]] * setup["depth"], OUTPUTS]
@@ -114,14 +116,16 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         nonlocal steps
         if question["do"] == "prepare":
-            steps = calls_in(
-                question["seconds"], lambda steps: timed(partial(train, steps)) / steps
-            )
-            train(steps)
+
+            def measure(steps: int) -> float:
+                train(steps)  # JAX compiles for each number of steps
+                return timed(partial(train, steps)) / steps
+
+            steps = calls_in(question["seconds"], measure)
             return {"steps": steps}
         if question["do"] == "memory":
             return {"mib": peak_mib() - before}
-        train(max(1, steps // 4))
+        settle(partial(train, -(-steps // 4)))
         return {"seconds": timed(partial(train, steps)) / steps}
 
     return answer
@@ -207,6 +211,11 @@ def measure_start(rounds: int, recorder: Recorder) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.growth")
+    try:
+        numbers(arguments)
+    except ValueError as error:
+        print(f"python -m benchmarks.growth: {error}", file=sys.stderr)
+        return 2
     with recording("growth", arguments.out, backend=arguments.backend) as recorder:
         for name in AXES:
             if name not in arguments.axes:
@@ -216,6 +225,9 @@ def main(args: Sequence[str] | None = None) -> int:
             except Skipped as reason:
                 print(f"python -m benchmarks.growth: {reason}", file=sys.stderr)
                 return 3
+            except Failed as reason:
+                print(f"python -m benchmarks.growth: {name}: {reason}", file=sys.stderr)
+                return 1
             print(f"\n{name:<10}{'us/step':>10}{'q1':>10}{'q3':>10}{'MiB':>8}")
             for m in found:
                 print(

@@ -18,7 +18,10 @@ PACKAGES = (
     "cupy-cuda13x", "cupy-cuda12x",
 )  # fmt: skip
 # Settings that change what is measured, by the beginnings of their names.
-VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "XLA_", "CUPY_", "TORCH_")
+VARIABLES = (
+    "OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES",
+    "LD_PRELOAD", "XLA_", "JAX_", "TORCH_", "CUPY_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
 # What the processor can multiply with, best last.
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 

@@ -8,6 +8,7 @@ bandwidth, are measured in the same run.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from benchmarks.products import LANES, LIBRARIES, Point
-from benchmarks.results import Measurement, Recorder, recording
+from benchmarks.results import Measurement, Recorder, numbers, recording
 from benchmarks.timing import WINDOW_SECONDS, quartiles, ratio, rounds_of
-from benchmarks.worker import Skipped, Worker
+from benchmarks.worker import Failed, Skipped, Worker
 from xpnet.backend.cpu import cpu_memory
 
 __all__ = ["main"]
@@ -76,8 +77,18 @@ def points(arguments: Arguments) -> list[Point]:
     Raises
     ------
     ValueError
-        A shape is not of the form MxKxN.
+        A shape is not of the form MxKxN, or options do not go together.
     """
+    if arguments.quick and arguments.full:
+        raise ValueError("--quick and --full: expected one of them")
+    if arguments.broadcast and not (arguments.sizes or arguments.shapes):
+        raise ValueError("--broadcast: needs --sizes or --shapes")
+    if arguments.broadcast and 1 in (arguments.batches or (1,)):
+        raise ValueError("--broadcast: needs --batches of 2 or more")
+    contenders = [f"{name} {device}" for name in LIBRARIES for device in LANES]
+    if arguments.baseline not in contenders:
+        known = ", ".join(contenders)
+        raise ValueError(f"--baseline {arguments.baseline!r}: expected one of {known}")
     if arguments.sizes or arguments.shapes:
         kinds = ("broadcast", "broadcast") if arguments.broadcast else ("square", "skinny")
         found = [
@@ -126,7 +137,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def start(arguments: Arguments) -> dict[str, Worker]:
     """A worker for each library and device that is there; says what is skipped."""
-    workers = {}
+    workers: dict[str, Worker] = {}
     for device in arguments.devices:
         for library in arguments.libraries:
             try:
@@ -134,6 +145,10 @@ def start(arguments: Arguments) -> dict[str, Worker]:
             except Skipped as reason:
                 print(f"{library} {device}: skipped, {reason}")
                 continue
+            except Failed as reason:
+                for worker in workers.values():
+                    worker.stop()
+                raise Failed(f"{library} {device}: {reason}") from None
             workers[f"{library} {device}"] = worker
     return workers
 
@@ -145,13 +160,16 @@ def lanes_of(name: str, arguments: Arguments) -> tuple[str, ...]:
     return LANES[device][:2] if arguments.quick and device == "cpu" else LANES[device]
 
 
-def ceilings(workers: dict[str, Worker], arguments: Arguments) -> dict[str, dict[str, float]]:
+Ceilings = dict[str, dict[str, float]]
+
+
+def ceilings(workers: dict[str, Worker], arguments: Arguments) -> Ceilings:
     """Per device: the best library's rate on a large square product in each lane, in GFLOP/s,
-    and "copy", the best copy bandwidth in GB/s."""
-    found: dict[str, dict[str, float]] = {}
+    and "copy", the best copy bandwidth in GB/s, where a library tells it."""
+    found: Ceilings = {}
     for name, worker in workers.items():
         device = name.split()[1]
-        best = found.setdefault(device, {"copy": 0.0})
+        best = found.setdefault(device, {})
         n = {"cpu": 1024 if arguments.quick else 2048, "cuda": 8192}[device]
         point = Point("square", 1, n, n, n)
         for lane in lanes_of(name, arguments):
@@ -159,7 +177,9 @@ def ceilings(workers: dict[str, Worker], arguments: Arguments) -> dict[str, dict
             if "without" not in ready:
                 seconds = min(worker.ask(do="time")["seconds"] for _ in range(3))
                 best[lane] = max(best.get(lane, 0.0), point.flops / seconds / 1e9)
-        best["copy"] = max(best["copy"], worker.ask(do="copy")["bytes_per_second"] / 1e9)
+        copied = worker.ask(do="copy")["bytes_per_second"]
+        if copied is not None:
+            best["copy"] = max(best.get("copy", 0.0), copied / 1e9)
     return found
 
 
@@ -168,22 +188,28 @@ def measure(
     lane: str,
     workers: dict[str, Worker],
     arguments: Arguments,
-    limits: dict[str, dict[str, float]],
+    limits: Ceilings,
     recorder: Recorder,
-) -> list[Measurement]:
-    """One point in one lane, on every library that has it."""
+) -> tuple[list[Measurement], list[str]]:
+    """One point in one lane, on every library that has it; and the names of who failed."""
     ready: dict[str, dict[str, Any]] = {}
+    failed = []
     for name, worker in workers.items():
         if lane not in lanes_of(name, arguments):
             continue
-        answer = worker.ask(
-            do="prepare", lane=lane, point=point, seconds=arguments.seconds,
-            rotate=arguments.rotate,
-        )  # fmt: skip
+        try:
+            answer = worker.ask(
+                do="prepare", lane=lane, point=point, seconds=arguments.seconds,
+                rotate=arguments.rotate,
+            )  # fmt: skip
+        except Failed as reason:
+            print(f"{name} {lane} {point.batch}x {point.shape}: FAILED, {reason}")
+            failed.append(name)
+            continue
         if "without" not in answer:
             ready[name] = answer
         elif not answer["without"].endswith("only"):
-            print(f"  {name} {lane} {point.batch}x {point.shape}: {answer['without']}")
+            print(f"{name} {lane} {point.batch}x {point.shape}: {answer['without']}")
 
     def turn(name: str) -> float:
         seconds: float = workers[name].ask(do="time")["seconds"]
@@ -196,7 +222,7 @@ def measure(
         device = name.split()[1]
         middle = quartiles(seconds)["median"]
         gflops = point.flops / middle / 1e9
-        peak, copy = limits[device][lane], limits[device]["copy"]
+        peak, intensity = limits[device][lane], point.flops / point.bytes(lane)
         measurement = {
             "case": {**point._asdict(), "lane": lane},
             "contender": name,
@@ -205,8 +231,8 @@ def measure(
             "gflops": gflops,
             "share_of_ceiling": gflops / peak,
             # What memory and arithmetic allow: the roofline, at flops per byte.
-            "flops_per_byte": point.flops / point.bytes(lane),
-            "roofline_gflops": min(peak, copy * point.flops / point.bytes(lane)),
+            "flops_per_byte": intensity,
+            "roofline_gflops": min(peak, limits[device].get("copy", math.inf) * intensity),
             "error": ready[name]["error"],
             "calls": ready[name]["calls"],
             "operand_sets": ready[name]["copies"],
@@ -215,7 +241,7 @@ def measure(
             measurement["times_baseline"] = ratio(times[arguments.baseline], seconds)["median"]
         recorder.add(measurement)
         measurements.append(measurement)
-    return measurements
+    return measurements, failed
 
 
 def row(m: Measurement) -> str:
@@ -238,21 +264,26 @@ HEADER = (
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.matmul")
     try:
+        numbers(arguments)
         chosen = points(arguments)
-        if arguments.quick and arguments.full:
-            raise ValueError("--quick and --full: expected one of them")
         if arguments.pictures is not None:
             import matplotlib  # noqa: F401 - missing, it is said before the work
-    except (ValueError, ModuleNotFoundError) as error:
+    except ValueError as error:
         print(f"python -m benchmarks.matmul: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError:
+        need = "--pictures needs matplotlib: pip install 'xpnet[bench]'"
+        print(f"python -m benchmarks.matmul: {need}", file=sys.stderr)
         return 2
     room = cpu_memory() // 8 or 1 << 30
     fits = [point for point in chosen if point.bytes("float64") <= room]
     if len(fits) < len(chosen):
         print(f"{len(chosen) - len(fits)} points left out: too large for this memory")
-    workers = start(arguments)
+    workers: dict[str, Worker] = {}
+    failed = 0
     try:
-        if not workers:
+        workers = start(arguments)
+        if not any(lanes_of(name, arguments) for name in workers):
             print("python -m benchmarks.matmul: no library is left", file=sys.stderr)
             return 3
         limits = ceilings(workers, arguments)
@@ -260,15 +291,23 @@ def main(args: Sequence[str] | None = None) -> int:
         for name, text in about.items():
             print(f"{name}: {text}")
         for device, best in limits.items():
-            rates = ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in best.items() if k != "copy")
-            print(f"ceiling of {device}: {rates}; copy {best['copy']:.1f} GB/s")
+            rates = [
+                f"{k} {v:.1f} GB/s" if k == "copy" else f"{k} {v:.0f} GFLOP/s"
+                for k, v in best.items()
+            ]
+            print(f"ceiling of {device}: {', '.join(rates)}")
         print(f"\nratio: times as fast as {arguments.baseline}\n{HEADER}")
         with recording("matmul", arguments.out, about=about, ceilings=limits) as recorder:
             lanes = dict.fromkeys(lane for name in workers for lane in lanes_of(name, arguments))
             for point in fits:
                 for lane in lanes:
-                    for m in measure(point, lane, workers, arguments, limits, recorder):
+                    found, broken = measure(point, lane, workers, arguments, limits, recorder)
+                    failed += len(broken)
+                    for m in found:
                         print(row(m), flush=True)
+    except Failed as reason:
+        print(f"python -m benchmarks.matmul: {reason}", file=sys.stderr)
+        return 1
     finally:
         for worker in workers.values():
             worker.stop()
@@ -277,7 +316,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
         for path in draw_matmul(recorder.header, recorder.measurements, arguments.pictures):
             print(f"wrote {path}")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results import Measurement, read
-from xpnet.plots.figure import new_figure
+from xpnet.plots.figure import new_figure, require
 
 __all__ = ["draw", "draw_growth", "draw_matmul", "draw_train_step", "main"]
 
@@ -148,6 +148,7 @@ def _heat_map(header: Header, square: list[Measurement], lane: str, path: Path) 
 def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -> Path:
     """GFLOP/s against flops per byte, under what memory and arithmetic allow."""
     limits = header["ceilings"][device]
+    bandwidth = limits.get("copy", np.inf)
     lanes = [lane for lane in _distinct(m["case"]["lane"] for m in own) if lane in limits]
     figure = new_figure(4.4 * len(lanes) + 0.6, 4.2)
     panels = figure.subplots(1, len(lanes), sharey=True, squeeze=False)[0]
@@ -156,7 +157,7 @@ def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -
         points = [m for m in own if m["case"]["lane"] == lane]
         intensity = [m["flops_per_byte"] for m in points]
         line = np.geomspace(min(intensity) / 2, max(max(intensity), 40) * 2, 100)
-        axes.plot(line, np.minimum(limits[lane], limits["copy"] * line), color="black")
+        axes.plot(line, np.minimum(limits[lane], bandwidth * line), color="black")
         for name in _distinct(m["contender"] for m in points):
             for kind, marker in marks.items():
                 chosen = [m for m in points if (m["contender"], m["case"]["kind"]) == (name, kind)]
@@ -174,7 +175,7 @@ def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -
         axes.set_yscale("log")
         _plain_numbers(axes.xaxis)
         _plain_numbers(axes.yaxis)
-        axes.set_title(f"{lane}: {limits[lane]:.0f} GFLOP/s, copy {limits['copy']:.0f} GB/s",
+        axes.set_title(f"{lane}: {limits[lane]:.0f} GFLOP/s, copy {bandwidth:.0f} GB/s",
                        fontsize=10)  # fmt: skip
         axes.set_xlabel("flops per byte, each operand moved once")
         axes.grid(alpha=0.3)
@@ -235,6 +236,8 @@ def draw_train_step(header: Header, measurements: list[Measurement], folder: Pat
 def draw_growth(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
     """Time and memory against each axis, with the slope that is expected."""
     axes_names = _distinct(m["case"]["axis"] for m in measurements if "axis" in m["case"])
+    if not axes_names:
+        raise ValueError("no axis was measured, only the start: nothing to draw")
     figure = new_figure(3.3 * len(axes_names) + 0.6, 5.6)
     panels = figure.subplots(2, len(axes_names), squeeze=False)
     for column, name in enumerate(axes_names):
@@ -257,7 +260,8 @@ def draw_growth(header: Header, measurements: list[Measurement], folder: Path) -
             axes.legend(fontsize=8)
             if column == 0:
                 axes.set_ylabel(label)
-    figure.suptitle("xpnet on NumPy: growth of a step's time and of the process's memory")
+    library = header["backend"]
+    figure.suptitle(f"xpnet on {library}: growth of a step's time and of the process's memory")
     return [_save(figure, header, folder / "growth.png")]
 
 
@@ -279,12 +283,16 @@ def draw(file: Path, folder: Path) -> list[Path]:
     header, measurements = read(file)
     if not measurements:
         raise ValueError(f"{file}: has no measurements")
+    if header["benchmark"] not in DRAWINGS:
+        known = ", ".join(DRAWINGS)
+        raise ValueError(f"{file}: is of {header['benchmark']!r}; expected one of {known}")
     return DRAWINGS[header["benchmark"]](header, measurements, folder)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.pictures")
     try:
+        require()
         paths = draw(arguments.file, arguments.folder)
     except (OSError, ValueError) as error:
         print(f"python -m benchmarks.pictures: {error}", file=sys.stderr)

@@ -66,7 +66,12 @@ class Case:
     def problem(self) -> Problem:
         """The data and the first weights: MNIST's from a folder, else random images."""
         sizes, batch = self.size
-        if self.data_dir and sizes[0] == 784:
+        if self.data_dir:
+            if sizes[0] != 784 or sizes[-1] < 10:
+                raise ValueError(
+                    f"network {self.network!r} has {sizes[0]} inputs and {sizes[-1]} outputs, "
+                    "MNIST 784 and 10: leave out --data-dir"
+                )
             data, _ = xpnet.datasets.load("mnist", Path(self.data_dir))
             x, t = data.x, data.t
         else:

@@ -1,13 +1,14 @@
 """Batched matrix products of each library: the worker's side of ``benchmarks.matmul``.
 
 A lane is a library on a device in a precision: float32 and float64 everywhere; bfloat16 where the
-library has it; tf32 and float16 on GPUs. On a GPU, CuPy is there twice: its own ``matmul``, which
-has no 16-bit batched product, and cuBLAS called directly.
+library has it; tf32 and float16 on GPUs. On a GPU, CuPy is there twice: its own ``matmul``, of
+which CuPy 14 has no 16-bit batched product, and cuBLAS called directly.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.timing import calls_in
+from benchmarks.timing import calls_in, settle
 from benchmarks.worker import Skipped
 
 __all__ = ["LANES", "LIBRARIES", "Point", "serve"]
@@ -29,8 +30,11 @@ LANES = {
     "cuda": ("float32", "float64", "tf32", "float16", "bfloat16"),
 }
 CHECKED_BATCH, CHECKED_ROWS = 4, 64  # as much of a product as is checked
-# A GPU's operands are walked through in turn, so many bytes of them: more than its caches hold.
-ROTATED_BYTES = 256 << 20
+# A float32 product has less; a tf32 one has 4e-4.
+NOT_TF32 = 5e-5
+# A GPU's operands are walked through in turn, so many bytes of them: more than its caches hold;
+# of the smallest products, as many sets as this.
+ROTATED_BYTES, LARGEST_ROTATION = 256 << 20, 1024
 COPIED_BYTES = 256 << 20
 
 
@@ -71,7 +75,7 @@ class Product(NamedTuple):
     multiply: Callable[[Any, Any], Any]
     to_numpy: Callable[[Any], np.ndarray]  # as float64
     seconds: Callable[[Callable[[], Any], int], float]  # (call, calls): seconds per call
-    copy: Callable[[Any], Any] | None = None  # a copy of an array
+    copy_into: Callable[[Any, Any], Any] | None = None  # (out, array)
 
 
 def _on_the_clock(wait: Callable[[Any], Any]) -> Callable[[Callable[[], Any], int], float]:
@@ -93,7 +97,7 @@ def _numpy(device: str, lane: str) -> Product:
         multiply=np.matmul,
         to_numpy=lambda c: c.astype(np.float64),
         seconds=_on_the_clock(lambda c: c),
-        copy=np.copy,
+        copy_into=np.copyto,
     )
 
 
@@ -119,15 +123,18 @@ def _torch(device: str, lane: str) -> Product:
         return milliseconds / 1e3 / calls
 
     return Product(
-        asarray=lambda a: torch.from_numpy(a).to(device, dtype),
+        asarray=lambda a: torch.from_numpy(a).to(device, dtype, copy=True),
         multiply=torch.matmul,
         to_numpy=lambda c: c.double().cpu().numpy(),
         seconds=by_events if device == "cuda" else _on_the_clock(lambda c: c),
-        copy=torch.clone,
+        copy_into=lambda out, array: out.copy_(array),
     )
 
 
 def _jax(device: str, lane: str) -> Product:
+    if device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"  # else it takes three quarters of a GPU's memory
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import jax.numpy as jnp
 
@@ -183,18 +190,27 @@ def _cupy_arrays(device: str, lane: str) -> tuple[Any, Product]:
         multiply=cupy.matmul,
         to_numpy=lambda c: cupy.asnumpy(c).astype(np.float64),
         seconds=by_events,
-        copy=cupy.copy,
+        copy_into=cupy.copyto,
     )
 
 
 def _cupy(device: str, lane: str) -> Product:
-    """CuPy's own matmul: batched float16 is computed in float32, batched bfloat16 refused."""
+    """CuPy's own matmul: CuPy 14 computes batched float16 in float32, and refuses bfloat16."""
     cupy, product = _cupy_arrays(device, lane)
     from cupy._core import _routines_linalg as linalg
 
     compute = linalg.COMPUTE_TYPE_TF32 if lane == "tf32" else linalg.COMPUTE_TYPE_DEFAULT
     cupy._core.set_compute_type(np.float32, compute)
-    return product
+    if lane != "bfloat16":
+        return product
+
+    def multiply(a: Any, b: Any) -> Any:
+        try:
+            return cupy.matmul(a, b)
+        except TypeError as error:
+            raise Skipped(f"CuPy {cupy.__version__}: {error}") from None
+
+    return product._replace(multiply=multiply)
 
 
 def _cublas(device: str, lane: str) -> Product:
@@ -284,8 +300,10 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
         expected = left[part] @ (right[:CHECKED_BATCH] if right.ndim == 3 else right)
         error = float(np.linalg.norm(c[part] - expected) / np.linalg.norm(expected))
         if not error < TOLERANCE[lane]:
-            raise ArithmeticError(f"{library} {lane}, {point}: {error:.1e} off")
-        copies = min(64, max(1, -(-rotate // point.bytes(lane))))
+            raise ArithmeticError(f"{lane}: the product is {error:.1e} off")
+        if lane == "tf32" and error < NOT_TF32:
+            raise Skipped("tf32 was computed in float32")
+        copies = min(LARGEST_ROTATION, max(1, -(-rotate // point.bytes(lane))))
         operands = cycle(
             [(a, b)] + [(product.asarray(left), product.asarray(right)) for _ in range(copies - 1)]
         )
@@ -300,10 +318,11 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
                 return {"about": _about(library)}
             case "copy":
                 floats = LIBRARIES[library](device, "float32")
-                if floats.copy is None:
-                    return {"bytes_per_second": 0.0}
-                array, copy = floats.asarray(np.ones(COPIED_BYTES // 4)), floats.copy
-                best = min(floats.seconds(lambda: copy(array), 1) for _ in range(5))
+                copy_into = floats.copy_into
+                if copy_into is None:
+                    return {"bytes_per_second": None}
+                out, array = (floats.asarray(np.ones(COPIED_BYTES // 4)) for _ in range(2))
+                best = min(floats.seconds(lambda: copy_into(out, array), 1) for _ in range(6))
                 return {"bytes_per_second": 2 * COPIED_BYTES / best}
             case "prepare":
                 default = ROTATED_BYTES if device == "cuda" else 0
@@ -312,13 +331,9 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
                     return prepare(
                         question["lane"], Point(*question["point"]), question["seconds"], rotate
                     )
-                except (Skipped, TypeError, NotImplementedError) as error:
-                    # A library that has no such product, as CuPy's batched bfloat16.
-                    return {"without": str(error).splitlines()[0]}
-        return {"seconds": time_window()}
-
-    def time_window() -> float:
-        product.seconds(call, max(1, calls // 4))
-        return product.seconds(call, calls)
+                except Skipped as reason:
+                    return {"without": str(reason)}
+        settle(lambda: product.seconds(call, max(1, calls // 8)))
+        return {"seconds": product.seconds(call, calls)}
 
     return answer

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
+from benchmarks.growth import slope
 from benchmarks.problems import NETWORKS
 from benchmarks.results import Measurement, read
+from benchmarks.timing import ratio
 
 __all__ = ["TARGETS", "Target", "main", "newest", "pages"]
 
@@ -21,6 +22,9 @@ SHORT = (
     "xpnet numpy", "xpnet torch", "xpnet jax", "book loop", "scikit-learn", "pytorch eager",
     "pytorch compile", "jax scan",
 )  # fmt: skip
+
+# Size and batch of the square products that are shown; the pictures have all.
+SQUARE_SHOWN = ((32, 512), (128, 64), (1024, 1))
 
 
 class Target(NamedTuple):
@@ -69,8 +73,7 @@ def times(found: Steps, network: str, ours: str, theirs: str) -> float | None:
     mine, other = found.get((network, ours)), found.get((network, theirs))
     if mine is None or other is None:
         return None
-    rounds = zip(mine["values"], other["values"], strict=True)
-    return float(statistics.median(b / a for a, b in rounds))
+    return float(ratio(other["values"], mine["values"])["median"])
 
 
 def step_table(found: Steps, contenders: Sequence[str] | None = None) -> list[str]:
@@ -89,10 +92,10 @@ def step_table(found: Steps, contenders: Sequence[str] | None = None) -> list[st
         cells = []
         for network in networks:
             m = found.get((network, name))
-            ratio = times(found, network, name, "pytorch eager")
+            faster = times(found, network, name, "pytorch eager")
             cells.append("" if m is None else f"{m['median']:,.0f}")
-            if m is not None and ratio is not None:
-                cells[-1] += f" ({ratio:.2f})"
+            if m is not None and faster is not None:
+                cells[-1] += f" ({faster:.2f})"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -147,7 +150,8 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         "",
         *step_table(found, SHORT),
         "",
-        f'({used(machine)}. "book loop" is the book\'s training loop in plain NumPy, float32.)',
+        f'({used(machine)}. "book loop" is the book\'s training loop in plain NumPy, float32, which '
+        "also computes the gradient of the images, and the loss again after each update.)",
         "",
         f"Whole trainings by the command line on the same machine, {mnist['backend']}, "
         f"{mnist['machine']['date']} (`python -m benchmarks.mnist`):",
@@ -159,55 +163,168 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
     ]
 
 
-def results_section(
-    header: dict[str, Any], measurements: Sequence[Measurement], pinned: Path | None
-) -> list[str]:
-    """RESULTS.md's tables: targets, then every case."""
+def machine_line(header: dict[str, Any]) -> str:
     machine = header["machine"]
-    core = steps(measurements, "sigmoid", "sgd")
-    lines = [
+    variables = "".join(f", {k}={v}" for k, v in machine["variables"].items())
+    return (
         f"{machine['date']}, {machine['cores']} cores of an {machine['cpu']} "
-        f"({', '.join(machine['instructions'])}), {header['data'].upper()}, {header['rounds']} "
-        f"rounds; {used(machine)}. {sizes()}.",
+        f"({', '.join(machine['instructions'])}); {used(machine)}{variables}."
+    )
+
+
+def steps_section() -> list[str]:
+    """What was asked and measured; then every case; then OpenBLAS without AVX-512."""
+    header, measurements = read(results.newest("train_step"))
+    lines = [
+        f"{machine_line(header)} {header['data'].upper()}; {sizes()}.",
         "",
-        "### Asked and measured (sigmoid, SGD; times as fast, bold where it does not hold)",
+        "### Asked and measured",
         "",
-        *target_table(core),
+        "Sigmoid, SGD; times as fast, bold where it does not hold.",
+        "",
+        *target_table(steps(measurements, "sigmoid", "sgd")),
         "",
     ]
-    cases = dict.fromkeys((m["case"]["activation"], m["case"]["optimizer"]) for m in measurements)
-    for activation, optimizer in cases:
-        lines += [f"### {activation}, {optimizer.upper()}", ""]
-        lines += [*step_table(steps(measurements, activation, optimizer)), ""]
-    if pinned is not None:
-        other, theirs = read(pinned)
-        found = steps(theirs, "sigmoid", "sgd")
-        variables = ", ".join(f"{k}={v}" for k, v in other["machine"]["variables"].items())
-        lines += [
-            f"### The same with {variables}, {other['machine']['date']}",
-            "",
-            "OpenBLAS as on a processor without AVX-512: NumPy's and scikit-learn's products take "
-            "longer, those of PyTorch and JAX are what they were.",
-            "",
-            *step_table(found),
-            "",
-            *target_table(found),
-            "",
-        ]
-    return lines
+    for kind in ("train_step", "train_step-relu", "train_step-adam"):
+        header, measurements = read(results.newest(kind))
+        cases = (m["case"] for m in measurements)
+        for activation, optimizer in dict.fromkeys(
+            (c["activation"], c["optimizer"]) for c in cases
+        ):
+            lines += [f"### {activation}, {optimizer.upper()} ({header['rounds']} rounds)", ""]
+            lines += [*step_table(steps(measurements, activation, optimizer)), ""]
+    header, measurements = read(results.newest("train_step-avx2"))
+    found = steps(measurements, "sigmoid", "sgd")
+    return [
+        *lines,
+        "### sigmoid, SGD, with OpenBLAS as on a processor without AVX-512",
+        "",
+        f"{machine_line(header)} NumPy's, the book's and scikit-learn's products then take longer, "
+        "those of PyTorch and JAX are what they were.",
+        "",
+        *step_table(found),
+        "",
+        *target_table(found),
+        "",
+    ]
+
+
+def accuracy_table() -> list[str]:
+    """Test accuracy on MNIST in both precisions."""
+    runs = [newest("mnist"), newest("mnist-bfloat16-torch"), newest("mnist-bfloat16-jax")]
+    names = [f"{run['backend']} {run.get('precision', 'float32')}" for run in runs]
+    return [
+        "| test accuracy, % | " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * len(names),
+        *(
+            f"| {name} | "
+            + " | ".join(f"{100 * run['runs'][name]['test_accuracy']:.2f}" for run in runs)
+            + " |"
+            for name in runs[0]["runs"]
+        ),
+    ]
+
+
+def products_section() -> list[str]:
+    """The products of an MLP and some square ones, in each lane."""
+    header, measurements = read(results.newest("matmul"))
+    names = list(dict.fromkeys(m["contender"] for m in measurements))
+    limits = "; ".join(
+        f"{device}: "
+        + ", ".join(f"{lane} {rate:,.0f} GFLOP/s" for lane, rate in best.items() if lane != "copy")
+        + f", copy {best['copy']:.0f} GB/s"
+        for device, best in header["ceilings"].items()
+    )
+    lines = [
+        machine_line(header) + f" Ceilings measured in the same run: {limits}.",
+        "",
+        "GFLOP/s, and in parentheses the share of the ceiling; (batch, m, k) @ (batch, k, n), "
+        "where broadcast has one right operand for the whole batch.",
+        "",
+        "| | batch | m x k x n | " + " | ".join(names) + " |",
+        "| --- | ---: | --- |" + " ---: |" * len(names),
+    ]
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for m in measurements:
+        case = m["case"]
+        large = case["kind"] != "square" or (case["n"], case["batch"]) in SQUARE_SHOWN
+        if large:
+            key = (
+                f"{case['kind']} {case['lane']}", str(case["batch"]),
+                f"{case['m']}x{case['k']}x{case['n']}",
+            )  # fmt: skip
+            share = 100 * m["share_of_ceiling"]
+            cells.setdefault(key, {})[m["contender"]] = f"{m['gflops']:,.0f} ({share:.0f} %)"
+    for words, row in sorted(cells.items(), key=lambda item: item[0][0].split()[::-1]):
+        lines.append("| " + " | ".join([*words, *(row.get(name, "") for name in names)]) + " |")
+    return [*lines, ""]
+
+
+def growth_section() -> list[str]:
+    """Slopes, and the time to start."""
+    header, measurements = read(results.newest("growth"))
+    lines = [
+        machine_line(header),
+        "",
+        "| axis | from | to | µs a step | slope (expected) | MiB beyond the imports | "
+        "slope (expected) |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for axis in dict.fromkeys(m["case"].get("axis") for m in measurements):
+        own = [m for m in measurements if axis is not None and m["case"].get("axis") == axis]
+        if own:
+            values = [m["case"]["value"] for m in own]
+            time = slope(values, [m["median"] for m in own])
+            memory = slope(values, [m["peak_mib"] for m in own])
+            first, last = own[0], own[-1]
+            lines.append(
+                f"| {axis} | {values[0]:,} | {values[-1]:,} | {first['median']:,.0f} to "
+                f"{last['median']:,.0f} | {time:.2f} ({first['expected_slope']:g}) | "
+                f"{first['peak_mib']:.0f} to {last['peak_mib']:.0f} | {memory:.2f} "
+                f"({first['expected_memory_slope']:g}) |"
+            )
+    starts = [m for m in measurements if "start" in m["case"]]
+    return [
+        *lines,
+        "",
+        "| process | ms from start to end |",
+        "| --- | ---: |",
+        *(f"| {m['case']['start']} | {m['median']:.0f} |" for m in starts),
+        "",
+    ]
 
 
 def pages() -> dict[Path, list[str]]:
     """What stands between the marks of each page."""
     header, measurements = read(results.newest("train_step"))
-    pinned = sorted(results.FOLDER.glob("train_step-avx2-*.jsonl"))
+    core = steps(measurements, "sigmoid", "sgd")
     return {
-        ROOT / "README.md": readme_section(
-            header, steps(measurements, "sigmoid", "sgd"), newest("mnist")
-        ),
-        ROOT / "benchmarks/RESULTS.md": results_section(
-            header, measurements, pinned[-1] if pinned else None
-        ),
+        ROOT / "README.md": readme_section(header, core, newest("mnist")),
+        ROOT / "benchmarks/RESULTS.md": [
+            "## Training steps",
+            "",
+            *steps_section(),
+            "![time of a step by contender](results/train-step-sigmoid-sgd.png)",
+            "",
+            "### Accuracy in bfloat16",
+            "",
+            *accuracy_table(),
+            "",
+            "## Batched matrix products",
+            "",
+            *products_section(),
+            "![throughput against size](results/throughput-float32.png)",
+            "",
+            "![share of the ceiling by batch and size](results/heat-map-float32.png)",
+            "",
+            "![roofline](results/roofline-cpu.png)",
+            "",
+            "## Growth and start-up",
+            "",
+            *growth_section(),
+            "![time and memory against the sizes](results/growth.png)",
+            "",
+        ],
     }
 
 

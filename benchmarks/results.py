@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import machine
 
-__all__ = ["FOLDER", "Measurement", "Recorder", "newest", "read", "recording"]
+__all__ = ["FOLDER", "Measurement", "Recorder", "newest", "numbers", "read", "recording"]
 
 FOLDER = Path(__file__).resolve().parent / "results"
 
@@ -78,9 +78,10 @@ def read(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
             line = json.loads(text)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
-        key = "median" if lines else "benchmark"
-        if not isinstance(line, dict) or key not in line:
-            raise ValueError(f"{path}, line {number}: expected an object with {key!r}")
+        keys = ("case", "contender", "unit", "q1", "median", "q3", "values")
+        for key in keys if lines else ("benchmark", "machine"):
+            if not isinstance(line, dict) or key not in line:
+                raise ValueError(f"{path}, line {number}: expected an object with {key!r}")
         lines.append(line)
     if not lines:
         raise ValueError(f"{path}: is empty")
@@ -89,4 +90,18 @@ def read(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
 
 def newest(kind: str, suffix: str = "jsonl") -> Path:
     """The newest committed result of a benchmark; its file's name ends with the date."""
-    return max(FOLDER.glob(f"{kind}-2*.{suffix}"))
+    found = sorted(FOLDER.glob(f"{kind}-2*.{suffix}"))
+    if not found:
+        raise FileNotFoundError(f"no {kind}-DATE.{suffix} in {FOLDER}: write one with --out")
+    return found[-1]
+
+
+def numbers(arguments: Any) -> None:
+    """Refuse counts below 1 and times that are not positive, by the options' names."""
+    for option, value in vars(arguments).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float) or number > 0:
+                continue
+            if option != "rotate" or number < 0:
+                least = "1 or more" if isinstance(number, int) else "more than 0"
+                raise ValueError(f"--{option.replace('_', '-')} {number}: expected {least}")

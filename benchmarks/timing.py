@@ -17,6 +17,9 @@ __all__ = ["WINDOW_SECONDS", "calls_in", "quartiles", "ratio", "rounds_of", "set
 WINDOW_SECONDS = 0.02  # at least
 STEADY = 0.1  # two windows in a row that differ by less are steady
 PATIENCE_SECONDS = 2.0  # for getting there; a machine that others use may never
+# After a wait: the data has left the caches, and the threads of whoever ran before may still
+# spin, OpenBLAS's for some 25 ms.
+SETTLE_SECONDS = 0.04
 
 Name = TypeVar("Name")
 
@@ -43,17 +46,17 @@ def calls_in(seconds: float, measure: Callable[[int], float]) -> int:
     calls, before = 1, measure(1)  # the first call may compile, or load a library
     while True:
         each = max(measure(calls), 1e-9)
-        long_enough = each * calls >= seconds
-        if long_enough and abs(each / before - 1.0) < STEADY:
-            break
-        if long_enough and time.perf_counter() - began > PATIENCE_SECONDS:
-            break
-        before, calls = each, max(1, round(1.1 * seconds / each))
-    return max(1, round(1.1 * seconds / each))
+        if each * calls >= seconds and (
+            abs(before / each - 1.0) < STEADY or time.perf_counter() - began > PATIENCE_SECONDS
+        ):
+            return calls
+        if each * calls < seconds:
+            calls = max(calls + 1, round(1.2 * seconds / each))
+        before = each
 
 
-def settle(call: Callable[[], object], seconds: float = WINDOW_SECONDS) -> None:
-    """Run untimed: after a wait, data has left the caches and others' threads may still spin."""
+def settle(call: Callable[[], object], seconds: float = SETTLE_SECONDS) -> None:
+    """Run untimed, before a window."""
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         call()

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["Skipped", "Worker", "main"]
+from xpnet.errors import DeviceError
+
+__all__ = ["Failed", "Skipped", "Worker", "main"]
+
+# Who may be missing; anything else that cannot be imported is a mistake.
+OPTIONAL = ("torch", "jax", "sklearn", "cupy", "cupy_backends", "ml_dtypes", "array_api_strict")
 
 
 class Skipped(Exception):
     """A contender cannot take part: its library is missing, or does not run here."""
+
+
+class Failed(Exception):
+    """A contender took part, and something went wrong."""
 
 
 class Worker:
@@ -26,8 +37,8 @@ class Worker:
 
     Raises
     ------
-    Skipped
-        With the reason, where the set-up fails.
+    Skipped, Failed
+        With the reason, where the set-up ends so.
     """
 
     def __init__(self, module: str, setup: dict[str, Any]) -> None:
@@ -36,10 +47,20 @@ class Worker:
             [sys.executable, "-c", "import benchmarks.worker as w; w.main()", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
-        self.ask(**setup)
+        try:
+            self.ask(**setup)
+        except (Skipped, Failed):
+            self.stop()
+            raise
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """The answer; a worker that failed gives its reason."""
+        """The answer.
+
+        Raises
+        ------
+        Failed
+            The worker says why, or has ended; then with the last line that it wrote.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -47,24 +68,31 @@ class Worker:
             self._process.stdin.flush()
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         except (OSError, ValueError):
+            self._process.kill()
             self._process.wait()
             self._errors.seek(0)
             lines = self._errors.read().strip().splitlines()
-            raise RuntimeError(f"worker ended: {lines[-1] if lines else 'no reason'}") from None
+            raise Failed(f"its process ended: {lines[-1] if lines else 'no reason'}") from None
         if "skipped" in answer:
-            self.stop()
             raise Skipped(answer["skipped"])
+        if "failed" in answer:
+            raise Failed(answer["failed"])
         return answer
 
     def stop(self) -> None:
+        """End the process, whatever it is doing."""
         self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with suppress(OSError):  # what was left to be written has no reader
+                stream.close()  # type: ignore[union-attr]
 
 
 def main() -> None:
     """The child's side; its module is named on the command line."""
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+    # Whatever a library prints, also below Python, is no answer.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def reply(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=out, flush=True)
@@ -72,15 +100,22 @@ def main() -> None:
     try:
         module = importlib.import_module(sys.argv[1])
         answer = module.serve(json.loads(sys.stdin.readline()))
-    except ModuleNotFoundError as error:
-        reply({"skipped": f"{error.name} is not installed"})
-        return
-    except Skipped as reason:
-        reply({"skipped": str(reason)})
-        return
+    except (Skipped, DeviceError) as reason:
+        return reply({"skipped": str(reason)})
     except Exception as error:
-        reply({"skipped": f"{type(error).__name__}: {error}".splitlines()[0]})
-        return
+        missing = getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and missing in OPTIONAL:
+            return reply({"skipped": f"{missing} is not installed"})
+        return reply({"failed": _one_line(error)})
     reply({})
     for line in sys.stdin:
-        reply(answer(json.loads(line)))
+        try:
+            reply(answer(json.loads(line)))
+        except Exception as error:
+            reply({"failed": _one_line(error)})
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

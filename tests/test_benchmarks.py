@@ -18,7 +18,7 @@ from benchmarks.problems import NETWORKS, Case, batches, products
 from benchmarks.products import LIBRARIES, Point, Product
 from benchmarks.results import read, recording
 from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle
-from benchmarks.worker import Skipped, Worker
+from benchmarks.worker import Failed, Skipped, Worker
 
 # -- Timing ----------------------------------------------------------------------------
 
@@ -92,7 +92,9 @@ def available(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in FLOORS])
-@pytest.mark.parametrize(("activation", "optimizer"), [("sigmoid", "sgd"), ("relu", "adam")])
+@pytest.mark.parametrize(
+    ("activation", "optimizer"), [("sigmoid", "sgd"), ("relu", "adam"), ("tanh", "sgd")]
+)
 def test_every_contender_trains_the_same_network(
     name: str, activation: str, optimizer: str
 ) -> None:
@@ -102,8 +104,9 @@ def test_every_contender_trains_the_same_network(
     problem = problem._replace(lr=10 * problem.lr)
     order = batches(problem.case, 12)
     expected = reference(problem)(order)
+    untrained = reference(problem._replace(lr=0.0))(order)
     epoch = CONTENDERS[name](problem)
-    error = train_step.check(name, epoch(order), expected)
+    error = train_step.check(name, epoch(order), expected, untrained)
     assert error < (2e-2 if name in BFLOAT16 else 1e-5)
     # And a second call goes on from there.
     order = batches(problem.case, 24)
@@ -117,13 +120,18 @@ def test_every_contender_trains_the_same_network(
 
 
 def test_losses_that_are_off_are_refused() -> None:
-    expected = np.array([2.0, 1.0])
-    assert train_step.check("xpnet numpy", [2.0, 1.001], expected) == pytest.approx(1e-3 / 1.5)
-    with pytest.raises(ArithmeticError, match="book loop trains something else"):
-        train_step.check("book loop", [2.0, 1.1], expected)
-    with pytest.raises(ArithmeticError, match="trains something else"):
-        train_step.check("book loop", [float("nan"), 1.0], expected)
-    assert train_step.check("scikit-learn", [1.5], expected) == 0.0  # the mean of the epoch
+    expected, untrained = np.array([2.0, 1.0]), np.array([2.0, 1.1])
+
+    def check(name: str, losses: list[float]) -> float:
+        return train_step.check(name, losses, expected, untrained)
+
+    assert check("xpnet numpy", [2.0, 1.001]) == pytest.approx(1e-3 / 1.5)
+    for losses in ([2.0, 1.1], [2.0, 1.05], [float("nan"), 1.0]):
+        with pytest.raises(Failed, match="trains something else: its losses are"):
+            check("book loop", losses)
+    with pytest.raises(Failed):  # which in bfloat16 alone would pass for rounding
+        check("xpnet torch bfloat16", [2.0, 1.02])
+    assert check("scikit-learn", [1.5]) == 0.0  # the mean of the epoch
 
 
 def test_the_floor_is_a_steps_products() -> None:
@@ -151,16 +159,28 @@ def test_a_network_that_cannot_be(network: str, capsys: pytest.CaptureFixture[st
 # -- The commands, tiny ----------------------------------------------------------------
 
 
+def _without(package: str, folder: Path) -> Path:
+    """A folder that hides a package from a new process."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    text = f"raise ModuleNotFoundError('hidden', name={package!r})"
+    (hidden / f"{package}.py").write_text(text)
+    return hidden
+
+
 def test_train_step_measures_and_skips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CONTENDERS, "missing", CONTENDERS["book loop"])  # not in the worker's
+    # Not in the worker's process.
+    monkeypatch.setitem(CONTENDERS, "broken", CONTENDERS["book loop"])
+    monkeypatch.setenv("PYTHONPATH", str(_without("sklearn", tmp_path)))
     out = tmp_path / "steps.jsonl"
     words = ["--networks", "12-5-3/4", "--rounds", "2", "--seconds", "0.001", "--out", str(out)]
-    only = ["--only", "xpnet numpy", "book loop", "missing", "floor numpy"]
-    assert train_step.main([*words, *only]) == 0
+    only = ["--only", "xpnet numpy", "book loop", "broken", "scikit-learn", "floor numpy"]
+    assert train_step.main([*words, *only]) == 1
     printed = capsys.readouterr().out
-    assert "missing: skipped, KeyError: 'missing'" in printed
+    assert "broken: FAILED, KeyError: 'broken'" in printed
+    assert "scikit-learn: skipped, sklearn is not installed" in printed
     header, measurements = read(out)
     assert header["benchmark"] == "train_step"
     assert header["machine"]["cores"] >= 1
@@ -215,6 +235,12 @@ def test_matmul_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--shapes", "3x4"], "--shapes 3x4: expected MxKxN"),
         (["--shapes", "3x4x0"], "--shapes 3x4x0: expected MxKxN"),
         (["--quick", "--full"], "--quick and --full: expected one of them"),
+        (["--rounds", "0"], "--rounds 0: expected 1 or more"),
+        (["--sizes", "8", "0"], "--sizes 0: expected 1 or more"),
+        (["--seconds", "0"], "--seconds 0.0: expected more than 0"),
+        (["--broadcast"], "--broadcast: needs --sizes or --shapes"),
+        (["--broadcast", "--sizes", "8"], "--broadcast: needs --batches of 2 or more"),
+        (["--baseline", "numpy"], "--baseline 'numpy': expected one of numpy cpu, numpy cuda"),
     ],
 )
 def test_matmul_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,14 +278,15 @@ def test_points_count_flops_and_bytes() -> None:
     assert point._replace(batch=1).shapes == ((4, 5), (5, 6))
 
 
-def cublas_on_numpy(memory: dict[int, np.ndarray]) -> Any:
+def cublas_on_numpy(memory: dict[int, np.ndarray], codes: list[tuple[int, int]]) -> Any:
     """cublasGemmStridedBatchedEx, column-major, on host memory: a second implementation."""
 
     def gemm(handle, ta, tb, m, n, k, alpha, A, Acode, lda, sA, B, Bcode, ldb, sB,
              beta, C, Ccode, ldc, sC, batch, compute, algo):  # type: ignore[no-untyped-def] # fmt: skip
         assert (ta, tb, algo) == (0, 0, -1)
-        assert (Acode, Bcode, Ccode) == (Acode, Acode, Acode)
-        dtype = {0: np.float32, 1: np.float64}[Acode]
+        assert Acode == Bcode == Ccode
+        codes.append((Acode, compute))
+        dtype = {0: np.float32, 1: np.float64, 2: np.float16, 14: np.float16}[Acode]
         scalar = np.float64 if compute == 70 else np.float32
         values = [np.ctypeslib.as_array(ctypes.cast(p, ctypes.POINTER(
             ctypes.c_double if scalar is np.float64 else ctypes.c_float)), (1,))[0]
@@ -284,7 +311,18 @@ def cublas_on_numpy(memory: dict[int, np.ndarray]) -> Any:
     return types.SimpleNamespace(gemmStridedBatchedEx=gemm)
 
 
-@pytest.mark.parametrize("lane", ["float32", "float64", "tf32"])
+# cudaDataType and cublasComputeType_t, from NVIDIA's headers: CUDA_R_32F = 0, _64F = 1, _16F = 2,
+# _16BF = 14; COMPUTE_32F = 68, _64F = 70, _32F_FAST_TF32 = 77.
+CODES = {
+    "float32": (0, 68),
+    "float64": (1, 70),
+    "tf32": (0, 77),
+    "float16": (2, 68),
+    "bfloat16": (14, 68),  # NumPy has no bfloat16: two bytes of another kind stand for it
+}
+
+
+@pytest.mark.parametrize("lane", CODES)
 @pytest.mark.parametrize(
     "point",
     [Point("square", 3, 4, 5, 6), Point("broadcast", 3, 4, 5, 6), Point("skinny", 1, 4, 5, 6)],
@@ -302,7 +340,10 @@ def test_the_direct_cublas_call_is_a_row_major_product(
             memory[self.ctypes.data] = np.asarray(self)
             return types.SimpleNamespace(ptr=self.ctypes.data)
 
-    dtype = np.float64 if lane == "float64" else np.float32
+    dtype = {"float64": np.float64, "float16": np.float16, "bfloat16": np.float16}.get(
+        lane, np.float32
+    )
+    codes: list[tuple[int, int]] = []
     fake = types.SimpleNamespace(
         empty=lambda shape, dtype: np.empty(shape, dtype).view(Array),
         cuda=types.SimpleNamespace(device=types.SimpleNamespace(get_cublas_handle=lambda: 1)),
@@ -310,21 +351,24 @@ def test_the_direct_cublas_call_is_a_row_major_product(
     product = Product(lambda a: a, np.matmul, lambda c: c, lambda call, calls: 0.0)
     monkeypatch.setattr("benchmarks.products._cupy_arrays", lambda *a: (fake, product))
     libs = types.ModuleType("cupy_backends.cuda.libs")
-    libs.cublas = cublas_on_numpy(memory)  # type: ignore[attr-defined]
+    libs.cublas = cublas_on_numpy(memory, codes)  # type: ignore[attr-defined]
     for name in ("cupy_backends", "cupy_backends.cuda"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", libs)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(s).astype(dtype).view(Array) for s in point.shapes)
     c = LIBRARIES["cublas"]("cuda", lane).multiply(a, b)
-    np.testing.assert_allclose(np.asarray(c), np.asarray(a) @ np.asarray(b), rtol=1e-5, atol=1e-6)
+    assert codes == [CODES[lane]]
+    tolerance = 2e-2 if dtype is np.float16 else 1e-5
+    expected = np.asarray(a) @ np.asarray(b)
+    np.testing.assert_allclose(np.asarray(c), expected, rtol=tolerance, atol=tolerance)
 
 
 # -- Workers and files -----------------------------------------------------------------
 
 
 def test_a_worker_that_cannot_start_is_skipped_with_the_reason() -> None:
-    with pytest.raises(Skipped, match="no_such_module is not installed"):
+    with pytest.raises(Failed, match="ModuleNotFoundError: No module named 'no_such_module'"):
         Worker("no_such_module", {})
     with pytest.raises(Skipped, match="float32 and float64 on the CPU only"):
         Worker("benchmarks.products", {"library": "numpy", "device": "cuda"})
@@ -332,21 +376,37 @@ def test_a_worker_that_cannot_start_is_skipped_with_the_reason() -> None:
 
 def test_a_worker_that_dies_gives_its_last_words() -> None:
     worker = Worker("benchmarks.products", {"library": "numpy", "device": "cpu"})
-    with pytest.raises(RuntimeError, match="worker ended: KeyError: 'lane'"):
+    with pytest.raises(Failed, match="KeyError: 'lane'"):
         worker.ask(do="prepare", rotate=0)
+    assert "numpy" in worker.ask(do="about")["about"]  # and it goes on
     worker.stop()
+
+
+def test_what_a_library_prints_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os\nos.write(1, b'chatter\\n')\ndef serve(setup):\n    print('more')\n"
+    (tmp_path / "chatty.py").write_text(code + "    return lambda question: {'n': 1}\n")
+    (tmp_path / "dying.py").write_text("import os\nos.write(2, b'last words\\n')\nos._exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = Worker("chatty", {})
+    assert worker.ask(do="x") == {"n": 1}
+    worker.stop()
+    with pytest.raises(Failed, match="its process ended: last words"):
+        Worker("dying", {})
 
 
 def test_results_are_written_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "r.jsonl"
     with recording("growth", path, backend="numpy") as recorder:
-        recorder.add({"case": {"a": 1}, "contender": "x", "median": 1.23456789})
+        times = {"q1": 1.0, "median": 1.23456789, "q3": 2.0, "values": [1.0]}
+        recorder.add({"case": {"a": 1}, "contender": "x", "unit": "us", **times})
         assert len(path.read_text().splitlines()) == 2  # a run broken off here keeps it
     header, measurements = read(path)
     assert header["backend"] == "numpy"
     assert header["machine"]["versions"]["numpy"] == np.__version__
     assert measurements[0]["median"] == 1.2346
-    path.write_text('{"benchmark": "x"}\n{"median": 1\n')
+    path.write_text('{"benchmark": "x", "machine": {}}\n{"median": 1\n')
     with pytest.raises(ValueError, match=r"r.jsonl, line 2: not JSON"):
         read(path)
     path.write_text("[1]\n")
@@ -366,10 +426,10 @@ def test_the_machine_is_in_every_record() -> None:
 
 
 def written(path: Path, kind: str = "train_step", **times: tuple[float, float, float]) -> str:
-    lines = [{"benchmark": kind}]
+    lines: list[dict[str, Any]] = [{"benchmark": kind, "machine": {}}]
     for name, (q1, median, q3) in times.items():
         case = {"network": "S"}
-        quarter = {"q1": q1, "median": median, "q3": q3}
+        quarter = {"q1": q1, "median": median, "q3": q3, "values": [q1, median, q3]}
         lines.append({"case": case, "contender": name, "unit": "us", **quarter})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
@@ -404,6 +464,16 @@ def test_compare_relative_to_a_contender(
     printed = capsys.readouterr().out
     assert printed.splitlines()[0].split()[:2] == ["slower", "1.50"]
     assert "3 compared: 1 slower, 0 faster, 2 within noise" in printed
+    assert "0.5 -> 0.75      x " in printed
+
+
+def test_compare_says_what_only_one_file_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = written(tmp_path / "a", one=(5, 5, 5), two=(7, 7, 7))
+    b = written(tmp_path / "b", one=(5, 5, 5))
+    assert compare.main([a, b]) == 0
+    assert f"only in {a}: two: S" in capsys.readouterr().out
 
 
 def test_compare_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

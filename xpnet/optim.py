@@ -191,10 +191,10 @@ class AdamW:
         return lr * self.weight_decay, self._adam.rates(lr, step)
 
     def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
-        decay, rates = rates
+        decay, adam = rates
         if p.ndim > 1:
             p *= 1.0 - decay
-        return self._adam.rule(p, g, rates, m, v)
+        return self._adam.rule(p, g, adam, m, v)
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:

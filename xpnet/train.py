@@ -268,6 +268,7 @@ def _finish(
         "train_seconds": seconds,
         "samples_per_second": len(parts.train) * len(history.epochs) / seconds if seconds else None,
         "backend": trainer.backend.library,
+        "precision": trainer.backend.precision,
         "device": trainer.backend.device,
         "device_name": trainer.backend.device_name,
         "seed": config.seed,

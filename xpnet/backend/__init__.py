@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend.cpu import multiplies_bfloat16
+from xpnet.backend.cpu import cpu_flags, multiplies_bfloat16
 from xpnet.errors import DeviceError, UsageError
 
 __all__ = ["LIBRARIES", "PRECISIONS", "Backend", "Run", "Step", "select"]
@@ -118,9 +118,9 @@ def select(
     quiet : bool
         Do not say what "auto" chose.
     precision : str
-        "float32", or "bfloat16": the matrix products of a training step are taken in it, with
-        weights, gradients, sums and evaluation in float32. Of torch and jax, on processors
-        and GPUs with instructions for it.
+        "float32", or "bfloat16": the operands of a training step's matrix products are rounded
+        to it (torch also rounds the results); weights, all else, and evaluation are float32.
+        With torch and jax, on processors and GPUs with instructions for it.
 
     Returns
     -------
@@ -194,9 +194,10 @@ _PACKAGES = {
 
 def _open(library: str, kind: str, index: int, precision: str) -> Backend:
     if precision != "float32" and kind == "cpu" and not multiplies_bfloat16():
+        why = "has no instructions for it" if cpu_flags() else "does not say what it can do"
         raise DeviceError(
-            f"precision {precision}: this processor has no instructions for it (avx512_bf16, "
-            "amx_bf16, or Arm's bf16), it would be slower than float32"
+            f"precision {precision}: this processor {why} (avx512_bf16, amx_bf16, or Arm's bf16 in "
+            "/proc/cpuinfo); use precision float32"
         )
     try:
         module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")

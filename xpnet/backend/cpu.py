@@ -11,7 +11,7 @@ __all__ = ["cpu_flags", "cpu_memory", "cpu_name", "keep_freed_memory", "multipli
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30  # the most that is kept
-HEAP_BYTES = 32 << 20  # arrays up to this size come from the heap: the most that glibc allows
+HEAP_BYTES = 32 << 20  # arrays up to this size come from the heap; glibc allows no more
 
 
 def _cpuinfo(*keys: str) -> str:
@@ -60,13 +60,13 @@ def keep_freed_memory() -> bool:
     Returns
     -------
     bool
-        Whether it was done: not on systems without glibc, whose allocators differ, nor where the
-        user has set glibc's own variables.
+        Whether glibc was asked: not on other systems, whose allocators differ, nor where the user
+        has set glibc's own variables.
 
     Notes
     -----
-    Concerns the whole process, whose memory was as large already: it shrinks later, not grows.
-    Source: mallopt(3).
+    Concerns the whole process: what its main heap has freed, up to KEPT_BYTES, stays with it.
+    Arrays larger than HEAP_BYTES are still handed back. Source: mallopt(3).
     """
     chosen = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
     if any(name in os.environ for name in chosen):

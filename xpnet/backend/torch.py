@@ -17,7 +17,7 @@ from xpnet.ops import with_kernels
 # NumPy's memory is aligned to 16 bytes; MKL takes a fifth longer over weights that do not begin
 # with a cache line. Data sets, from which rows are gathered, are not copied for it.
 ALIGNMENT = 64
-ALIGNED_BYTES = 64 << 20
+ALIGNED_BYTES = 16 << 20
 
 
 def _add_scaled(y: Array, x: Array, factor: Any) -> Array:
@@ -37,6 +37,7 @@ def _matmul_cpu(a: Array, b: Array) -> Array:
 
 
 def _matmul_bfloat16(a: Array, b: Array) -> Array:
+    # PyTorch sums in float32, and rounds the result to bfloat16 too.
     return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).to(a.dtype)
 
 
@@ -68,8 +69,10 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     def to_numpy(array: Any) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
+    if kind == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
+        raise DeviceError(f"{name} has no instructions for bfloat16: use precision float32")
     kernels = {"sigmoid": torch.sigmoid, "add_scaled": _add_scaled}
-    if kind == "cpu":
+    if kind == "cpu" and torch.backends.mkl.is_available():
         kernels["matmul"] = _matmul_cpu
     if precision == "bfloat16":
         kernels["matmul"] = _matmul_bfloat16
