@@ -150,7 +150,7 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         "",
         *step_table(found, SHORT),
         "",
-        f'({used(machine)}. "book loop" is the book\'s training loop in plain NumPy, float32, which '
+        f'({used(machine)}. "book loop" is the book\'s training loop in plain NumPy, float32; it '
         "also computes the gradient of the images, and the loss again after each update.)",
         "",
         f"Whole trainings by the command line on the same machine, {mnist['backend']}, "

@@ -131,7 +131,11 @@ class ReLU:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (namespace(dout).where(cache > 0, dout, 0.0),)
+        # Not `where`: on a mask without a pattern it is ten times as slow, a branch mispredicted
+        # for every other element.
+        dx = namespace(dout).astype(cache > 0, dout.dtype)
+        dx *= dout
+        return (dx,)
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,14 @@ class LeakyReLU:
     alpha: float = 0.01
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        positive = x > 0
-        return namespace(x).where(positive, x, x * self.alpha), positive
+        positive = namespace(x).astype(x > 0, x.dtype)
+        slope = 1.0 - positive
+        slope *= self.alpha
+        slope += positive
+        return x * slope, slope
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (namespace(dout).where(cache, dout, dout * self.alpha),)
+        return (dout * cache,)
 
 
 class Identity:
@@ -203,13 +210,13 @@ class Dropout:
         # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers:
         # no rounding that could differ from one library to the next.
         keep = (bits >> 8) & 0xFFFFFF >= int(self.ratio * (1 << 24))
-        keep = xp.reshape(keep, x.shape)
-        return xp.where(keep, x * (1.0 / (1.0 - self.ratio)), 0.0), keep
+        factor = xp.astype(xp.reshape(keep, x.shape), x.dtype)
+        factor *= 1.0 / (1.0 - self.ratio)
+        return x * factor, factor
 
     def backward(
         self, cache: Array | None, dout: Array, needs: Sequence[bool] = (True, False)
     ) -> Grads:
         if cache is None:
             return dout, None
-        dx = namespace(dout).where(cache, dout * (1.0 / (1.0 - self.ratio)), 0.0)
-        return dx, None
+        return dout * cache, None
