@@ -165,7 +165,8 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
 
 def machine_line(header: dict[str, Any]) -> str:
     machine = header["machine"]
-    variables = "".join(f", {k}={v}" for k, v in machine["variables"].items())
+    chosen = {k: v for k, v in machine["variables"].items() if k.startswith("OPENBLAS")}
+    variables = "".join(f", {k}={v}" for k, v in chosen.items())
     return (
         f"{machine['date']}, {machine['cores']} cores of an {machine['cpu']} "
         f"({', '.join(machine['instructions'])}); {used(machine)}{variables}."
