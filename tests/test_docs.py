@@ -25,11 +25,13 @@ def test_python_blocks_run(block: str, in_tmp: Path) -> None:
 
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import compare, growth, matmul, mnist, pictures, train_step
     from xpnet import gradcheck, predict, train
     from xpnet.explain import __main__ as explain
 
     help_text = ""
-    for main in (train.main, predict.main, gradcheck.main, explain.main):
+    commands = (train, predict, gradcheck, explain, compare, growth, matmul, mnist, pictures)
+    for main in (command.main for command in (*commands, train_step)):
         with pytest.raises(SystemExit):
             main(["--help"])
         help_text += capsys.readouterr().out
