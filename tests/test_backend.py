@@ -42,6 +42,7 @@ class FakeArray:
 
 class FakeDevice:
     mem_info = (1, 80 << 30)
+    compute_capability = "90"
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -83,6 +84,7 @@ def fake_cupy(*, status: int = 0, count: int = 1, driver: int = 13000, kernel: A
             getDeviceProperties=lambda index: {"name": b"NVIDIA H100 80GB HBM3"},
         ),
         Device=FakeDevice,
+        memory=types.SimpleNamespace(OutOfMemoryError=MemoryError),
     )
     cupy.arange = lambda n, dtype: FakeArray()
     cupy.matmul = matmul
@@ -101,6 +103,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
         else:
             compat = types.ModuleType("array_api_compat.cupy")
             monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
+            monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
+            kernels: Any = types.ModuleType("xpnet.backend.cuda_kernels")
+            kernels.make_kernels = lambda precision: {"matmul": cupy.matmul}
+            monkeypatch.setitem(sys.modules, "xpnet.backend.cuda_kernels", kernels)
         forget()
 
     def forget() -> None:

@@ -163,8 +163,9 @@ class Config:
     """Of the split, the initial weights, the batch order and dropout."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of parameters and activations."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products in training; bfloat16 with torch or jax, on processors made for it."""
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    """Of the matrix products in training; less than float32 on GPUs, and bfloat16 with torch or jax
+    on processors made for it."""
     out: File = None
     """Folder of the run; by default runs/DATASET-TIME."""
     resume: File = None

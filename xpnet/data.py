@@ -42,7 +42,7 @@ AS_IS = Scaling()
 
 
 class Rows:
-    """Some rows of a memory-mapped array: an index, nothing is read until a batch is.
+    """Some rows of an array that is streamed: an index, nothing is read until a batch is.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Dataset:
 
 
 def is_streamed(x: Any) -> bool:
-    """Whether `x` is read from its file batch by batch rather than held in memory."""
+    """Whether `x` is brought to the device part by part, as a file is, rather than whole."""
     return isinstance(x, np.memmap | Rows)
 
 

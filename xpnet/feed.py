@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.data import Scaling, chunks, is_streamed
+from xpnet.data import Rows, Scaling, chunks, is_streamed
 from xpnet.errors import DataError
-from xpnet.ops import Array, is_real
+from xpnet.kernels import elementwise
+from xpnet.ops import Array, is_real, namespace
 
 __all__ = ["Feed"]
 
 EVALUATION_BATCH = 1000
 # A data set that stays on disk passes through memory in shards of about this size.
 SHARD_BYTES = 32 << 20
+# Of the memory that is free on a device, for the samples; activations need some too.
+LARGEST_SHARE = 0.8
 
 
 class Feed:
@@ -48,6 +53,10 @@ class Feed:
     ) -> None:
         self.backend, self.dtype, self.flat = backend, dtype, flat
         self.scaling, self.target_scaling = scaling, target_scaling
+        asarray, uploader = backend.asarray, backend.uploader
+        self._upload: Callable[[Any], Iterator[tuple[Array, ...]]] = (
+            uploader() if uploader else lambda parts: (tuple(map(asarray, p)) for p in parts)
+        )
         # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
         self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
 
@@ -79,6 +88,10 @@ class Feed:
         DataError
             A value is too large for the dtype.
         """
+        return self.backend.asarray(self._host_samples(x))
+
+    def _host_samples(self, x: Any) -> np.ndarray:
+        """Samples as they travel: bytes as they are, all else scaled."""
         shift, scale = self.scaling_of(x.dtype)
         plain = np.all(np.equal(shift, 0.0)) and np.all(np.equal(scale, 1.0))
         if x.dtype.itemsize == 1 or (x.dtype == self.dtype and plain):
@@ -94,24 +107,39 @@ class Feed:
                         f"x: row {start + bad[0]}: got {rows[tuple(bad)]}, too large for "
                         f"{self.dtype}; scale the data"
                     )
-        return self.backend.asarray(out.reshape(len(out), -1) if self.flat else out)
+        return out.reshape(len(out), -1) if self.flat else out
 
     def samples_or_file(self, x: Any) -> Any:
-        """Samples to the device, unless they are memory-mapped: those follow batch by batch."""
-        return x if is_streamed(x) else self.samples(x)
+        """Samples to the device, unless they are streamed: those follow batch by batch.
+
+        Streamed is what is memory-mapped, and, with a warning, what the device has no room for.
+        """
+        if is_streamed(x):
+            return x
+        size = x.nbytes if x.dtype.itemsize == 1 else x.size * np.dtype(self.dtype).itemsize
+        free = self.backend.free_memory()
+        if free and size > LARGEST_SHARE * free:
+            warnings.warn(
+                f"the data takes {size / 2**30:.2f} GiB of the {free / 2**30:.2f} GiB that are "
+                f"free on {self.backend.device}: it stays on the host and is sent in shards",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return Rows(x, np.arange(len(x)))
+        return self.samples(x)
 
     def prepare(self, x: Array) -> Array:
         """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
         if is_real(x):
             return x
         xp = self.backend.xp
+        dtype = getattr(xp, self.dtype)
         shift, scale = self._constants["uint8" if x.dtype == xp.uint8 else "int8"]
-        x = xp.astype(x, getattr(xp, self.dtype))
-        if shift is not None:
-            x -= shift
-        if scale is not None:
-            x *= scale
-        return x
+        if shift is None and scale is None:
+            return xp.astype(x, dtype)
+        if shift is None:
+            return _scaled(x, dtype, scale)
+        return _standardized(x, dtype, shift, 1.0 if scale is None else scale)
 
     def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
         """Class indices as int32, all else scaled, in the run's dtype; still on the host."""
@@ -160,11 +188,17 @@ class Feed:
             return
         batch = order.shape[1]
         steps = max(1, SHARD_BYTES // max(1, batch * x.nbytes // len(x)))
-        for start in range(0, len(order), steps):
-            # Sorted, so that the file is read in one direction.
-            rows, places = np.unique(order[start : start + steps], return_inverse=True)
-            part = (self.samples(x[rows]), *(self.backend.asarray(a[rows]) for a in data[1:]))
-            yield part, self.backend.asarray(places.reshape(-1, batch))
+        orders: deque[np.ndarray] = deque()
+
+        def parts() -> Iterator[tuple[np.ndarray, ...]]:
+            for start in range(0, len(order), steps):
+                # Sorted, so that the file is read in one direction.
+                rows, places = np.unique(order[start : start + steps], return_inverse=True)
+                orders.append(places.reshape(-1, batch))
+                yield self._host_samples(x[rows]), *(a[rows] for a in data[1:])
+
+        for part in self._upload(parts()):
+            yield part, self.backend.asarray(orders.popleft())
 
     def batches(self, x: Any) -> Iterator[tuple[slice, Array]]:
         """Consecutive batches of samples, on the device, for evaluation."""
@@ -172,3 +206,18 @@ class Feed:
         for start in range(0, n, EVALUATION_BATCH):
             part = slice(start, min(start + EVALUATION_BATCH, n))
             yield part, self.samples(x[part]) if is_streamed(x) else x[part, ...]
+
+
+@elementwise
+def _scaled(x: Array, dtype: Any, scale: Any) -> Array:
+    x = namespace(x).astype(x, dtype)
+    x *= scale
+    return x
+
+
+@elementwise
+def _standardized(x: Array, dtype: Any, shift: Any, scale: Any) -> Array:
+    x = namespace(x).astype(x, dtype)
+    x -= shift
+    x *= scale
+    return x

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from xpnet.gates import ONE, Grads
-from xpnet.ops import Array, hash32, matmul, namespace, random_bits, sigmoid
+from xpnet.hashing import hash32, random_bits
+from xpnet.kernels import elementwise
+from xpnet.ops import Array, matmul, namespace, sigmoid
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
@@ -102,10 +104,15 @@ class Sigmoid:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        dx = 1.0 - cache
-        dx *= cache
-        dx *= dout
-        return (dx,)
+        return (_sigmoid_backward(cache, dout),)
+
+
+@elementwise
+def _sigmoid_backward(y: Array, dout: Array) -> Array:
+    dx = 1.0 - y
+    dx *= y
+    dx *= dout
+    return dx
 
 
 class Tanh:
@@ -116,11 +123,16 @@ class Tanh:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        dx = cache * cache
-        dx *= -1.0
-        dx += 1.0
-        dx *= dout
-        return (dx,)
+        return (_tanh_backward(cache, dout),)
+
+
+@elementwise
+def _tanh_backward(y: Array, dout: Array) -> Array:
+    dx = y * y
+    dx *= -1.0
+    dx += 1.0
+    dx *= dout
+    return dx
 
 
 class ReLU:
@@ -131,11 +143,16 @@ class ReLU:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        # Not `where`: on a mask without a pattern it is ten times as slow, a branch mispredicted
-        # for every other element.
-        dx = namespace(dout).astype(cache > 0, dout.dtype)
-        dx *= dout
-        return (dx,)
+        return (_relu_backward(cache, dout),)
+
+
+@elementwise
+def _relu_backward(y: Array, dout: Array) -> Array:
+    # Not `where`: on a mask without a pattern it is ten times as slow, a branch mispredicted for
+    # every other element.
+    dx = namespace(dout).astype(y > 0, dout.dtype)
+    dx *= dout
+    return dx
 
 
 @dataclass(frozen=True)
@@ -149,14 +166,21 @@ class LeakyReLU:
     alpha: float = 0.01
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        positive = namespace(x).astype(x > 0, x.dtype)
-        slope = 1.0 - positive
-        slope *= self.alpha
-        slope += positive
-        return x * slope, slope
+        both: tuple[Array, Array] = _leaky_relu(x, self.alpha)
+        return both
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (dout * cache,)
+
+
+@elementwise
+def _leaky_relu(x: Array, alpha: float) -> tuple[Array, Array]:
+    """Output and slope."""
+    positive = namespace(x).astype(x > 0, x.dtype)
+    slope = 1.0 - positive
+    slope *= alpha
+    slope += positive
+    return x * slope, slope
 
 
 class Identity:
@@ -205,14 +229,12 @@ class Dropout:
     def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
         if step is None or self.ratio == 0.0:
             return x, None
-        xp = namespace(x)
         bits = random_bits(math.prod(x.shape), hash32(self.seed, self.layer), step)
-        # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers:
-        # no rounding that could differ from one library to the next.
-        keep = (bits >> 8) & 0xFFFFFF >= int(self.ratio * (1 << 24))
-        factor = xp.astype(xp.reshape(keep, x.shape), x.dtype)
-        factor *= 1.0 / (1.0 - self.ratio)
-        return x * factor, factor
+        bits = namespace(x).reshape(bits, x.shape)
+        dropped: tuple[Array, Array] = _drop(
+            x, bits, int(self.ratio * (1 << 24)), 1.0 / (1.0 - self.ratio)
+        )
+        return dropped
 
     def backward(
         self, cache: Array | None, dout: Array, needs: Sequence[bool] = (True, False)
@@ -220,3 +242,14 @@ class Dropout:
         if cache is None:
             return dout, None
         return dout * cache, None
+
+
+@elementwise
+def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array]:
+    """Output and mask."""
+    # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers: no rounding
+    # that could differ from one library to the next.
+    keep = (bits >> 8) & 0xFFFFFF >= limit
+    factor = namespace(x).astype(keep, x.dtype)
+    factor *= scale
+    return x * factor, factor

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from xpnet.gates import Grads
+from xpnet.kernels import elementwise, replaceable
 from xpnet.ops import Array, namespace, reduce_samples, sigmoid, targets_like
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
@@ -32,17 +33,19 @@ T_AND_WEIGHT = (1, 2)
 
 
 class Residual(NamedTuple):
-    """What three of the losses keep: their gradient is (y - t) times the sample's factor."""
+    """What three of the losses keep: their gradient is y - t times the sample's factor."""
 
-    y: Array
-    t: Array
+    difference: Array  # y - t
     factor: Any
 
 
 def _residual_backward(cache: Residual, dout: Array) -> Grads:
-    dx = cache.y - cache.t
-    dx *= cache.factor * dout
-    return dx, None, None
+    return _scaled(cache.difference, cache.factor, dout), None, None
+
+
+@elementwise
+def _scaled(difference: Array, factor: Any, dout: Array) -> Array:
+    return difference * (factor * dout)
 
 
 def _softmax(x: Array) -> tuple[Array, Array, Array]:
@@ -51,6 +54,18 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
     shifted = x - xp.max(x, axis=-1, keepdims=True)
     exps = xp.exp(shifted)
     return shifted, exps, xp.sum(exps, axis=-1, keepdims=True)
+
+
+@replaceable
+def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
+    """Each sample's loss, shape=(...), and softmax(x) - t, shape=(..., C)."""
+    xp = namespace(x)
+    t = targets_like(t, x)
+    shifted, y, total = _softmax(x)
+    losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
+    y /= total
+    y -= t
+    return losses, y
 
 
 @dataclass(frozen=True)
@@ -71,13 +86,9 @@ class SoftmaxWithLoss:
     targets: ClassVar[Targets] = "probabilities"
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
-        xp = namespace(x)
-        t = targets_like(t, x)
-        shifted, y, total = _softmax(x)
-        losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
+        losses, difference = softmax_cross_entropy(x, t)
         loss, factor = reduce_samples(losses, weight, self.reduction)
-        y /= total
-        return loss, Residual(y, t, factor)
+        return loss, Residual(difference, factor)
 
     def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         return _residual_backward(cache, dout)
@@ -112,7 +123,7 @@ class SquaredLoss:
         difference = y - t
         losses = 0.5 * namespace(y).sum(difference * difference, axis=-1)
         loss, factor = reduce_samples(losses, weight, self.reduction)
-        return loss, (Residual(y, t, factor), formula)
+        return loss, (Residual(difference, factor), formula)
 
     def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         residual, formula = cache
@@ -122,6 +133,12 @@ class SquaredLoss:
     def decide(self, y: Array) -> Array:
         """For classification with one-hot targets: the class of the largest output."""
         return namespace(y).argmax(y, axis=-1)
+
+
+@elementwise
+def _binary_cross_entropy(x: Array, t: Array) -> Array:
+    xp = namespace(x)
+    return xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @dataclass(frozen=True)
@@ -140,9 +157,9 @@ class SigmoidWithLoss:
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
         xp = namespace(x)
         t = targets_like(t, x)
-        losses = xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
-        loss, factor = reduce_samples(xp.sum(losses, axis=-1), weight, self.reduction)
-        return loss, Residual(sigmoid(x), t, factor)
+        losses = xp.sum(_binary_cross_entropy(x, t), axis=-1)
+        loss, factor = reduce_samples(losses, weight, self.reduction)
+        return loss, Residual(sigmoid(x) - t, factor)
 
     def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
         return _residual_backward(cache, dout)

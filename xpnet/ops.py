@@ -7,12 +7,11 @@ data, so the same lines run on NumPy, CuPy, PyTorch, JAX and array-api-strict.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any
 
 from array_api_compat import array_namespace, device
+
+from xpnet.kernels import elementwise, replaceable
 
 Array = Any  # "an array of any library that follows the standard"; no static type names that
 
@@ -22,18 +21,16 @@ __all__ = [
     "as_array",
     "check_labels",
     "device",
-    "hash32",
     "is_real",
     "matmul",
     "namespace",
     "norm",
     "one_hot",
-    "random_bits",
     "reduce_samples",
+    "scaled_for_float16",
     "sigmoid",
     "targets_like",
     "unbroadcast",
-    "with_kernels",
 ]
 
 
@@ -95,36 +92,7 @@ def as_array(number: float, like: Array | None) -> Array:
     return namespace(like).asarray(float(number), dtype=like.dtype, device=device(like))
 
 
-# What the backend that runs the current step computes better than the standard's functions do, by
-# the name of the function here. Of the context, not of the process: it ends with the step.
-_KERNELS: ContextVar[Mapping[str, Callable[..., Array]]] = ContextVar(
-    "kernels", default=MappingProxyType({})
-)
-
-
-def with_kernels(
-    step: Callable[..., Any], kernels: Mapping[str, Callable[..., Array]]
-) -> Callable[..., Any]:
-    """`step`, during which some functions of this module are a backend's own.
-
-    Parameters
-    ----------
-    step : callable
-    kernels : mapping of str to callable
-        "matmul", "sigmoid" or "add_scaled": the function to call instead, of the same
-        parameters and, to rounding, the same result.
-    """
-
-    def run(*args: Any) -> Any:
-        token = _KERNELS.set(kernels)
-        try:
-            return step(*args)
-        finally:
-            _KERNELS.reset(token)
-
-    return run
-
-
+@replaceable
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product ``a b``: the one door that every product of a layer goes through.
 
@@ -143,25 +111,23 @@ def matmul(a: Array, b: Array) -> Array:
     CuPy refuses its own ``matmul`` while a stream is being captured, and lower precisions
     belong inside the product; both need a single place to be put right.
     """
-    kernel = _KERNELS.get().get("matmul")
-    return namespace(a).matmul(a, b) if kernel is None else kernel(a, b)
+    return namespace(a).matmul(a, b)
 
 
+@elementwise
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), a new array.
 
     Computed as ``(tanh(x / 2) + 1) / 2``, the same function without an exponential that
     could overflow: ±1000 gives 1 and 0, and no warning.
     """
-    kernel = _KERNELS.get().get("sigmoid")
-    if kernel is not None:
-        return kernel(x)
     y = namespace(x).tanh(x * 0.5)
     y *= 0.5
     y += 0.5
     return y
 
 
+@replaceable
 def add_scaled(y: Array, x: Array, factor: Any) -> Array:
     """y + factor x; consumes `y`. The BLAS calls it axpy.
 
@@ -170,11 +136,27 @@ def add_scaled(y: Array, x: Array, factor: Any) -> Array:
     y, x : arrays of one shape
     factor : float or 0-d array
     """
-    kernel = _KERNELS.get().get("add_scaled")
-    if kernel is not None:
-        return kernel(y, x, factor)
     y += factor * x
     return y
+
+
+def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
+    """An array brought into the range of float16, and the factor that brings a product back.
+
+    float16 ends at 65,504 and has all its digits down to 6e-5, gradients are often smaller. So the
+    largest element is brought to 32,768; that is what scaling the loss does elsewhere, without a
+    scale that has to be searched for, and without a step that has to be left out.
+
+    Parameters
+    ----------
+    x : array
+    terms : int
+        Where sums of so many products are themselves kept in float16, and must stay in range.
+    """
+    xp = namespace(x)
+    largest = xp.maximum(xp.max(xp.abs(x)), 1e-30)
+    top = math.sqrt(32768.0 / terms) if terms > 1 else 32768.0
+    return x * (top / largest), largest / top
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
@@ -271,61 +253,3 @@ def reduce_samples(losses: Array, weight: Array | None, reduction: str) -> tuple
     weight = xp.astype(weight, losses.dtype)
     factors = weight / xp.sum(weight) if mean else weight
     return xp.sum(losses * factors), factors[..., None]
-
-
-# Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, "Prospecting for Hash Functions",
-# 2018), as signed numbers: uint32 lacks shifts in PyTorch, int32 wraps to the same bits.
-_MIX1 = 0x7FEB352D
-_MIX2 = 0x846CA68B - (1 << 32)
-
-
-def _mix(h: Array) -> Array:
-    """lowbias32 of an int32 array; consumes `h`. The masks make the signed shifts logical."""
-    h ^= (h >> 16) & 0xFFFF
-    h *= _MIX1
-    h ^= (h >> 15) & 0x1FFFF
-    h *= _MIX2
-    h ^= (h >> 16) & 0xFFFF
-    return h
-
-
-def hash32(*words: int) -> int:
-    """Hash Python integers to one signed 32-bit integer, by the mixer of `random_bits`."""
-    h = 0
-    for word in words:
-        h = (h + word) & 0xFFFFFFFF
-        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-        h ^= h >> 16
-    return h - (1 << 32) if h >= 1 << 31 else h
-
-
-def random_bits(n: int, key: int, step: Array) -> Array:
-    """n pseudo-random 32-bit integers, a pure function of (key, step, element).
-
-    Parameters
-    ----------
-    n : int
-    key : int
-        Signed 32-bit stream number, from `hash32`.
-    step : int32 array with one element
-        The training step, on the device: nothing is read back to the host.
-
-    Returns
-    -------
-    int32 array, shape=(n,)
-        The same bits on every library: there is no generator whose state would have to be
-        stored in a checkpoint or kept in step between devices.
-
-    Notes
-    -----
-    Two rounds of a 32-bit mixer over the element's number, keyed differently in each round
-    by (key, step), so that the numbers of two steps are not shifted copies of each other.
-    """
-    xp = namespace(step)
-    # One element, not none: NumPy warns when a 0-d integer wraps around.
-    first = _mix(xp.astype(xp.reshape(step, (1,)), xp.int32) + key)
-    second = _mix(first + key)
-    h = xp.arange(n, dtype=xp.int32, device=device(step))
-    h = _mix(h + first)
-    return _mix(h + second)

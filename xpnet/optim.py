@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from xpnet.kernels import elementwise, for_each
 from xpnet.ops import Array, add_scaled, device, namespace
 
 __all__ = [
@@ -243,18 +244,22 @@ def update(
     step += 1
     new_params, new_state = {}, {"step": step}
     lr: Any = optimizer.lr
-    rates = getattr(optimizer, "rates", None)
-    if rates is not None or callable(lr):
-        first = next(iter(params.values()))
-        k = namespace(first).astype(step, first.dtype)
-        lr = lr(k - 1.0) if callable(lr) else lr
-        lr = lr if rates is None else rates(lr, k)
-    for name, p in params.items():
-        slots = [f"{name}.{slot}" for slot in optimizer.slots]
-        values = optimizer.rule(p, grads[name], lr, *[state[slot] for slot in slots])
+    if callable(lr) or hasattr(optimizer, "rates"):
+        lr = _rates(optimizer, step, next(iter(params.values())).dtype)
+    slots = {name: [f"{name}.{slot}" for slot in optimizer.slots] for name in params}
+    rows = [(p, grads[name], *[state[s] for s in slots[name]]) for name, p in params.items()]
+    for name, values in zip(params, for_each(optimizer.rule, lr, rows), strict=True):
         new_params[name] = values[0]
-        new_state.update(zip(slots, values[1:], strict=True))
+        new_state.update(zip(slots[name], values[1:], strict=True))
     return new_params, new_state
+
+
+@elementwise
+def _rates(optimizer: Any, step: Array, dtype: Any) -> Any:
+    """What the rule is given: lr of this step, or what the optimizer derives from it."""
+    k = namespace(step).astype(step, dtype)
+    lr = optimizer.lr(k - 1.0) if callable(optimizer.lr) else optimizer.lr
+    return optimizer.rates(lr, k) if hasattr(optimizer, "rates") else lr
 
 
 def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:

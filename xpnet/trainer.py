@@ -232,7 +232,7 @@ class Trainer:
         scored = self._scored_part(x, t)
         targets = self.feed.targets(t, self.classifies)
         data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
-        if not is_streamed(x):
+        if not is_streamed(data[0]):
             data = (data[0], *map(self.backend.asarray, data[1:]))
 
         bar = tqdm(

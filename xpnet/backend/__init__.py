@@ -32,11 +32,21 @@ Run = Callable[
 
 LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
 # Of the matrix products in a training step; all else, the weights too, is in the run's dtype.
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+# Who multiplies in less than float32, and where.
+LOWER: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {"bfloat16": ("torch", "jax")},
+    "cuda": dict.fromkeys(PRECISIONS[1:], ("cupy", "torch", "jax")),
+}
+Shards = Iterator[tuple[np.ndarray, ...]]
 
 
 def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
+
+
+def _unknown() -> int:
+    return 0
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,16 @@ class Backend:
         Compiles a function of arrays where the library can; elsewhere returns it as it is.
     kernels : mapping of str to callable
         What the library computes better than our own lines during a step, see
-        `xpnet.ops.with_kernels`.
+        `xpnet.kernels.with_kernels`.
     precision : str
         Of the matrix products in a step.
+    free_memory : callable
+        Bytes of the device's memory that are free; 0 if unknown, or as good as on the host.
+    uploader : callable, or None
+        ``uploader()`` returns ``upload(shards)``: from an iterator of tuples of host arrays one of
+        tuples of device arrays, read and sent ahead of their use. An array may be longer than
+        what was given, and be written to after the next one has been asked for. None means that
+        nothing is gained over `asarray`.
     note : str
         Why "auto" did not choose CUDA, if it did not.
     """
@@ -87,6 +104,8 @@ class Backend:
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
     kernels: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
     precision: str = "float32"
+    free_memory: Callable[[], int] = _unknown
+    uploader: Callable[[], Callable[[Shards], Iterator[tuple[Array, ...]]]] | None = None
     note: str = ""
 
     def __str__(self) -> str:
@@ -118,9 +137,10 @@ def select(
     quiet : bool
         Do not say what "auto" chose.
     precision : str
-        "float32", or "bfloat16": the operands of a training step's matrix products are rounded
-        to it (torch also rounds the results); weights, all else, and evaluation are float32.
-        With torch and jax, on processors and GPUs with instructions for it.
+        "float32", "tf32", "bfloat16" or "float16": the operands of a training step's matrix
+        products are rounded to it (torch also rounds 16-bit results); weights, all else, and
+        evaluation are float32. On GPUs with cupy, torch and jax; bfloat16 also on processors with
+        instructions for it, with torch and jax.
 
     Returns
     -------
@@ -142,9 +162,6 @@ def select(
         raise UsageError("cupy runs on CUDA only: use device cuda, or backend numpy")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if precision != "float32" and library not in ("torch", "jax"):
-        which = library or "the default library"
-        raise UsageError(f"{which} has no products in {precision}: use backend torch or jax")
     if precision != "float32" and dtype != "float32":
         raise UsageError(f"precision {precision} has weights of float32; got dtype {dtype}")
     if library == "jax" and dtype == "float64":
@@ -152,7 +169,10 @@ def select(
         if "jax" in sys.modules:
             sys.modules["jax"].config.update("jax_enable_x64", True)
     if kind != "auto":
-        return _open(library or {"cpu": "numpy", "cuda": "cupy"}[kind], kind, index, precision)
+        name = library or {"cpu": "numpy", "cuda": "cupy"}[kind]
+        if precision != "float32" and name not in LOWER[kind].get(precision, ()):
+            raise UsageError(_without(precision, name, kind))
+        return _open(name, kind, index, precision)
 
     candidates = {
         None: [("cupy", "cuda"), ("numpy", "cpu")],
@@ -160,6 +180,11 @@ def select(
         "numpy": [("numpy", "cpu")],
         "strict": [("strict", "cpu")],
     }.get(library, [(library or "", "cuda"), (library or "", "cpu")])
+    last = candidates[-1]
+    if precision != "float32":
+        candidates = [c for c in candidates if c[0] in LOWER[c[1]].get(precision, ())]
+        if not candidates:
+            raise UsageError(_without(precision, *last))
     note = ""
     for name, where in candidates[:-1]:
         try:
@@ -167,12 +192,40 @@ def select(
             break
         except DeviceError as error:
             # The reason, without the advice: whoever wants the GPU asks for it by name.
-            note = "not on cuda: " + re.split(r";|: pip| \[", str(error))[0]
+            note = "not on cuda: " + _reason(error)
     else:
-        backend = replace(_open(*candidates[-1], 0, precision), note=note)
+        try:
+            backend = replace(_open(*candidates[-1], 0, precision), note=note)
+        except DeviceError as error:
+            if candidates[-1] == last:
+                raise
+            raise DeviceError(
+                f"{_without(precision, *last)}; not on cuda: {_reason(error)}"
+            ) from None
     if not quiet:
         print(f"device auto: {backend}" + (f"; {note}" if note else ""), file=sys.stderr)
     return backend
+
+
+def _reason(error: DeviceError) -> str:
+    """Why, without the advice."""
+    return re.split(r";|: pip| \[", str(error))[0]
+
+
+def _without(precision: str, library: str, kind: str) -> str:
+    there = LOWER[kind].get(precision)
+    if there is None:
+        return f"{library} has no products in {precision} on the {kind.upper()}: use device cuda"
+    return f"{library} has no products in {precision}: use backend {' or '.join(there)}"
+
+
+def out_of_memory(device: str, needed: int, free: int, total: int) -> DeviceError:
+    """The error to raise where a device's memory is used up."""
+    more = f"{needed / 2**30:.2f} GiB more are" if needed else "more is"
+    return DeviceError(
+        f"{device} is out of memory: {more} needed, {free / 2**30:.2f} of {total / 2**30:.1f} GiB "
+        "are free; lower the batch size or the width of the layers, or end what else uses the GPU"
+    )
 
 
 def _parse(device: str) -> tuple[str, int]:

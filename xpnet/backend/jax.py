@@ -14,7 +14,8 @@ from jax import lax
 from xpnet.backend import Array, Backend, Params, Run, Step
 from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.errors import DeviceError, UsageError
-from xpnet.ops import with_kernels
+from xpnet.kernels import with_kernels
+from xpnet.ops import scaled_for_float16
 
 # Steps per compiled scan, at most. A call costs 25 us on a CPU, so this many make it vanish;
 # more would only make Ctrl-C wait.
@@ -34,7 +35,11 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     device = devices[index]
     stats = (device.memory_stats() or {}) if kind == "cuda" else {}
 
-    kernels = {"matmul": _matmul_bfloat16} if precision == "bfloat16" else {}
+    # On a GPU, JAX's default float32 product is TF32; every other library's is not.
+    products = "tensorfloat32" if precision == "tf32" else "highest"
+    kernels = {}
+    if precision in ("bfloat16", "float16"):
+        kernels["matmul"] = partial(_matmul_16, getattr(jnp, precision))
 
     def asarray(array: np.ndarray) -> Any:
         if array.dtype == np.float64 and not jax.config.jax_enable_x64:
@@ -53,31 +58,32 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         xp=jnp,
         asarray=asarray,
         to_numpy=np.array,
-        loop=lambda step: _loop(with_kernels(step, kernels)),
+        loop=lambda step: _loop(with_kernels(step, kernels), products),
         compile=_compile,
         kernels=kernels,
         precision=precision,
     )
 
 
-def _matmul_bfloat16(a: Array, b: Array) -> Array:
-    return jnp.matmul(
-        a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=a.dtype
-    )
+def _matmul_16(dtype: Any, a: Array, b: Array) -> Array:
+    if dtype == jnp.bfloat16:
+        return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=a.dtype)
+    (a, down), (b, up) = map(scaled_for_float16, (a, b))
+    product = jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=a.dtype)
+    return product * down * up
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = jax.jit(function)
 
     def call(*args: Any) -> Any:
-        # On a GPU, JAX's default float32 product is TF32; every other library's is not.
         with jax.default_matmul_precision("highest"):
             return compiled(*args)
 
     return call
 
 
-def _loop(step: Step) -> Run:
+def _loop(step: Step, products: str) -> Run:
     @partial(jax.jit, donate_argnums=(0, 1))
     def scan(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
@@ -99,7 +105,7 @@ def _loop(step: Step) -> Run:
         # Chunks of one length (the last may be shorter): each new length is compiled anew.
         length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
         for start in range(0, steps, length):
-            with jax.default_matmul_precision("highest"):
+            with jax.default_matmul_precision(products):
                 params, state, losses = scan(params, state, data, order[start : start + length])
             yield params, state, np.array(losses)
 

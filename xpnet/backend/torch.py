@@ -1,18 +1,26 @@
-"""PyTorch on the CPU or CUDA, without autograd: the layers bring their own backward."""
+"""PyTorch on the CPU or CUDA, without autograd: the layers bring their own backward.
+
+On CUDA the steps are captured, as on CuPy.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from array_api_compat import torch as xp
 
-from xpnet.backend import Array, Backend, Run, Step
+from xpnet.backend import Array, Backend, Run, Step, out_of_memory
+from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.loop import plain_loop
 from xpnet.errors import DeviceError
-from xpnet.ops import with_kernels
+from xpnet.kernels import with_kernels
+from xpnet.ops import scaled_for_float16
 
 # NumPy's memory is aligned to 16 bytes; MKL takes a fifth longer over weights that do not begin
 # with a cache line. Data sets, from which rows are gathered, are not copied for it.
@@ -39,6 +47,24 @@ def _matmul_cpu(a: Array, b: Array) -> Array:
 def _matmul_bfloat16(a: Array, b: Array) -> Array:
     # PyTorch sums in float32, and rounds the result to bfloat16 too.
     return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).to(a.dtype)
+
+
+def _matmul_float16(a: Array, b: Array) -> Array:
+    (a, down), (b, up) = (scaled_for_float16(x, a.shape[1]) for x in (a, b))
+    return (a.to(torch.float16) @ b.to(torch.float16)).to(a.dtype) * down * up
+
+
+def _matmul_tf32(a: Array, b: Array) -> Array:
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        return a @ b
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+_MATMUL = {"bfloat16": _matmul_bfloat16, "float16": _matmul_float16, "tf32": _matmul_tf32}
+_PREFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def open(kind: str, index: int, precision: str = "float32") -> Backend:
@@ -74,17 +100,42 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     kernels = {"sigmoid": torch.sigmoid, "add_scaled": _add_scaled}
     if kind == "cpu" and torch.backends.mkl.is_available():
         kernels["matmul"] = _matmul_cpu
-    if precision == "bfloat16":
-        kernels["matmul"] = _matmul_bfloat16
+    if precision in _MATMUL:
+        kernels["matmul"] = _MATMUL[precision]
 
     def loop(step: Step) -> Run:
+        step = torch.no_grad()(with_kernels(step, kernels))
         if kind == "cpu":
             keep_freed_memory()
-        return plain_loop(
-            torch.no_grad()(with_kernels(step, kernels)),
-            lambda array, rows: torch.index_select(array, 0, rows),
-            lambda losses: to_numpy(torch.stack(losses)),
-        )
+            return plain_loop(step, _take, lambda losses: to_numpy(torch.stack(losses)))
+        captured = captured_loop(step, _Graphs(device))
+
+        def run(*args: Any) -> Iterator[Any]:
+            chunks = captured(*args)
+            while True:
+                with on_device():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+
+        return run
+
+    @contextmanager
+    def on_device() -> Iterator[None]:
+        with torch.cuda.device(device):
+            try:
+                yield
+            except torch.cuda.OutOfMemoryError as error:
+                needed = re.search(r"allocate ([\d.]+) (\w)iB", str(error))
+                size = float(needed[1]) * 2.0 ** _PREFIXES[needed[2]] if needed else 0
+                raise out_of_memory(str(device), int(size), free_memory(), memory) from None
+
+    def free_memory() -> int:
+        if kind == "cpu":
+            return 0
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + held)
 
     return Backend(
         library="torch",
@@ -98,4 +149,56 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         loop=loop,
         kernels=kernels,
         precision=precision,
+        free_memory=free_memory,
     )
+
+
+def _take(array: Array, rows: Array) -> Array:
+    return torch.index_select(array, 0, rows)
+
+
+class _Graphs:
+    """CUDA graphs of PyTorch's; see `xpnet.backend.captured.Graphs`."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool: Any = None
+
+    def take(self, array: Array, rows: Array) -> Array:
+        return _take(array, rows)
+
+    def read(self, losses: list[Array]) -> np.ndarray:
+        return np.array(torch.cat(losses).cpu().numpy())
+
+    def copy(self, array: Array) -> Array:
+        return array.clone()
+
+    def empty(self, length: int, like: Array) -> Array:
+        return torch.empty(length, dtype=like.dtype, device=like.device)
+
+    def address(self, array: Array) -> int:
+        return int(array.data_ptr())
+
+    def mark(self) -> Callable[[], None]:
+        event = torch.cuda.Event()
+        event.record()
+        wait: Callable[[], None] = event.synchronize
+        return wait
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        # `torch.cuda.graph` has a memory pool of its own; warming up on the stream is enough.
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.stream(self._stream):
+            yield
+            self._stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        # The graphs of a loop never run at once: they may share their temporaries' memory.
+        self._pool = graph.pool()
+        launch: Callable[[], None] = graph.replay
+        return launch

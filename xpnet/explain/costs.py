@@ -37,9 +37,9 @@ PER_ELEMENT: dict[type, tuple[int, int]] = {
 }
 # Operations per element of the first input, likewise.
 PER_SCORE: dict[type, tuple[int, int]] = {
-    losses.SoftmaxWithLoss: (7, 2),
-    losses.SquaredLoss: (3, 2),
-    losses.SigmoidWithLoss: (13, 2),
+    losses.SoftmaxWithLoss: (8, 1),
+    losses.SquaredLoss: (3, 1),
+    losses.SigmoidWithLoss: (14, 1),
     losses.HingeLoss: (8, 6),
 }
 

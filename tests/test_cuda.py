@@ -1,0 +1,567 @@
+"""CuPy: kernels, captured graphs, streaming, errors; on a GPU, or on the simulator of one.
+
+`test_simulator` runs this file, and all else that is marked gpu, with tests/simulator in CuPy's
+place. What only the simulator can tell (how many nodes a graph has, who waited for whom) is tested
+there alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import losses, ops, optim
+from xpnet.backend import Backend
+from xpnet.backend.loop import plain_loop
+from xpnet.errors import DeviceError
+from xpnet.kernels import with_kernels
+
+pytestmark = pytest.mark.gpu
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def cupy() -> Any:
+    module = pytest.importorskip("cupy", reason="cupy is not installed")
+    if not module.is_available():
+        pytest.skip("no CUDA GPU")
+    return module
+
+
+@pytest.fixture(scope="module")
+def cuda(cupy: Any) -> Backend:
+    return xpnet.select("cuda")
+
+
+@pytest.fixture
+def simulator(cupy: Any) -> Any:
+    if not hasattr(cupy, "simulator"):
+        pytest.skip("only the simulator of CuPy can tell")
+    cupy.simulator.reset()
+    return cupy.simulator
+
+
+def uncaptured(backend: Backend) -> Backend:
+    """The same kernels, one after the other."""
+    import cupy
+
+    def loop(step: Any) -> Any:
+        return plain_loop(
+            with_kernels(step, backend.kernels),
+            lambda array, rows: cupy.take(array, rows, axis=0),
+            lambda losses: cupy.asnumpy(cupy.stack(losses)),
+        )
+
+    return replace(backend, loop=loop)
+
+
+def normal(*shape: int, dtype: str = "float32") -> np.ndarray:
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+# -- Kernels ---------------------------------------------------------------------------
+
+
+def elementwise_functions() -> dict[str, Callable[..., Any]]:
+    """Every function of xpnet that is marked so, wherever it stands."""
+    found = {}
+    for module in pkgutil.iter_modules(xpnet.__path__, "xpnet."):
+        if module.name.endswith("__main__") or module.ispkg:
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            wrapped = getattr(value, "__wrapped__", None)
+            closure = inspect.getclosurevars(value).nonlocals if wrapped else {}
+            if closure.get("function") is wrapped is not None and value.__module__ == module.name:
+                found[f"{module.name.removeprefix('xpnet.')}.{name}"] = value
+    return found
+
+
+LABELS = RNG.integers(0, 7, 33).astype(np.int32)
+# Arguments of each elementwise or replaceable function.
+ARGUMENTS: dict[str, list[Any]] = {
+    "ops.sigmoid": [[normal(5, 7)], [np.array([-1000.0, 0.0, 1000.0], np.float32)]],
+    "ops.add_scaled": [[normal(5, 7), normal(5, 7), -0.3]],
+    "ops.matmul": [[normal(5, 7), normal(7, 3)], [normal(7, 5).T, normal(7, 3)]],
+    "layers._sigmoid_backward": [[normal(5, 7), normal(5, 7)]],
+    "layers._tanh_backward": [[normal(5, 7), normal(5, 7)]],
+    "layers._relu_backward": [[normal(5, 7), normal(5, 7)], [normal(7, 5).T, normal(5, 7)]],
+    "layers._leaky_relu": [[normal(5, 7), 0.01]],
+    "layers._drop": [
+        [normal(5, 7), RNG.integers(-(2**31), 2**31, (5, 7)).astype(np.int32), 1 << 22, 1.5]
+    ],
+    "hashing._bits": [[np.arange(40, dtype=np.int32), np.array([3], np.int32), -123456789]],
+    "losses._scaled": [
+        [normal(5, 7), 0.2, np.asarray(np.float32(1.5))],
+        [normal(5, 7), normal(5, 1), np.asarray(np.float32(1.5))],
+    ],
+    "losses._binary_cross_entropy": [[30 * normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0]],
+    "losses.softmax_cross_entropy": [
+        [10 * normal(33, 7), LABELS],
+        [normal(33, 1000), 100 * LABELS],
+        [normal(33, 33), LABELS - 3],  # some of no class
+        [normal(3, 11, 7), LABELS.reshape(3, 11)],
+        [normal(33, 7), np.eye(7, dtype=np.float32)[LABELS]],
+        [1000 * normal(33, 2), LABELS // 4],
+    ],
+    "feed._scaled": [
+        [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 1 / 255],
+        [RNG.integers(-9, 9, (5, 7)).astype(np.int8), np.float64, normal(7, dtype="float64")],
+    ],
+    "feed._standardized": [
+        [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, normal(7), normal(7)],
+        [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 3.0, 0.5],
+    ],
+    "optim._rates": [
+        [optimizer, np.asarray(np.int32(5)), np.float32]
+        for optimizer in (
+            optim.Adam(0.01),
+            optim.AdamW(0.01),
+            optim.AdamW(optim.cosine(0.1, 20, warmup=3)),
+            optim.SGD(optim.step_decay(0.1, 2)),
+            optim.SGD(optim.exponential(0.1, 20)),
+        )
+    ],
+}
+
+
+def flat(value: Any) -> list[Any]:
+    return [v for part in value for v in flat(part)] if isinstance(value, tuple) else [value]
+
+
+def test_every_marked_function_is_tested() -> None:
+    marked = elementwise_functions()
+    assert len(marked) >= 12
+    assert set(marked) == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_kernels_agree_with_the_lines(
+    cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, name: str, dtype: str
+) -> None:
+    module, _, attribute = name.rpartition(".")
+    function = getattr(importlib.import_module(f"xpnet.{module}"), attribute)
+    made = watch(cupy, monkeypatch)
+    kernels = fresh_kernels(cuda)
+    made.clear()
+    for arguments in ARGUMENTS[name]:
+
+        def argument(a: Any, device: bool) -> Any:
+            if isinstance(a, type):
+                return getattr(cuda.xp if device else np, dtype)
+            if not isinstance(a, np.ndarray):
+                return a
+            a = a.astype(dtype) if a.dtype.kind == "f" else a.copy()
+            if not device:
+                return a
+            moved = cuda.asarray(a.T).T if a.ndim == 2 and not a.flags.c_contiguous else a
+            return cuda.asarray(a) if moved is a else moved
+
+        with np.errstate(all="ignore"):
+            expected = flat(function(*(argument(a, False) for a in arguments)))
+        got = flat(with_kernels(function, kernels)(*(argument(a, True) for a in arguments)))
+        eps = float(np.finfo(dtype).eps)
+        for one, other in zip(got, expected, strict=True):
+            other = np.asarray(other)
+            if isinstance(one, cupy.ndarray):
+                assert one.dtype == other.dtype if other.ndim else True
+                assert one.shape == other.shape
+                one = cuda.to_numpy(one)
+            scale = max(1.0, float(np.abs(other).max(initial=0.0)))
+            np.testing.assert_allclose(one, other, rtol=20 * eps, atol=20 * eps * scale)
+    if name not in ("ops.matmul", "ops.add_scaled"):
+        # It was a kernel of ours that computed it.
+        assert made, f"{name} was not fused"
+
+
+def fresh_kernels(backend: Backend) -> dict[str, Any]:
+    """Kernels that have compiled nothing yet."""
+    from xpnet.backend.cuda_kernels import make_kernels
+
+    return make_kernels(backend.precision)
+
+
+def watch(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that are made from now on."""
+    made: list[str] = []
+    for kind in ("ElementwiseKernel", "RawKernel"):
+        make = getattr(cupy, kind)
+        monkeypatch.setattr(cupy, kind, lambda *a, make=make: made.append(a[-1]) or make(*a))
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((100, 784), (784, 50)),
+        ((1, 5), (5, 1)),
+        ((5, 1), (1, 5)),
+        ((64, 3), (3, 1)),
+        ((0, 3), (3, 2)),
+    ],
+    ids=str,
+)
+def test_products_in_every_layout(
+    cuda: Backend, a: tuple[int, int], b: tuple[int, int], dtype: str
+) -> None:
+    x, y = normal(*a, dtype=dtype), normal(*b, dtype=dtype)
+
+    def layouts(array: np.ndarray) -> Iterator[Any]:
+        yield cuda.asarray(array)
+        yield cuda.asarray(np.ascontiguousarray(array.T)).T
+        wide = cuda.asarray(np.hstack([array, array]))
+        yield wide[:, : array.shape[1]]  # rows further apart than they are long
+        yield cuda.asarray(np.repeat(array, 2, axis=1))[:, ::2]  # neither rows nor columns dense
+
+    matmul = with_kernels(ops.matmul, cuda.kernels)
+    exact = x.astype(np.float64) @ y
+    for left in layouts(x):
+        for right in layouts(y):
+            product = matmul(left, right)
+            assert product.dtype == dtype
+            tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-12}
+            np.testing.assert_allclose(cuda.to_numpy(product), exact, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "most"),
+    [("tf32", 5e-5, 1e-3), ("bfloat16", 5e-4, 6e-3), ("float16", 5e-5, 1e-3)],
+)
+def test_lower_precisions_round_the_operands(
+    cupy: Any, precision: str, least: float, most: float
+) -> None:
+    backend = xpnet.select("cuda", precision=precision)
+    assert f"products in {precision}" in str(backend)
+    matmul = with_kernels(ops.matmul, backend.kernels)
+    # Gradients are often below what float16 can hold, and regression targets above.
+    for scale in (1.0, 1e-9, 1e6):
+        x, y = normal(64, 200), scale * normal(200, 32)
+        for left, right in ((x, y), (np.ascontiguousarray(x.T), y)):
+            a, b = backend.asarray(left), backend.asarray(right)
+            product = matmul(a if left is x else a.T, b)
+            assert product.dtype == np.float32
+            exact = x.astype(np.float64) @ y
+            error = np.linalg.norm(backend.to_numpy(product) - exact) / np.linalg.norm(exact)
+            assert least < error < most
+    zero = matmul(backend.asarray(np.zeros((3, 4), np.float32)), backend.asarray(normal(4, 5)))
+    assert not backend.to_numpy(zero).any()
+
+
+RULES = [
+    optim.SGD(0.1), optim.Momentum(0.1), optim.Nesterov(0.1), optim.AdaGrad(0.1),
+    optim.RMSProp(0.1), optim.Adam(0.1), optim.AdamW(0.1, 0.1), optim.Adam(optim.cosine(0.1, 9)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_an_update_of_all_parameters_is_one_kernel(
+    cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, rule: Any
+) -> None:
+    made = watch(cupy, monkeypatch)
+    # 70 parameters: more than go into one kernel; sizes that no block divides.
+    params = {f"p{i}": normal(*((i + 1, 3) if i % 2 else (i + 1,))) for i in range(70)}
+    grads = {name: normal(*p.shape) for name, p in params.items()}
+    results = []
+    for backend in (xpnet.select("cpu"), cuda):
+        p = {name: backend.asarray(a.copy()) for name, a in params.items()}
+        g = {name: backend.asarray(a.copy()) for name, a in grads.items()}
+        state = optim.init(rule, p)
+        before = dict(p)
+        kernels = fresh_kernels(backend) if backend is cuda else backend.kernels
+        update = with_kernels(optim.update, kernels)
+        for _ in range(3):
+            p, state = update(rule, g, state, p)
+        assert all(p[name] is before[name] for name in p)  # written in place
+        results.append({k: backend.to_numpy(v) for k, v in {**p, **state}.items()})
+    assert made.count("xpnet_update") == 2  # of 64 parameters, and of 6
+    for name, expected in results[0].items():
+        np.testing.assert_allclose(results[1][name], expected, rtol=3e-5, atol=3e-6, err_msg=name)
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A rule that is not elementwise: it subtracts the gradient's mean."""
+
+    lr: float = 0.1
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def rule(self, p: Any, g: Any, lr: Any) -> tuple[Any, ...]:
+        p -= lr * (g - ops.namespace(g).mean(g))
+        return (p,)
+
+
+def test_a_rule_that_cannot_be_fused_runs_as_it_is(cuda: Backend) -> None:
+    p, g = normal(4, 3), normal(4, 3)
+    update = with_kernels(optim.update, cuda.kernels)
+    params = {"W": cuda.asarray(p.copy())}
+    new, _ = update(
+        Centred(), {"W": cuda.asarray(g)}, {"step": cuda.asarray(np.zeros((), np.int32))}, params
+    )
+    np.testing.assert_allclose(cuda.to_numpy(new["W"]), p - 0.1 * (g - g.mean()), rtol=1e-5)
+
+
+# -- Captured graphs -------------------------------------------------------------------
+
+
+def digits() -> Any:
+    return xpnet.datasets.load("digits")[0]
+
+
+def train(backend: Backend, optimizer: Any = None, epochs: int = 2, **options: Any) -> Any:
+    data = digits()
+    size = options.pop("batch_size", 100)
+    trainer = xpnet.Trainer(
+        xpnet.mlp([64, 30, 10], **options),
+        optimizer or optim.Adam(optim.cosine(0.02, 40)),
+        backend=backend,
+        scaling=data.scaling,
+    )
+    history = trainer.fit(data.x, data.t, epochs=epochs, batch_size=size)
+    return SimpleNamespace(
+        losses=np.array(history.losses),
+        params={name: backend.to_numpy(p) for name, p in trainer.params.items()},
+        trainer=trainer,
+    )
+
+
+@pytest.mark.parametrize("length", [1, 4, 100])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_replayed_graph_computes_what_the_loop_does(
+    cuda: Backend, monkeypatch: pytest.MonkeyPatch, length: int, dropout: float
+) -> None:
+    """To the bit: warm-up leaves no trace, nothing is frozen that should change."""
+    monkeypatch.setattr("xpnet.backend.captured.LONGEST", length)
+    monkeypatch.setattr("xpnet.backend.captured.CHUNK_SECONDS", 10.0)
+    looped = train(uncaptured(cuda), dropout=dropout)
+    replayed = train(cuda, dropout=dropout)
+    np.testing.assert_array_equal(replayed.losses, looped.losses)
+    for name, p in looped.params.items():
+        np.testing.assert_array_equal(replayed.params[name], p)
+    on_the_cpu = train(xpnet.select("cpu"), dropout=dropout)
+    np.testing.assert_allclose(replayed.losses, on_the_cpu.losses, rtol=1e-3)
+    assert replayed.losses[-1] < 0.5 * replayed.losses[0]
+
+
+def test_every_batch_size_has_its_graph(cuda: Backend) -> None:
+    trainer = train(cuda, epochs=1, batch_size=100).trainer
+    looped = train(uncaptured(cuda), epochs=1, batch_size=100).trainer
+    data = digits()
+    for size in (64, 100, 33):
+        one, other = (
+            t.fit(data.x[:500], data.t[:500], epochs=1, batch_size=size).losses
+            for t in (trainer, looped)
+        )
+        assert one == other
+
+
+def test_parameters_that_were_put_in_anew_are_trained(cuda: Backend) -> None:
+    """The graph knows addresses; what a checkpoint brings lies elsewhere."""
+    results = []
+    for backend in (cuda, uncaptured(cuda)):
+        trained = train(backend)
+        trained.trainer.params = trained.trainer.feed.copies(trained.trainer.network.params)
+        data = digits()
+        again = trained.trainer.fit(data.x, data.t, epochs=1, batch_size=100)
+        results.append(again.losses)
+    assert results[0] == results[1]
+    assert results[0][0] > 2.0  # from the first weights
+
+
+@dataclass(frozen=True)
+class Replacing:
+    """A rule that writes nothing in place, and hands its old parameter on as a slot."""
+
+    lr: float = 0.1
+    slots: ClassVar[tuple[str, ...]] = ("before",)
+
+    def rule(self, p: Any, g: Any, lr: Any, before: Any) -> tuple[Any, ...]:
+        return p - lr * g + 0.01 * (p - before) * (before != 0.0), p
+
+
+def test_a_step_that_returns_new_arrays_is_captured_too(cuda: Backend) -> None:
+    plain = replace(cuda, kernels={k: v for k, v in cuda.kernels.items() if k != "for_each"})
+    one, other = train(cuda, Replacing()), train(uncaptured(plain), Replacing())
+    np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4)
+
+
+def test_a_step_that_looks_at_a_value_is_looped_over_with_a_reason(cuda: Backend) -> None:
+    class Looking(xpnet.layers.ReLU):
+        def forward(self, x: Any) -> Any:
+            if float(ops.namespace(x).sum(x)) > 1e30:
+                raise AssertionError
+            return super().forward(x)
+
+    def network() -> Any:
+        graph = xpnet.Graph()
+        x, t, W, b = graph.inputs("x t W b")
+        y = graph.apply(Looking(), graph.apply(xpnet.layers.Affine(), x, W, b))
+        params = {"W": normal(64, 10, dtype="float64") * 0.1, "b": np.zeros(10)}
+        loss = graph.apply(losses.SoftmaxWithLoss(), y, t)
+        return xpnet.Network(graph, params, scores=y, loss=loss)
+
+    data = digits()
+    x, t = data.x.astype(np.float32) / 16, data.t
+    trainer = xpnet.Trainer(network(), optim.SGD(0.1), backend=cuda)
+    with pytest.warns(RuntimeWarning, match="not captured into a CUDA graph: Looking1"):
+        first = trainer.fit(x, t, epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        second = trainer.fit(x, t, epochs=1)
+    assert second.losses[-1] < first.losses[0]
+
+
+def test_nothing_waits_for_the_host_within_an_epoch(
+    cuda: Backend, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xpnet.backend.captured.LONGEST", 4)
+    monkeypatch.setattr("xpnet.backend.captured.CHUNK_SECONDS", 10.0)
+    trained = train(cuda)  # captures
+    data = digits()
+    feed = trained.trainer.feed
+    arrays = (feed.samples(data.x), cuda.asarray(data.t.astype(np.int32)))
+    order = cuda.asarray(RNG.permutation(1700).reshape(17, 100))
+    trainer = trained.trainer
+    list(trainer.run(trainer.params, trainer.state, arrays, order))  # of these arrays
+    simulator.reset()
+    chunks = list(trainer.run(trainer.params, trainer.state, arrays, order))
+    assert sum(len(losses) for *_, losses in chunks) == 17
+    launched = 5 + 2  # five times three steps, and two of one
+    assert simulator.graph_launches == launched
+    assert simulator.uploads == 0
+    # The losses, read once; and a mark for each graph that is two launches behind.
+    assert simulator.syncs <= 1 + launched - 2
+
+
+def test_the_nodes_of_a_step(simulator: Any, cuda: Backend, cupy: Any, monkeypatch: Any) -> None:
+    """Each costs a microsecond or more, whatever it does: this is what a small step takes."""
+    graphs = []
+    end = cupy.cuda.Stream.end_capture
+    monkeypatch.setattr(
+        cupy.cuda.Stream, "end_capture", lambda self: graphs.append(end(self)) or graphs[-1]
+    )
+    monkeypatch.setattr("xpnet.backend.captured.LONGEST", 1)
+    counts = {}
+    for name, optimizer in {"sgd": optim.SGD(0.1), "adam": optim.Adam()}.items():
+        graphs.clear()
+        train(cuda, optimizer, epochs=1, activation="sigmoid")
+        counts[name] = graphs[0].nodes
+    assert counts["sgd"] <= 22
+    assert counts["adam"] <= 23
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_training_in_a_lower_precision_learns_as_much(cuda: Backend, precision: str) -> None:
+    lower = train(xpnet.select("cuda", precision=precision), epochs=8)
+    full = train(cuda, epochs=8)
+    data = digits()
+    assert not np.array_equal(lower.losses, full.losses)
+    assert all(p.dtype == np.float32 for p in lower.params.values())
+    scores = [t.trainer.evaluate(data.x, data.t)["accuracy"] for t in (lower, full)]
+    assert abs(scores[0] - scores[1]) < 0.01
+    assert min(scores) > 0.9
+
+
+# -- Data that does not fit, memory that is used up ------------------------------------
+
+
+def test_a_file_is_streamed_through_two_halves(
+    cuda: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = digits()
+    np.save(tmp_path / "x.npy", data.x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr("xpnet.feed.SHARD_BYTES", 64 * 500)
+    results = []
+    for x in (data.x, mapped):
+        trainer = xpnet.Trainer(
+            xpnet.mlp([64, 30, 10]), optim.SGD(0.1), backend=cuda, scaling=data.scaling
+        )
+        history = trainer.fit(x, data.t, epochs=3, batch_size=100, sample_weight=1.0 + data.t)
+        results.append(np.array(history.losses))
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_an_error_while_reading_ahead_reaches_the_caller(
+    cuda: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = normal(1000, 4, dtype="float64")
+    x[900, 1] = 1e300
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("xpnet.feed.SHARD_BYTES", 8 * 4 * 100)
+    trainer = xpnet.Trainer(xpnet.mlp([4, 3, 2]), backend=cuda)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with pytest.raises(ValueError, match="too large for float32"):
+        trainer.fit(mapped, np.arange(1000) % 2, epochs=1, batch_size=20)
+
+
+def test_data_that_does_not_fit_stays_on_the_host(
+    cuda: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = digits()
+    resident = train(cuda).losses
+    small = replace(cuda, free_memory=lambda: data.x.nbytes)
+    with pytest.warns(RuntimeWarning, match="it stays on the host and is sent in shards"):
+        streamed = train(small).losses
+    np.testing.assert_array_equal(streamed, resident)
+
+
+def test_memory_that_is_used_up_is_explained(cuda: Backend, simulator: Any) -> None:
+    x, t = normal(200, 64), RNG.integers(0, 10, 200)
+    trainer = xpnet.Trainer(xpnet.mlp([64, 30_000, 10]), backend=cuda)
+    before = simulator.memory
+    used = before - cuda.free_memory()
+    try:
+        simulator.memory = used + 20_000_000
+        with pytest.raises(
+            DeviceError,
+            match=r"cuda:0 is out of memory: 0\.\d\d GiB more are needed, 0\.0\d of 80.0 GiB are "
+            "free; lower the batch size or the width of the layers",
+        ):
+            trainer.fit(x, t, epochs=1, batch_size=200)
+    finally:
+        simulator.memory = before
+    assert trainer.fit(x, t, epochs=1, batch_size=200).losses  # and it is usable again
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [("75", "tf32"), ("75", "bfloat16"), ("61", "float16")]
+)
+def test_a_gpu_without_instructions_for_it(simulator: Any, capability: str, precision: str) -> None:
+    before = simulator.compute_capability
+    try:
+        simulator.compute_capability = capability
+        with pytest.raises(DeviceError, match=f"cuda:0 has no instructions for {precision}"):
+            xpnet.select("cuda", precision=precision)
+    finally:
+        simulator.compute_capability = before
+
+
+# -- The command line ------------------------------------------------------------------
+
+
+def test_the_command_line_on_the_gpu(
+    cupy: Any, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xpnet import predict
+    from xpnet import train as command
+
+    words = ["--device", "cuda", "--out", "run", "--seed", "1"]
+    assert command.main([*words, "--epochs", "3", "--precision", "bfloat16"]) == 0
+    assert "products in bfloat16" in capsys.readouterr().out
+    assert command.main(["--resume", "run", "--epochs", "5"]) == 0
+    assert '"device": "cuda:0"' in (in_tmp / "run/summary.json").read_text()
+    np.save("x.npy", digits().x[:5])
+    assert predict.main(["run/model.npz", "x.npy", "--device", "cuda"]) == 0

@@ -1,0 +1,206 @@
+"""The epoch loop of a GPU: many steps recorded once as a CUDA graph, and replayed.
+
+A step of a small network is some tens of kernels of a microsecond each, and Python takes ten times
+as long to launch them. A graph is launched at once, with no Python between its kernels.
+
+What a graph computes with lies at fixed addresses: parameters and state are those of the first
+run, and later ones are copied into them; the rows of the next steps are copied into one array, and
+the losses come out of another. A recording belongs to its data arrays and batch size; for others
+there is another one. Python numbers are frozen into it: whatever changes from step to step (the
+learning rate, the step's number) is an array already, as for JAX.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from xpnet.backend import Array, Params, Run, Step
+from xpnet.backend.loop import CHUNK_SECONDS, plain_loop
+from xpnet.errors import DeviceError
+
+__all__ = ["Graphs", "captured_loop"]
+
+# Steps in a graph, at most. Launching one costs 5 to 10 us, so this many make it vanish; more
+# would only make capturing longer.
+LONGEST = 100
+# Graphs that may wait for the GPU: enough that it never waits for Python, few enough that a signal
+# or a progress bar is not far behind.
+AHEAD = 2
+# The first step compiles kernels, fills the memory pool, lets cuBLAS choose; the second is timed.
+WARMUP_STEPS = 2
+# The full batches and what is left of them, for the two halves of a streamed data set, twice.
+KEPT_RECORDINGS = 8
+
+
+class Graphs(Protocol):
+    """What a library brings."""
+
+    def take(self, array: Array, rows: Array) -> Array:
+        """Some rows of an array."""
+
+    def read(self, losses: list[Array]) -> np.ndarray:
+        """1-d arrays to one NumPy array; waits for the device."""
+
+    def copy(self, array: Array) -> Array: ...
+
+    def empty(self, length: int, like: Array) -> Array:
+        """A 1-d array of that dtype, on the device."""
+
+    def address(self, array: Array) -> int: ...
+
+    def mark(self) -> Callable[[], None]:
+        """A mark behind the work queued so far: call it to wait until the work is done."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """On a stream and with a memory pool of the graphs' own; waits for the device before."""
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record what `work` queues, within `aside`; to be launched on the current stream."""
+
+
+class Recording(NamedTuple):
+    """Graphs over fixed arrays."""
+
+    length: int  # steps in the long graph
+    rows: Array  # (length, batch): the batches of the next launch
+    losses: Array  # (length,): of the last
+    launch_all: Callable[[], None]
+    launch_one: Callable[[], None]
+
+
+def captured_loop(step: Step, graphs: Graphs) -> Run:
+    """Replays of recorded steps; see `Backend.loop`.
+
+    A step that cannot be recorded is looped over, after a warning that says why.
+    """
+    plain = plain_loop(step, graphs.take, lambda losses: graphs.read([x[None] for x in losses]))
+    buffers: tuple[Params, Params] | None = None
+    recordings: dict[Any, Recording] = {}
+    refused = False
+
+    def run(
+        params: Params, state: Params, data: tuple[Any, ...], order: Any
+    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+        nonlocal buffers, refused
+        steps, batch = order.shape
+        if refused or steps == 0:
+            yield from plain(params, state, data, order)
+            return
+        if buffers is None or not all(map(_same_form, buffers, (params, state))):
+            buffers = dict(params), dict(state)
+            recordings.clear()
+        _write(graphs, buffers, (params, state))
+        params, state = buffers
+        key = batch, *((graphs.address(a), tuple(a.shape), str(a.dtype)) for a in data)
+        if key not in recordings:
+            while len(recordings) >= KEPT_RECORDINGS:
+                recordings.pop(next(iter(recordings)))
+            try:
+                recordings[key] = _record(step, graphs, params, state, data, order)
+            except NotCapturedError as error:
+                refused = True
+                recordings.clear()
+                warnings.warn(
+                    f"this step is looped over, not captured into a CUDA graph: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                yield from plain(params, state, data, order)
+                return
+        recording = recordings[key]
+
+        losses: list[Array] = []
+        marks: deque[Callable[[], None]] = deque()
+        began, done = time.perf_counter(), 0
+        while done < steps:
+            n = recording.length if steps - done >= recording.length else 1
+            recording.rows[:n, :] = order[done : done + n, :]
+            (recording.launch_all if n == recording.length else recording.launch_one)()
+            losses.append(graphs.copy(recording.losses[:n]))
+            done += n
+            marks.append(graphs.mark())
+            if len(marks) > AHEAD:
+                marks.popleft()()
+            if done == steps or time.perf_counter() - began > CHUNK_SECONDS:
+                yield dict(params), dict(state), graphs.read(losses)
+                losses = []
+                began = time.perf_counter()
+
+    return run
+
+
+class NotCapturedError(Exception):
+    """A step that runs, but cannot be captured."""
+
+
+def _record(
+    step: Step, graphs: Graphs, params: Params, state: Params, data: tuple[Any, ...], order: Any
+) -> Recording:
+    """Warm up on copies, then capture; parameters and state stay as they are."""
+    steps = order.shape[0]
+    with graphs.aside():
+        rows = order[0, :]
+        trial = {k: graphs.copy(v) for k, v in params.items()}
+        trial_state = {k: graphs.copy(v) for k, v in state.items()}
+        for _ in range(WARMUP_STEPS):
+            began = time.perf_counter()
+            trial, trial_state, loss = step(
+                trial, trial_state, *[graphs.take(array, rows) for array in data]
+            )
+            graphs.mark()()
+        each = time.perf_counter() - began
+        # As many as a chunk has time for; and so that few steps are left over at the end.
+        length = max(1, min(steps, LONGEST, int(CHUNK_SECONDS / each)))
+        length = steps // -(-steps // length)
+        losses = graphs.empty(length, loss)
+        rows = graphs.copy(order[:length, :])
+        del trial, trial_state
+
+        def work(length: int) -> None:
+            for i in range(length):
+                batch = [graphs.take(array, rows[i, :]) for array in data]
+                *new, loss = step(dict(params), dict(state), *batch)
+                _write(graphs, (params, state), new)
+                losses[i, ...] = loss
+
+        try:
+            launch_all = graphs.capture(lambda: work(length))
+            launch_one = graphs.capture(lambda: work(1)) if length > 1 else launch_all
+        except DeviceError:
+            raise
+        except Exception as error:  # warmed up, it ran: so it is the capture that it does not bear
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise NotCapturedError(reason) from error
+    return Recording(length, rows, losses, launch_all, launch_one)
+
+
+def _form(arrays: Params) -> dict[str, tuple[Any, ...]]:
+    return {name: (tuple(a.shape), a.dtype) for name, a in arrays.items()}
+
+
+def _same_form(a: Params, b: Params) -> bool:
+    return _form(a) == _form(b)
+
+
+def _write(graphs: Graphs, old: Sequence[Params], new: Sequence[Params]) -> None:
+    """Values into the arrays that a graph knows; nothing where they are those arrays already."""
+    moved = []
+    for mine, given in zip(old, new, strict=True):
+        if not _same_form(mine, given):
+            names = {**mine, **given}
+            changed = [n for n in names if _form(mine).get(n) != _form(given).get(n)]
+            raise ValueError(
+                f"{', '.join(changed)}: the step returns other names, shapes or dtypes than it got"
+            )
+        moved += [(a, given[name]) for name, a in mine.items() if given[name] is not a]
+    # A value may be another one's array: all are read before the first is written.
+    values = [graphs.copy(value) for _, value in moved]
+    for (array, _), value in zip(moved, values, strict=True):
+        array[...] = value

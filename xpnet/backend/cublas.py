@@ -1,0 +1,146 @@
+"""Matrix products by cuBLAS itself, through ctypes: they can be captured into a CUDA graph.
+
+CuPy refuses its own products while a stream is capturing (https://github.com/cupy/cupy/issues/6290),
+although cuBLAS allows it: with a workspace of the caller's, it allocates nothing. It takes five
+functions of the library that CuPy has loaded anyway; nvmath-python's bindings of them would bring
+three more packages for the same calls. Nothing here needs CuPy: pointers, shapes and strides.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+__all__ = ["TYPES", "Cublas", "layout", "load"]
+
+Array = Any
+
+# cudaDataType and cublasComputeType_t, by the names of library_types.h and cublas_api.h.
+TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+COMPUTE_32F, COMPUTE_64F, COMPUTE_32F_FAST_TF32 = 68, 70, 77
+TRANSPOSED = {False: 0, True: 1}  # cublasOperation_t
+DEFAULT_ALGORITHM = -1
+# What NVIDIA recommends for its Hopper generation, the most of all.
+WORKSPACE_BYTES = 32 << 20
+
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int
+_MATRIX = [_POINTER, _INT, _INT]  # address, type, leading dimension
+_ARGUMENTS = {
+    "cublasCreate_v2": [ctypes.POINTER(_POINTER)],
+    "cublasDestroy_v2": [_POINTER],
+    "cublasSetStream_v2": [_POINTER, _POINTER],
+    "cublasSetWorkspace_v2": [_POINTER, _POINTER, ctypes.c_size_t],
+    "cublasGemmEx": [
+        _POINTER, _INT, _INT, _INT, _INT, _INT,  # handle, two operations, n, m, k
+        _POINTER, *_MATRIX, *_MATRIX,  # alpha, left, right
+        _POINTER, *_MATRIX, _INT, _INT,  # beta, result, compute type, algorithm
+    ],
+}  # fmt: skip
+
+
+def load() -> Any:
+    """The library, found where CuPy finds it.
+
+    Raises
+    ------
+    ImportError, RuntimeError, OSError
+        There is none.
+    """
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy 14
+
+    library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, _INT
+    return library
+
+
+def layout(array: Array) -> tuple[bool, int] | None:
+    """(transposed, leading dimension) of a matrix; None if its rows or columns are not dense.
+
+    Parameters
+    ----------
+    array : array, shape=(R, C)
+        With strides in bytes, as NumPy's and CuPy's.
+    """
+    rows, columns = array.shape
+    down, right = (stride // array.itemsize for stride in array.strides)
+    # An axis of one element may have any stride.
+    if (columns == 1 or right == 1) and (rows == 1 or down >= columns):
+        return False, down if rows > 1 else columns
+    if (rows == 1 or down == 1) and (columns == 1 or right >= rows):
+        return True, right if columns > 1 else rows
+    return None
+
+
+class Cublas:
+    """A handle with a workspace of its own, for one thread.
+
+    Parameters
+    ----------
+    library
+        From `load`.
+    workspace
+        Device memory with an address ``ptr``, WORKSPACE_BYTES long; kept as long as the handle.
+    """
+
+    def __init__(self, library: Any, workspace: Any) -> None:
+        self._library, self._workspace = library, workspace
+        self._handle = _POINTER()
+        self._stream: int | None = None
+        # It allocates: not during a capture.
+        _check(library.cublasCreate_v2(ctypes.byref(self._handle)), "cublasCreate")
+
+    def __del__(self) -> None:
+        if self._handle:
+            self._library.cublasDestroy_v2(self._handle)
+
+    def multiply(
+        self, a: Array, b: Array, out: Array, kind: str, stream: int, tf32: bool = False
+    ) -> Array:
+        """out = a b, queued on a stream.
+
+        Parameters
+        ----------
+        a : array, shape=(M, K)
+        b : array, shape=(K, N)
+            Transposed views cost nothing; see `layout` for what is possible.
+        out : array, shape=(M, N)
+            C-contiguous; float64 for float64 operands, else float32.
+        kind : str
+            Of the operands, a key of TYPES; sums are in out's own type.
+        stream : int
+            Address of the stream.
+        tf32 : bool
+            Round operands of float32 to TF32's ten bits.
+        """
+        if stream != self._stream:
+            library, handle = self._library, self._handle
+            _check(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
+            # A new stream has put cuBLAS's own workspace back.
+            status = library.cublasSetWorkspace_v2(handle, self._workspace.ptr, WORKSPACE_BYTES)
+            _check(status, "cublasSetWorkspace")
+            self._stream = stream
+        left, right = layout(a), layout(b)
+        if left is None or right is None:
+            raise ValueError("an operand whose rows and columns are both strided")
+        (m, k), n = a.shape, b.shape[1]
+        number = ctypes.c_double if kind == "float64" else ctypes.c_float
+        compute = COMPUTE_64F if kind == "float64" else COMPUTE_32F
+        # cuBLAS counts by columns, and so sees each matrix transposed: out' = b' a'.
+        status = self._library.cublasGemmEx(
+            self._handle, TRANSPOSED[right[0]], TRANSPOSED[left[0]], n, m, k,
+            ctypes.byref(number(1.0)),
+            b.data.ptr, TYPES[kind], right[1],
+            a.data.ptr, TYPES[kind], left[1],
+            ctypes.byref(number(0.0)),
+            out.data.ptr, TYPES["float64" if kind == "float64" else "float32"], n,
+            COMPUTE_32F_FAST_TF32 if tf32 else compute, DEFAULT_ALGORITHM,
+        )  # fmt: skip
+        _check(status, f"cublasGemmEx of ({m}, {k}) and ({k}, {n})")
+        return out
+
+
+def _check(status: int, what: str) -> None:
+    if status:
+        raise RuntimeError(f"{what} failed with cuBLAS status {status}")

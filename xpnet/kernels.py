@@ -1,0 +1,102 @@
+"""Where a backend may put something of its own in place of a function, during a step.
+
+A backend offers kernels by the names of the functions that they stand for, and one more for
+whatever is `elementwise`: lines that compute each element by itself, which a GPU should run as one
+kernel and not as one per operation. Layers see nothing of it; without kernels, as on NumPy, the
+lines run as they are written.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+__all__ = ["elementwise", "for_each", "replaceable", "with_kernels"]
+
+Array = Any
+Kernels = Mapping[str, Callable[..., Any]]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Of the context, not of the process: they end with the step.
+_KERNELS: ContextVar[Kernels] = ContextVar("kernels", default=MappingProxyType({}))
+
+
+def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., Any]:
+    """`step`, during which some functions are a backend's own.
+
+    Parameters
+    ----------
+    step : callable
+    kernels : mapping of str to callable
+        By the name of a `replaceable` or `elementwise` function: what to call instead, of the same
+        parameters and, to rounding, the same result; NotImplemented leaves a call to the lines
+        themselves. "elementwise": ``fuse(function, *args)``, for all others of that kind.
+        "for_each": see `for_each`.
+    """
+
+    def run(*args: Any) -> Any:
+        token = _KERNELS.set(kernels)
+        try:
+            return step(*args)
+        finally:
+            _KERNELS.reset(token)
+
+    return run
+
+
+def replaceable(function: Function) -> Function:
+    """Mark a function for which a backend may have a kernel."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        kernel = _KERNELS.get().get(name)
+        result = NotImplemented if kernel is None else kernel(*args)
+        return function(*args) if result is NotImplemented else result
+
+    return call  # type: ignore[return-value]
+
+
+def elementwise(function: Function) -> Function:
+    """Mark a function of arrays that computes each element by itself: one kernel, where there are.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays and numbers, which it broadcasts, returning one array or a tuple of them. It may
+        use operators and the functions of `namespace`, but look neither at values nor at sizes, and
+        write only to arrays that it has made. Define it once, in a module: a kernel is kept for it.
+    """
+    name = function.__name__
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        kernels = _KERNELS.get()
+        if not kernels:
+            return function(*args)
+        if name in kernels:
+            result = kernels[name](*args)
+        elif "elementwise" in kernels:
+            result = kernels["elementwise"](function, *args)
+        else:
+            return function(*args)
+        return function(*args) if result is NotImplemented else result
+
+    return call  # type: ignore[return-value]
+
+
+def for_each(
+    rule: Callable[..., tuple[Array, ...]], rates: Any, rows: Sequence[tuple[Array, ...]]
+) -> list[tuple[Array, ...]]:
+    """An optimizer's rule on each parameter: ``rule(p, g, rates, *slots)`` for rows (p, g, *slots).
+
+    Computes each element by itself, and consumes p and slots; a backend may do all rows at once.
+    """
+    kernel = _KERNELS.get().get("for_each")
+    result = NotImplemented if kernel is None else kernel(rule, rates, rows)
+    if result is NotImplemented:
+        return [rule(p, g, rates, *slots) for p, g, *slots in rows]
+    return list(result)
