@@ -10,36 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.problems import Problem, products
+from benchmarks import jax_training, pytorch_training
+from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem, operands
 from benchmarks.worker import Skipped
 
-__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "reference"]
-
-Epoch = Callable[[np.ndarray], np.ndarray]
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, everywhere
+__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "reference"]
 
 
 # -- xpnet -----------------------------------------------------------------------------
 
 
-def _xpnet(library: str, precision: str = "float32") -> Callable[[Problem], Epoch]:
+def _xpnet(library: str, precision: str | None = None) -> Callable[[Problem], Epoch]:
+    """By default in the case's precision."""
+
     def contender(problem: Problem) -> Epoch:
         import xpnet
+        from xpnet.errors import UsageError
         from xpnet.trainer import Trainer
 
+        try:
+            backend = xpnet.select(
+                problem.case.device, library, precision=precision or problem.case.precision
+            )
+        except UsageError as error:  # a precision that the library does not have
+            raise Skipped(str(error)) from None
         network = xpnet.mlp(problem.sizes, problem.case.activation)
         adam = problem.case.optimizer == "adam"
         rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
-        trainer = Trainer(
-            replace(network, params=problem.params),
-            rule,
-            backend=xpnet.select("cpu", library, precision=precision),
-        )
+        trainer = Trainer(replace(network, params=problem.params), rule, backend=backend)
         feed = trainer.feed
         targets = feed.targets(problem.t, classes=True)
         data = (feed.samples(problem.x), feed.backend.asarray(targets))
@@ -135,137 +138,6 @@ def book(problem: Problem) -> Epoch:
     return _book(problem, np.float32)
 
 
-# -- PyTorch ---------------------------------------------------------------------------
-
-
-def _pytorch(mode: str) -> Callable[[Problem], Epoch]:
-    """nn.Sequential, autograd, torch.optim with its fused updates, data as tensors in memory.
-
-    "compile" compiles forward, loss and backward as its tutorial does; "autocast" is the same
-    as eager under torch.autocast in bfloat16.
-    """
-
-    def contender(problem: Problem) -> Epoch:
-        import torch
-        from torch import nn
-
-        x = torch.from_numpy(problem.x).float() / 255
-        t = torch.from_numpy(problem.t).long()
-        activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
-        modules: list[Any] = []
-        for i, (inputs, outputs) in enumerate(pairwise(problem.sizes), 1):
-            linear = nn.Linear(inputs, outputs)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(problem.params[f"W{i}"].T))
-                linear.bias.copy_(torch.from_numpy(problem.params[f"b{i}"]))
-            modules += [linear, activation[problem.case.activation]()]
-        model = nn.Sequential(*modules[:-1])
-        optimizer: Any
-        if problem.case.optimizer == "adam":
-            optimizer = torch.optim.Adam(
-                model.parameters(), lr=problem.lr, betas=(BETA1, BETA2), eps=EPS, fused=True
-            )
-        else:
-            optimizer = torch.optim.SGD(model.parameters(), lr=problem.lr, fused=True)
-        criterion = nn.CrossEntropyLoss()
-
-        def loss_of(x: Any, t: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
-                return criterion(model(x), t)
-
-        forward = torch.compile(loss_of) if mode == "compile" else loss_of
-
-        def epoch(order: np.ndarray) -> np.ndarray:
-            losses = []
-            for rows in torch.from_numpy(order):
-                optimizer.zero_grad()
-                loss = forward(x[rows], t[rows])
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.detach())  # read back once an epoch, as xpnet does
-            return np.asarray(torch.stack(losses).float().numpy())
-
-        return epoch
-
-    return contender
-
-
-# -- JAX -------------------------------------------------------------------------------
-
-
-def _jax(scan: bool) -> Callable[[Problem], Epoch]:
-    """value_and_grad and the update under one jit, buffers donated; data in memory.
-
-    With `scan` a whole epoch is one call; without, each step is, and the batch's rows are
-    gathered in it.
-    """
-
-    def contender(problem: Problem) -> Epoch:
-        import jax
-        import jax.numpy as jnp
-
-        x = jnp.asarray(problem.x.astype(np.float32) / np.float32(255))
-        t = jnp.asarray(problem.t)
-        params = {k: jnp.asarray(v, jnp.float32) for k, v in problem.params.items()}
-        zeros = {k: jnp.zeros_like(v) for k, v in params.items()}
-        adam = problem.case.optimizer == "adam"
-        carry: Any = (params, (zeros, {k: v.copy() for k, v in zeros.items()}, jnp.float32(0.0)))
-        if not adam:
-            carry = (params, ())
-        layers = len(problem.sizes) - 1
-        activation = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu, "tanh": jnp.tanh}
-        act = activation[problem.case.activation]
-
-        def loss_of(params: Any, x: Any, t: Any) -> Any:
-            for i in range(1, layers + 1):
-                x = x @ params[f"W{i}"] + params[f"b{i}"]
-                if i < layers:
-                    x = act(x)
-            picked = jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1)
-            return -jnp.mean(picked)
-
-        def step(carry: Any, x: Any, t: Any, rows: Any) -> tuple[Any, Any]:
-            params, state = carry
-            loss, grads = jax.value_and_grad(loss_of)(params, x[rows], t[rows])
-            if adam:
-                m, v, k = state
-                k = k + 1
-                m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
-                v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
-                lr = problem.lr * jnp.sqrt(1 - BETA2**k) / (1 - BETA1**k)
-                params = jax.tree.map(
-                    lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v
-                )
-                return (params, (m, v, k)), loss
-            return (jax.tree.map(lambda p, g: p - problem.lr * g, params, grads), ()), loss
-
-        if scan:
-
-            def run(carry: Any, x: Any, t: Any, order: Any) -> Any:
-                return jax.lax.scan(lambda carry, rows: step(carry, x, t, rows), carry, order)
-
-            compiled = jax.jit(run, donate_argnums=0)
-
-            def epoch(order: np.ndarray) -> np.ndarray:
-                nonlocal carry
-                carry, losses = compiled(carry, x, t, order)
-                return np.asarray(losses)
-        else:
-            compiled = jax.jit(step, donate_argnums=0)
-
-            def epoch(order: np.ndarray) -> np.ndarray:
-                nonlocal carry
-                losses = []
-                for rows in order:
-                    carry, loss = compiled(carry, x, t, rows)
-                    losses.append(loss)
-                return np.array(jnp.stack(losses))
-
-        return epoch
-
-    return contender
-
-
 # -- scikit-learn ----------------------------------------------------------------------
 
 
@@ -317,61 +189,53 @@ def sklearn(problem: Problem) -> Epoch:
 # -- The floor -------------------------------------------------------------------------
 
 
-def _floor(library: str) -> Callable[[Problem], Epoch]:
+def floor(problem: Problem) -> Epoch:
     """The step's matrix products alone, operands and results in memory that is there."""
+    calls = [(a, b, a @ b) for a, b in operands(problem.sizes, problem.batch, np.asarray)]
 
-    def contender(problem: Problem) -> Epoch:
-        rng = np.random.default_rng(0)
-        asarray: Callable[[np.ndarray], Any] = np.asarray
-        matmul: Callable[..., Any] = np.matmul
-        if library == "torch":
-            import torch
+    def epoch(order: np.ndarray) -> np.ndarray:
+        for _ in range(len(order)):
+            for a, b, c in calls:
+                np.matmul(a, b, out=c)
+        return np.empty(0)
 
-            matmul = torch.mm
-
-            def asarray(array: np.ndarray) -> Any:
-                return torch.from_numpy(array).clone()  # aligned
-
-        pairs = []
-        for i, (inputs, outputs) in enumerate(pairwise(problem.sizes)):
-            x, W, g = (
-                asarray(rng.standard_normal(shape, dtype=np.float32))
-                for shape in ((problem.batch, inputs), (inputs, outputs), (problem.batch, outputs))
-            )
-            pairs += [(x, W), (x.T, g)]
-            if i:
-                pairs.append((g, W.T))
-        calls = [(a, b, a @ b) for a, b in pairs]
-        assert len(calls) == len(products(problem.sizes, problem.batch))
-
-        def epoch(order: np.ndarray) -> np.ndarray:
-            for _ in range(len(order)):
-                for a, b, c in calls:
-                    matmul(a, b, out=c)
-            return np.empty(0)
-
-        return epoch
-
-    return contender
+    return epoch
 
 
-CONTENDERS: dict[str, Callable[[Problem], Epoch]] = {
-    "xpnet numpy": _xpnet("numpy"),
-    "xpnet torch": _xpnet("torch"),
-    "xpnet jax": _xpnet("jax"),
-    "book loop": book,
-    "pytorch eager": _pytorch("eager"),
-    "pytorch compile": _pytorch("compile"),
-    "jax step": _jax(scan=False),
-    "jax scan": _jax(scan=True),
-    "scikit-learn": sklearn,
-    "xpnet torch bfloat16": _xpnet("torch", "bfloat16"),
-    "xpnet jax bfloat16": _xpnet("jax", "bfloat16"),
-    "pytorch autocast": _pytorch("autocast"),
-    "floor numpy": _floor("numpy"),
-    "floor torch": _floor("torch"),
+Contender = Callable[[Problem], Epoch]
+# By device. On the GPU a case has a precision, which holds for all; on the CPU those that
+# multiply in bfloat16 stand beside the others.
+CONTENDERS: dict[str, dict[str, Contender]] = {
+    "cpu": {
+        "xpnet numpy": _xpnet("numpy"),
+        "xpnet torch": _xpnet("torch"),
+        "xpnet jax": _xpnet("jax"),
+        "book loop": book,
+        "pytorch eager": pytorch_training.eager,
+        "pytorch compile": pytorch_training.compiled,
+        "jax step": jax_training.step,
+        "jax scan": jax_training.scan,
+        "scikit-learn": sklearn,
+        "xpnet torch bfloat16": _xpnet("torch", "bfloat16"),
+        "xpnet jax bfloat16": _xpnet("jax", "bfloat16"),
+        "pytorch autocast": pytorch_training.autocast,
+        "floor numpy": floor,
+        "floor torch": pytorch_training.floor,
+    },
+    "cuda": {
+        "xpnet cupy": _xpnet("cupy"),
+        "xpnet torch": _xpnet("torch"),
+        "xpnet jax": _xpnet("jax"),
+        "pytorch eager": pytorch_training.eager,
+        "pytorch compile": pytorch_training.compiled,
+        "pytorch graph": pytorch_training.graph,
+        "jax step": jax_training.step,
+        "jax scan": jax_training.scan,
+        "jax scan unroll 4": partial(jax_training.scan, unroll=4),
+        "floor torch": pytorch_training.floor,
+    },
 }
-# Products in bfloat16: a lane of their own.
+# On the CPU, products in bfloat16: a lane of their own.
 BFLOAT16 = ("xpnet torch bfloat16", "xpnet jax bfloat16", "pytorch autocast")
 # No training: the bare products.
 FLOORS = ("floor numpy", "floor torch")

@@ -38,19 +38,25 @@ class Arguments:
 
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with the MNIST files; without it they are downloaded."""
-    backend: str = "numpy"
-    """Array library, on the CPU."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it trains."""
+    backend: str | None = None
+    """Array library; by default numpy on the CPU, cupy on CUDA."""
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
     """Of the matrix products."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON file for the results."""
 
 
+def backend_of(arguments: Arguments) -> str:
+    return arguments.backend or {"cpu": "numpy", "cuda": "cupy"}[arguments.device]
+
+
 def run(options: str, arguments: Arguments) -> dict[str, Any]:
     """One training in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "xpnet.train", "--device", "cpu", "--quiet"]
-        command += ["--dataset", "mnist", "--backend", arguments.backend]
+        command = [sys.executable, "-m", "xpnet.train", "--device", arguments.device, "--quiet"]
+        command += ["--dataset", "mnist", "--backend", backend_of(arguments)]
         command += ["--precision", arguments.precision]
         command += ["--out", f"{folder}/run", *options.split()]
         if arguments.data_dir is not None:
@@ -74,8 +80,10 @@ def run(options: str, arguments: Arguments) -> dict[str, Any]:
 
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.mnist")
-    results: dict[str, Any] = {"benchmark": "mnist", "backend": arguments.backend, "runs": {}}
-    results["precision"] = arguments.precision
+    results: dict[str, Any] = {
+        "benchmark": "mnist", "device": arguments.device, "backend": backend_of(arguments),
+        "precision": arguments.precision, "runs": {},
+    }  # fmt: skip
     results["machine"] = machine.record()
     missed = 0
     for name, options, expected in RUNS:

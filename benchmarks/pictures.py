@@ -191,15 +191,18 @@ def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -
 
 
 def draw_train_step(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
-    """Time per step of each contender, a panel for each network; a picture for each rule."""
+    """Time per step of each contender, a panel for each network; a picture for each rule, and
+    on a GPU for each precision."""
     paths = []
-    keys = _distinct((m["case"]["activation"], m["case"]["optimizer"]) for m in measurements)
-    for activation, optimizer in keys:
-        own = [
-            m
-            for m in measurements
-            if (m["case"]["activation"], m["case"]["optimizer"]) == (activation, optimizer)
-        ]
+
+    def rule(m: Measurement) -> tuple[str, ...]:
+        case = m["case"]
+        return tuple(
+            case[key] for key in ("device", "precision", "activation", "optimizer") if key in case
+        )
+
+    for words in _distinct(rule(m) for m in measurements):
+        own = [m for m in measurements if rule(m) == words]
         networks = _distinct(m["case"]["network"] for m in own)
         names = _distinct(m["contender"] for m in own)
         figure = new_figure(2.9 * len(networks) + 1.6, 0.3 * len(names) + 1.4)
@@ -213,7 +216,7 @@ def draw_train_step(header: Header, measurements: list[Measurement], folder: Pat
                               xerr=[[m["median"] - m["q1"]], [m["q3"] - m["median"]]],
                               error_kw={"linewidth": 1})  # fmt: skip
                     axes.annotate(
-                        f"{m['median']:.0f}",
+                        f"{m['median']:.{0 if m['median'] >= 100 else 1}f}",
                         (m["q3"], place),
                         fontsize=7,
                         xytext=(3, 0),
@@ -225,8 +228,8 @@ def draw_train_step(header: Header, measurements: list[Measurement], folder: Pat
             axes.set_xlabel("µs a step")
         panels[0].set_yticks(range(len(names)), names, fontsize=8)
         panels[0].invert_yaxis()
-        figure.suptitle(f"{activation}, {optimizer.upper()}: median and quartiles")
-        paths.append(_save(figure, header, folder / f"train-step-{activation}-{optimizer}.png"))
+        figure.suptitle(f"{', '.join(words[:-1])}, {words[-1].upper()}: median and quartiles")
+        paths.append(_save(figure, header, folder / f"train-step-{'-'.join(words)}.png"))
     return paths
 
 

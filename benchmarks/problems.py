@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,20 @@ import numpy as np
 
 import xpnet
 
-__all__ = ["NETWORKS", "Case", "Problem", "batches", "products"]
+__all__ = [
+    "BETA1", "BETA2", "EPS", "NETWORKS", "STEPS_PER_GRAPH", "Case", "Epoch", "Problem", "batches",
+    "operands", "products",
+]  # fmt: skip
 
 SAMPLES = 60_000  # as many as MNIST has
 LR = {"sgd": 0.1, "adam": 1e-3}
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, everywhere
+# On a GPU so many steps are captured into one graph, by the opponents that capture; every order
+# that is timed there is a multiple, so that nobody needs a second graph for a remainder.
+STEPS_PER_GRAPH = 100
+
+# Rows of each batch, shape=(steps, batch), to the losses of the steps; trains.
+Epoch = Callable[[np.ndarray], np.ndarray]
 
 
 class Size(NamedTuple):
@@ -38,6 +49,9 @@ class Case:
     activation: str = "sigmoid"
     optimizer: str = "sgd"
     data_dir: str = ""
+    device: str = "cpu"
+    precision: str = "float32"
+    """Of the matrix products. On the CPU, contenders in bfloat16 have names of their own."""
 
     @property
     def size(self) -> Size:
@@ -57,11 +71,15 @@ class Case:
         sizes, batch = self.size
         name = f"{self.network} = " if self.network in NETWORKS else ""
         layers = "-".join(map(str, sizes))
-        return f"{name}{layers} batch {batch}, {self.activation}, {self.optimizer.upper()}"
+        where = "" if self.device == "cpu" else f", {self.precision} on {self.device}"
+        return f"{name}{layers} batch {batch}, {self.activation}, {self.optimizer.upper()}{where}"
 
     def fields(self) -> dict[str, Any]:
-        """What identifies the case in a file of results."""
-        return {key: value for key, value in asdict(self).items() if key != "data_dir"}
+        """What identifies the case in a file of results; without a device, it is the CPU."""
+        names = ["network", "activation", "optimizer"]
+        if self.device != "cpu":
+            names += ["device", "precision"]
+        return {name: getattr(self, name) for name in names}
 
     def problem(self) -> Problem:
         """The data and the first weights: MNIST's from a folder, else random images."""
@@ -114,3 +132,20 @@ def products(sizes: list[int], batch: int) -> list[tuple[int, int, int]]:
         if i:
             shapes.append((batch, outputs, inputs))
     return shapes
+
+
+def operands(
+    sizes: list[int], batch: int, asarray: Callable[[np.ndarray], Any]
+) -> list[tuple[Any, Any]]:
+    """Left and right of each matrix product of a step, as a library's arrays; normal noise."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        x, W, g = (
+            asarray(rng.standard_normal(shape, dtype=np.float32))
+            for shape in ((batch, inputs), (inputs, outputs), (batch, outputs))
+        )
+        pairs += [(x, W), (x.T, g)]
+        if i:
+            pairs.append((g, W.T))
+    return pairs

@@ -60,11 +60,21 @@ def newest(kind: str) -> dict[str, Any]:
 Steps = dict[tuple[str, str], Measurement]  # by network and contender
 
 
-def steps(measurements: Sequence[Measurement], activation: str, optimizer: str) -> Steps:
+def steps(
+    measurements: Sequence[Measurement],
+    activation: str,
+    optimizer: str,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> Steps:
+    """Those of one lane; a case that names no device is of the CPU, in float32."""
+    wanted = {
+        "activation": activation, "optimizer": optimizer, "device": device, "precision": precision,
+    }  # fmt: skip
     return {
         (m["case"]["network"], m["contender"]): m
         for m in measurements
-        if (m["case"]["activation"], m["case"]["optimizer"]) == (activation, optimizer)
+        if wanted.items() <= {"device": "cpu", "precision": "float32", **m["case"]}.items()
     }
 
 

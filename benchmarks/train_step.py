@@ -3,13 +3,19 @@
 Gather, forward, backward, update. Each contender has a process of its own, which waits while the
 others run; they take turns, a window each, so that a machine whose speed drifts treats them
 alike. Before its time counts, a contender's losses must follow those of a float64 run.
+
+With ``--device cuda`` the opponents are those of a GPU, lane by lane: float32 is float32 for all,
+tf32 for all. A time is the clock's, from the call to the losses on the host.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -20,7 +26,8 @@ import numpy as np
 import tyro
 
 from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, reference
-from benchmarks.problems import Case, batches
+from benchmarks.problems import STEPS_PER_GRAPH, Case, batches, products
+from benchmarks.products import ITEM_BYTES
 from benchmarks.results import Measurement, Recorder, numbers, recording
 from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle, timed
 from benchmarks.worker import Failed, Skipped, Worker
@@ -30,9 +37,12 @@ __all__ = ["main", "serve"]
 # Before rounding is amplified: under sigmoid and a large rate, L's loss swings for a while, and
 # products in bfloat16 are a fifth off after 30 steps, PyTorch's own like ours.
 CHECKED_STEPS = 10
-# How far a loss may be from the float64 run's, relative to the mean loss.
-TOLERANCE, TOLERANCE_BFLOAT16 = 5e-3, 5e-2
+# How far a loss may be from the float64 run's, relative to the mean loss. tf32 and float16 round
+# to 11 bits, bfloat16 to 8.
+TOLERANCE = {"float32": 5e-3, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 BASELINE = "pytorch eager"
+# A whole training of the book's, 17 epochs: so many steps of this network.
+BOOK_NETWORK, BOOK_STEPS = "S", 10_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,11 @@ class Arguments:
     """Of the hidden layers."""
     optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
     """Each is measured with each activation."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Each has contenders of its own."""
+    precisions: tuple[Literal["float32", "tf32", "bfloat16", "float16"], ...] = ("float32",)
+    """Of the matrix products, one after the other; with cuda. On the CPU, contenders in bfloat16
+    stand beside the others."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Contenders by name, in quotes; by default all whose libraries are installed."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
@@ -59,33 +74,52 @@ class Arguments:
 
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A contender's process: "check" gives losses, "prepare" the steps in a turn, "time" one."""
-    os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
+    """A contender's process: "check" gives losses, "prepare" the steps in a turn, "time" one;
+    "book" times a whole training."""
     case = Case(**setup["case"])
-    epoch = CONTENDERS[setup["contender"]](case.problem())
+    if case.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
+    # Else each of JAX's processes takes three quarters of a GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    epoch = CONTENDERS[case.device][setup["contender"]](case.problem())
+    multiple = 1 if case.device == "cpu" else STEPS_PER_GRAPH
     order = np.empty(0)
+
+    def whole(steps: float) -> int:
+        """So many steps or more, in whole graphs."""
+        return multiple * math.ceil(steps / multiple)
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         nonlocal order
         if question["do"] == "check":
-            return {"losses": epoch(batches(case, CHECKED_STEPS)).tolist()}
+            order = batches(case, CHECKED_STEPS)
+            began = time.perf_counter()
+            losses = epoch(order).tolist()
+            return {"losses": losses, "seconds": time.perf_counter() - began}
+        if question["do"] == "book":
+            return {"seconds": timed(partial(epoch, batches(case, BOOK_STEPS)))}
         if question["do"] == "prepare":
+            first: list[float] = []
 
             def measure(steps: int) -> float:
-                order = batches(case, steps)
-                epoch(order)  # JAX compiles for each number of steps
-                return timed(partial(epoch, order)) / steps
+                order = batches(case, whole(steps))
+                # Untimed, but for the very first: JAX compiles for each number of steps.
+                first.append(timed(partial(epoch, order)))
+                return timed(partial(epoch, order)) / len(order)
 
-            order = batches(case, calls_in(question["seconds"], measure))
-            epoch(order)
-            return {"steps": len(order)}
-        settle(partial(epoch, order[: -(-len(order) // 4)]))
+            order = batches(case, whole(calls_in(question["seconds"], measure)))
+            for part in (order[: whole(len(order) / 4)], order):
+                epoch(part)
+            return {"steps": len(order), "seconds": first[0]}
+        settle(partial(epoch, order[: whole(len(order) / 4)]))
         return {"seconds": timed(partial(epoch, order)) / len(order)}
 
     return answer
 
 
-def check(name: str, losses: Sequence[float], expected: np.ndarray, untrained: np.ndarray) -> float:
+def check(
+    losses: Sequence[float], expected: np.ndarray, untrained: np.ndarray, lane: str = "float32"
+) -> float:
     """The largest difference of the losses from the expected ones, relative to their mean.
 
     Refused if it is large, or more than a tenth of what the training has changed: `untrained`
@@ -95,33 +129,60 @@ def check(name: str, losses: Sequence[float], expected: np.ndarray, untrained: n
         expected, untrained = expected.mean(keepdims=True), untrained.mean(keepdims=True)
     error = float(np.max(np.abs(np.array(losses) - expected)) / expected.mean())
     learned = float(np.max(np.abs(untrained - expected)) / expected.mean())
-    if not error < min(TOLERANCE_BFLOAT16 if name in BFLOAT16 else TOLERANCE, learned / 10):
+    if not error < min(TOLERANCE[lane], learned / 10):
         raise Failed(f"trains something else: its losses are {error:.1e} off")
     return error
+
+
+def lane_of(case: Case, name: str) -> str:
+    return "bfloat16" if name in BFLOAT16 else case.precision
+
+
+def start(case: Case, names: Sequence[str]) -> dict[str, Worker | Skipped | Failed]:
+    """A process for each, all at once: the imports of some take many seconds."""
+
+    def one(name: str) -> Worker | Skipped | Failed:
+        try:
+            return Worker("benchmarks.train_step", {"case": asdict(case), "contender": name})
+        except (Skipped, Failed) as reason:
+            return reason
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
 
 
 def measure(
     case: Case, arguments: Arguments, recorder: Recorder
 ) -> tuple[list[Measurement], list[str]]:
     """The rounds of one case: a measurement for each contender, and the names of who failed."""
-    names = arguments.only or tuple(CONTENDERS)
+    names = arguments.only or tuple(CONTENDERS[case.device])
     problem, order = case.problem(), batches(case, CHECKED_STEPS)
     expected = reference(problem)(order)
     untrained = reference(problem._replace(lr=0.0))(order)
     failed: list[str] = []
     workers: dict[str, Worker] = {}
-    errors: dict[str, float] = {}
-    steps: dict[str, int] = {}
+    known: dict[str, dict[str, Any]] = {}
+    started = start(case, names)
     try:
-        for name in names:
+        workers = {name: w for name, w in started.items() if isinstance(w, Worker)}
+        for name, worker in started.items():
             try:
-                setup = {"case": asdict(case), "contender": name}
-                workers[name] = Worker("benchmarks.train_step", setup)
+                if isinstance(worker, Skipped | Failed):
+                    raise worker
+                known[name] = {"loss_error": None, "first_seconds": 0.0}
                 if name not in FLOORS:
-                    losses = workers[name].ask(do="check")["losses"]
-                    errors[name] = check(name, losses, expected, untrained)
-                prepared = workers[name].ask(do="prepare", seconds=arguments.seconds)
-                steps[name] = prepared["steps"]
+                    checked = worker.ask(do="check")
+                    error = check(checked["losses"], expected, untrained, lane_of(case, name))
+                    known[name] = {"loss_error": error, "first_seconds": checked["seconds"]}
+                prepared = worker.ask(do="prepare", seconds=arguments.seconds)
+                known[name]["steps"] = prepared["steps"]
+                # Until it is steady: the first calls, in which libraries compile and capture
+                # (caches on the disk may be cold).
+                known[name]["first_seconds"] += prepared["seconds"]
+                if case.device != "cpu":
+                    print(f"{name}: ready, first calls {known[name]['first_seconds']:.2f} s")
+                if name == "xpnet cupy" and case.network == BOOK_NETWORK:
+                    known[name]["book_seconds"] = worker.ask(do="book")["seconds"]
             except Skipped as reason:
                 print(f"{name}: skipped, {reason}")
             except Failed as reason:
@@ -145,17 +206,24 @@ def measure(
             "contender": name,
             "unit": "us/step",
             **quartiles([1e6 * value for value in values]),
-            "steps": steps[name],
             "samples_per_second": case.size.batch / quartiles(values)["median"],
+            **{key: value for key, value in known[name].items() if value is not None},
         }
-        if name in errors:
-            measurement["loss_error"] = errors[name]
         if BASELINE in seconds:
             # How many times as fast.
             measurement["times_pytorch"] = ratio(seconds[BASELINE], values)["median"]
         recorder.add(measurement)
         measurements.append(measurement)
     return measurements, failed
+
+
+def cost(case: Case) -> str:
+    """What the step's products have to do, whoever does them: divided by the machine's rates,
+    a bound."""
+    shapes = products(*case.size)
+    flops = sum(2 * m * k * n for m, k, n in shapes)
+    moved = ITEM_BYTES[case.precision] * sum(m * k + k * n + m * n for m, k, n in shapes)
+    return f"products: {flops / 1e6:.1f} MFLOP a step, {moved / 1e6:.2f} MB (operands once)"
 
 
 def table(measurements: Sequence[Measurement]) -> str:
@@ -174,16 +242,25 @@ def table(measurements: Sequence[Measurement]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.train_step")
-    unknown = set(arguments.only) - CONTENDERS.keys()
+    known = CONTENDERS[arguments.device]
+    unknown = set(arguments.only) - known.keys()
+    lower = [lane for lane in arguments.precisions if lane != "float32"]
+    text = ""
     if unknown:
-        text = f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(CONTENDERS)}"
+        text = f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(known)}"
+    elif arguments.device == "cpu" and lower:
+        text = (
+            f"--precisions {' '.join(lower)}: expected float32 on the CPU, where those in bfloat16 "
+            f"are contenders ({', '.join(BFLOAT16)}); use --device cuda"
+        )
+    if text:
         print(f"python -m benchmarks.train_step: {text}", file=sys.stderr)
         return 2
     data_dir = str(arguments.data_dir or "")
     cases = [
-        Case(network, activation, optimizer, data_dir)
-        for activation, optimizer, network in product(
-            arguments.activations, arguments.optimizers, arguments.networks
+        Case(network, activation, optimizer, data_dir, arguments.device, precision)
+        for precision, activation, optimizer, network in product(
+            arguments.precisions, arguments.activations, arguments.optimizers, arguments.networks
         )
     ]
     try:
@@ -194,9 +271,12 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"python -m benchmarks.train_step: {error}", file=sys.stderr)
         return 2
     data, failed, measured = "mnist" if data_dir else "random", 0, 0
-    with recording("train_step", arguments.out, data=data, rounds=arguments.rounds) as recorder:
+    settings = {"data": data, "rounds": arguments.rounds, "device": arguments.device}
+    with recording("train_step", arguments.out, **settings) as recorder:
         for case in cases:
             print(f"\n{case}, {data} data")
+            if case.device != "cpu":
+                print(cost(case))
             try:
                 measurements, broken = measure(case, arguments, recorder)
             except Failed as reason:

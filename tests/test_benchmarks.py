@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import re
+import subprocess
 import sys
 import types
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import compare, growth, machine, matmul, pictures, train_step
-from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, reference
-from benchmarks.problems import NETWORKS, Case, batches, products
+from benchmarks import (
+    compare,
+    gpu_report,
+    growth,
+    jax_training,
+    machine,
+    matmul,
+    mnist,
+    pictures,
+    pytorch_training,
+    readme,
+    train_step,
+)
+from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, Contender, reference
+from benchmarks.problems import NETWORKS, STEPS_PER_GRAPH, Case, Epoch, Problem, batches, products
 from benchmarks.products import LIBRARIES, Point, Product
-from benchmarks.results import read, recording
+from benchmarks.results import newest, read, recording
 from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle
 from benchmarks.worker import Failed, Skipped, Worker
 
@@ -91,7 +109,7 @@ def available(name: str) -> None:
         pytest.skip("torch.compile takes half a minute; the command itself checks its losses")
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in FLOORS])
+@pytest.mark.parametrize("name", [name for name in CONTENDERS["cpu"] if name not in FLOORS])
 @pytest.mark.parametrize(
     ("activation", "optimizer"), [("sigmoid", "sgd"), ("relu", "adam"), ("tanh", "sgd")]
 )
@@ -105,12 +123,13 @@ def test_every_contender_trains_the_same_network(
     order = batches(problem.case, 12)
     expected = reference(problem)(order)
     untrained = reference(problem._replace(lr=0.0))(order)
-    epoch = CONTENDERS[name](problem)
-    error = train_step.check(name, epoch(order), expected, untrained)
+    epoch = CONTENDERS["cpu"][name](problem)
+    lane = train_step.lane_of(problem.case, name)
+    error = train_step.check(epoch(order), expected, untrained, lane)
     assert error < (2e-2 if name in BFLOAT16 else 1e-5)
     # And a second call goes on from there.
     order = batches(problem.case, 24)
-    twice = CONTENDERS[name](problem)
+    twice = CONTENDERS["cpu"][name](problem)
     twice(order[:12])
     losses = twice(order[12:])
     expected = reference(problem)(order)[12:]
@@ -122,16 +141,19 @@ def test_every_contender_trains_the_same_network(
 def test_losses_that_are_off_are_refused() -> None:
     expected, untrained = np.array([2.0, 1.0]), np.array([2.0, 1.1])
 
-    def check(name: str, losses: list[float]) -> float:
-        return train_step.check(name, losses, expected, untrained)
+    def check(losses: list[float], lane: str = "float32") -> float:
+        return train_step.check(losses, expected, untrained, lane)
 
-    assert check("xpnet numpy", [2.0, 1.001]) == pytest.approx(1e-3 / 1.5)
+    assert check([2.0, 1.001]) == pytest.approx(1e-3 / 1.5)
     for losses in ([2.0, 1.1], [2.0, 1.05], [float("nan"), 1.0]):
         with pytest.raises(Failed, match="trains something else: its losses are"):
-            check("book loop", losses)
+            check(losses)
     with pytest.raises(Failed):  # which in bfloat16 alone would pass for rounding
-        check("xpnet torch bfloat16", [2.0, 1.02])
-    assert check("scikit-learn", [1.5]) == 0.0  # the mean of the epoch
+        check([2.0, 1.02], "bfloat16")
+    assert check([1.5]) == 0.0  # the mean of the epoch
+    assert check([2.0, 1.009], "tf32") > 5e-3  # too much for float32
+    with pytest.raises(Failed):
+        check([2.0, 1.009])
 
 
 def test_the_floor_is_a_steps_products() -> None:
@@ -139,7 +161,10 @@ def test_the_floor_is_a_steps_products() -> None:
         (100, 784, 50), (784, 100, 50), (100, 50, 10), (50, 100, 10), (100, 10, 50),
     ]  # fmt: skip
     assert sum(2 * m * k * n for m, k, n in products(*NETWORKS["S"])) == 2 * 7_990_000
-    assert CONTENDERS["floor numpy"](Case("20-4-3/5").problem())(np.zeros((2, 5), int)).size == 0
+    assert (
+        CONTENDERS["cpu"]["floor numpy"](Case("20-4-3/5").problem())(np.zeros((2, 5), int)).size
+        == 0
+    )
 
 
 def test_batches_are_a_shuffled_epoch() -> None:
@@ -154,6 +179,155 @@ def test_batches_are_a_shuffled_epoch() -> None:
 def test_a_network_that_cannot_be(network: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_step.main(["--networks", network]) == 2
     assert f"network {network!r}: expected S, M, L, D, or 64-8-10/32" in capsys.readouterr().err
+
+
+# -- Contenders of a GPU, without one --------------------------------------------------
+
+
+def follows(contender: Contender, case: Case, tolerance: float) -> None:
+    """In two calls, for the second goes on from the first."""
+    problem = case.problem()
+    problem = problem._replace(lr=10 * problem.lr)
+    order = batches(case, 24)
+    epoch = contender(problem)
+    losses = np.concatenate([epoch(order[:8]), epoch(order[8:])])
+    np.testing.assert_allclose(losses, reference(problem)(order), rtol=tolerance)
+
+
+@pytest.fixture
+def no_capture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would be captured is called at each replay instead; says what was asked of CUDA."""
+    calls: list[str] = []
+
+    def warm_up(call: Callable[[], Any]) -> None:
+        calls.append("warm-up")
+        call()
+
+    def captured(call: Callable[[], Any]) -> Callable[[], None]:
+        calls.append("capture")
+
+        def replay() -> None:
+            calls.append("replay")
+            call()
+
+        return replay
+
+    monkeypatch.setattr(pytorch_training, "_warm_up", warm_up)
+    monkeypatch.setattr(pytorch_training, "_captured", captured)
+    monkeypatch.setattr(pytorch_training, "STEPS_PER_GRAPH", 8)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("activation", "optimizer", "precision"),
+    [("sigmoid", "sgd", "float32"), ("relu", "adam", "tf32"), ("tanh", "sgd", "bfloat16")],
+)
+def test_pytorchs_graph_trains_the_same_network(
+    no_capture: list[str], activation: str, optimizer: str, precision: str
+) -> None:
+    """The warm-up leaves no trace; many steps to a graph; the rows come from the order."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    case = Case("20-8-6-4/10", activation, optimizer, precision=precision)
+    follows(pytorch_training.graph, case, 3e-2 if precision == "bfloat16" else 1e-4)
+    assert no_capture == ["warm-up", "capture", "replay", "replay", "replay"]
+    with pytest.raises(ValueError, match="12 steps: expected up to 8, or a multiple of 8"):
+        pytorch_training.graph(case.problem())(batches(case, 12))
+
+
+def test_the_floor_of_a_gpu_is_captured(
+    no_capture: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    products_of, multiply = [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *a, out: products_of.append(multiply(*a, out=out)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: no_capture.append("wait"))
+    problem = Case("20-4-3/5", device="meta", precision="bfloat16").problem()
+    assert pytorch_training.floor(problem)(np.zeros((16, 5), int)).size == 0
+    assert no_capture == ["warm-up", "capture", "replay", "replay", "wait"]
+    assert len(products_of) == (pytorch_training.WARM_UPS + 16) * 5
+    assert {c.dtype for c in products_of} == {torch.bfloat16}
+
+
+def test_what_is_compiled_and_captured_trains_the_same_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the compiler: `torch.compile` returns what it is given."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    def compile(function: Any = None, *, mode: str) -> Any:
+        assert mode == "reduce-overhead"
+        return function or (lambda function: function)
+
+    steps: list[None] = []
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: steps.append(None))
+    for optimizer in ("sgd", "adam"):
+        case = Case("20-8-6-4/10", "relu", optimizer)
+        follows(pytorch_training._compiled_and_captured, case, 1e-4)
+    assert len(steps) == 2 * 24
+
+
+def test_losses_in_float16_are_scaled() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    case = Case("20-8-6-4/10", "tanh", "sgd", precision="float16")
+    follows(pytorch_training.eager, case, 1e-2)
+    for contender in (pytorch_training.graph, pytorch_training.compiled):
+        with pytest.raises(Skipped, match="float16 needs its losses scaled: pytorch eager does it"):
+            contender(case.problem())
+
+
+def test_a_scan_is_unrolled() -> None:
+    pytest.importorskip("jax", reason="jax is not installed")
+    follows(partial(jax_training.scan, unroll=4), Case("20-8-6-4/10", "tanh"), 1e-4)
+
+
+def test_a_lane_that_an_opponent_lacks_is_skipped() -> None:
+    pytest.importorskip("jax", reason="jax is not installed")
+    problem = Case("20-4-3/5", device="cuda", precision="bfloat16").problem()
+    with pytest.raises(Skipped, match="JAX has no autocast: float32 and tf32 only"):
+        jax_training.scan(problem)
+    problem = Case("20-4-3/5", precision="float8").problem()
+    with pytest.raises(Skipped, match="precision 'float8': expected one of"):
+        CONTENDERS["cpu"]["xpnet numpy"](problem)
+
+
+@pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker sets variables for its process, which here is that of the tests."""
+    for name in ("JAX_PLATFORMS", "XLA_PYTHON_CLIENT_PREALLOCATE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+def test_on_a_gpu_steps_come_in_whole_graphs(
+    monkeypatch: pytest.MonkeyPatch, own_environment: None
+) -> None:
+    asked: list[int] = []
+
+    def contender(problem: Problem) -> Epoch:
+        def epoch(order: np.ndarray) -> np.ndarray:
+            asked.append(len(order))
+            return np.zeros(len(order))
+
+        return epoch
+
+    monkeypatch.setitem(CONTENDERS["cuda"], "counted", contender)
+    case = Case("20-4-3/5", device="cuda")
+    serve = train_step.serve({"case": asdict(case), "contender": "counted"})
+    assert len(serve({"do": "check"})["losses"]) == train_step.CHECKED_STEPS
+    prepared = serve({"do": "prepare", "seconds": 1e-5})
+    assert asked[1] == STEPS_PER_GRAPH
+    assert prepared["steps"] % STEPS_PER_GRAPH == 0
+    assert prepared["seconds"] > 0
+    assert serve({"do": "time"})["seconds"] > 0
+    assert serve({"do": "book"})["seconds"] > 0
+    assert asked[-1] == train_step.BOOK_STEPS
+    assert all(steps % STEPS_PER_GRAPH == 0 for steps in asked[1:])
+
+
+def test_a_turn_of_one_step_settles(own_environment: None) -> None:
+    serve = train_step.serve({"case": asdict(Case("20-4-3/5")), "contender": "xpnet numpy"})
+    assert serve({"do": "prepare", "seconds": 1e-9})["steps"] == 1
+    assert serve({"do": "time"})["seconds"] > 0
 
 
 # -- The commands, tiny ----------------------------------------------------------------
@@ -172,7 +346,7 @@ def test_train_step_measures_and_skips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not in the worker's process.
-    monkeypatch.setitem(CONTENDERS, "broken", CONTENDERS["book loop"])
+    monkeypatch.setitem(CONTENDERS["cpu"], "broken", CONTENDERS["cpu"]["book loop"])
     monkeypatch.setenv("PYTHONPATH", str(_without("sklearn", tmp_path)))
     out = tmp_path / "steps.jsonl"
     words = ["--networks", "12-5-3/4", "--rounds", "2", "--seconds", "0.001", "--out", str(out)]
@@ -199,6 +373,36 @@ def test_train_step_measures_and_skips(
 def test_train_step_refuses_an_unknown_contender(capsys: pytest.CaptureFixture[str]) -> None:
     assert train_step.main(["--only", "keras"]) == 2
     assert "--only keras: expected some of xpnet numpy" in capsys.readouterr().err
+
+
+def test_precisions_are_a_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_step.main(["--precisions", "float32", "tf32"]) == 2
+    message = capsys.readouterr().err
+    assert "--precisions tf32: expected float32 on the CPU" in message
+    assert "use --device cuda" in message
+    assert train_step.main(["--device", "cuda", "--only", "book loop"]) == 2
+    assert "--only book loop: expected some of xpnet cupy" in capsys.readouterr().err
+
+
+def test_without_a_gpu_every_contender_says_why(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    only = ("xpnet cupy", "pytorch graph", "jax scan", "floor torch")
+    words = ["--networks", "12-5-3/4", "--device", "cuda", "--precisions", "float32"]
+    assert train_step.main([*words, "--only", *only]) == 3
+    printed = capsys.readouterr()
+    assert "no contender is left" in printed.err
+    assert "12-5-3 batch 4, sigmoid, SGD, float32 on cuda" in printed.out
+    assert "products: 0.0 MFLOP a step, 0.00 MB" in printed.out
+    for name in only:
+        assert f"{name}: skipped, " in printed.out
+
+
+def test_mnist_picks_the_devices_library() -> None:
+    assert mnist.backend_of(mnist.Arguments()) == "numpy"
+    assert mnist.backend_of(mnist.Arguments(device="cuda")) == "cupy"
+    assert mnist.backend_of(mnist.Arguments(device="cuda", backend="torch")) == "torch"
 
 
 def test_matmul_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +466,139 @@ def test_growth_measures_slopes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     _, measurements = read(out)
     assert [m["case"].get("value") for m in measurements[:3]] == [16, 64, 256]
     assert measurements[2]["peak_mib"] > 0
+
+
+# -- The GPU's one command -------------------------------------------------------------
+
+SCRIPT = Path(train_step.__file__).with_name("gpu.sh")
+
+
+def gpu_script(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.run(
+        [str(SCRIPT), *words], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_gpus_command_goes_through(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    found = gpu_script("--dry-run", str(tmp_path / "out"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    step = "train_step-float32-12-5-3-4"
+    assert names >= {"environment.txt", "tests.txt", "matmul.jsonl", f"{step}.jsonl", "summary.txt"}
+    assert (tmp_path / "out" / step / "train-step-sigmoid-sgd.png").exists()
+    table = (tmp_path / "out" / "summary.txt").read_text()
+    assert found.stdout.endswith(table)
+    assert re.search(r"^12-5-3/4 float32  sigmoid sgd  xpnet numpy +\d", table, re.MULTILINE)
+
+
+def test_the_gpus_command_keeps_its_deadline(tmp_path: Path) -> None:
+    found = gpu_script("--dry-run", "--deadline", "0", "--stages", "tests,matmul", str(tmp_path))
+    assert "tests: LEFT OUT, it needs some 1 s" in found.stdout
+    assert "matmul: LEFT OUT" in found.stdout
+    assert "environment" not in found.stdout
+    assert found.returncode == 1  # for then there is nothing to report
+    assert "no train_step-*.jsonl, matmul.jsonl or mnist.json" in found.stdout
+
+
+def test_the_gpus_command_goes_on_after_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "matmul.jsonl").write_text("{}\n")
+    found = gpu_script("--dry-run", "--stages", "environment,pictures", str(tmp_path / "out"))
+    assert "environment: done" in found.stdout
+    assert "pictures-matmul: FAILED" in found.stdout
+    assert "line 1: expected an object with 'benchmark'" in found.stdout
+    assert found.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fast"], "--fast: expected --dry-run, --deadline"),
+        (["--deadline", "soon"], "--deadline soon: expected seconds"),
+        (["--stages", "float8"], "--stages float8: expected environment, tests"),
+        (["--wheels", "/nowhere"], "--wheels /nowhere: expected a folder"),
+        (["--wheels"], "--wheels: expected a value"),
+    ],
+)
+def test_the_gpus_command_refuses(words: list[str], message: str) -> None:
+    found = gpu_script(*words)
+    assert found.returncode == 2
+    assert message in found.stderr
+
+
+def made_up(path: Path, network: str, precision: str, **medians: float) -> None:
+    """A file of train_step, on a GPU, in three rounds."""
+    machine = {
+        "gpu": {"name": "Some GPU", "driver": "1.2", "memory": "1"}, "date": "2026-01-02",
+        "versions": {"numpy": "9", "torch": "8"}, "cpu": "c", "cores": 1,
+    }  # fmt: skip
+    lines: list[dict[str, Any]] = [{"benchmark": "train_step", "machine": machine}]
+    for name, median in medians.items():
+        case = {
+            "network": network, "activation": "sigmoid", "optimizer": "sgd", "device": "cuda",
+            "precision": precision,
+        }  # fmt: skip
+        m = {"case": case, "contender": name.replace("_", " "), "unit": "us/step"}
+        m |= {"q1": median, "median": median, "q3": median, "values": 3 * [median]}
+        m["times_pytorch"] = medians.get("pytorch_eager", median) / median
+        if network == "S" and name == "xpnet_cupy":
+            m |= {"first_seconds": 1.5, "book_seconds": 0.25}
+        lines.append(m)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_report_holds_targets_against_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {"xpnet_cupy": 25.0, "pytorch_eager": 200.0, "pytorch_compile": 30.0, "jax_scan": 26.0}
+    made_up(tmp_path / "train_step-float32-S.jsonl", "S", "float32", **times)
+    again = {**times, "jax_scan_unroll_4": 20.0}
+    made_up(tmp_path / "train_step-tf32-S.jsonl", "S", "tf32", **again)
+    products = {"xpnet_cupy": 105.0, "floor_torch": 100.0}
+    made_up(tmp_path / "train_step-float32-L.jsonl", "L", "float32", **products)
+    run = {"test_accuracy": 0.95, "train_seconds": 0.5, "wall_seconds": 3.0}
+    (tmp_path / "mnist.json").write_text(json.dumps({"runs": {"book": run}}))
+    assert gpu_report.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert len(printed) < 10_000
+    lines = [line.split() for line in printed.splitlines()]
+    assert printed.startswith("Some GPU, driver 1.2; torch 8; 2026-01-02\n")
+    assert "MNIST, book: 95.00 %, 0.50 s of training, 3.0 s from start to end" in printed
+    assert ["S", "float32", "sigmoid", "sgd", "xpnet", "cupy", "25.0", "8.00", "x"] in lines
+    for line in (
+        "S, us a step, captured <= 30 25.0 yes",
+        "S, us a step, fused <= 20 25.0 NO",
+        "S, times as fast as pytorch eager >= 5 8.00 yes",
+        "S, times as fast as pytorch compile >= 1.5 1.20 NO",
+        "S, times as fast as jax scan >= 0.95 1.04 yes",
+        "S, times as fast as jax scan unroll 4 >= 0.95 0.80 NO",  # the faster of the two
+        "L, over its bare products <= 1.1 1.05 yes",
+        "first calls of S: compile, capture < 1 s 1.50 s NO",
+        "a book training, 10,000 steps of S < 1 s 0.25 s yes",
+    ):
+        assert line.split() in lines, line
+    # And the pictures tell the lanes apart.
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    pictures.draw(tmp_path / "train_step-tf32-S.jsonl", tmp_path)
+    assert (tmp_path / "train-step-cuda-tf32-sigmoid-sgd.png").exists()
+
+
+def test_the_report_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_report.main([str(tmp_path)]) == 2
+    assert "no train_step-*.jsonl" in capsys.readouterr().err
+
+
+def test_results_without_a_device_are_the_cpus(tmp_path: Path) -> None:
+    made_up(tmp_path / "gpu.jsonl", "S", "float32", pytorch_eager=2.0)
+    _, on_gpu = read(tmp_path / "gpu.jsonl")
+    _, on_cpu = read(newest("train_step"))
+    assert readme.steps(on_gpu, "sigmoid", "sgd") == {}
+    found = readme.steps(on_cpu + on_gpu, "sigmoid", "sgd")
+    assert found["S", "pytorch eager"]["median"] > 100
+    found = readme.steps(on_cpu + on_gpu, "sigmoid", "sgd", "cuda")
+    assert list(found) == [("S", "pytorch eager")]
 
 
 # -- Products --------------------------------------------------------------------------

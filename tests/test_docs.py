@@ -25,17 +25,18 @@ def test_python_blocks_run(block: str, in_tmp: Path) -> None:
 
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks import compare, growth, matmul, mnist, pictures, train_step
+    from benchmarks import compare, gpu_report, growth, matmul, mnist, pictures, train_step
     from xpnet import gradcheck, predict, train
     from xpnet.explain import __main__ as explain
 
     help_text = ""
-    commands = (train, predict, gradcheck, explain, compare, growth, matmul, mnist, pictures)
-    for main in (command.main for command in (*commands, train_step)):
+    commands = (train, predict, gradcheck, explain, compare, growth, gpu_report, matmul, mnist)
+    for main in (command.main for command in (*commands, pictures, train_step)):
         with pytest.raises(SystemExit):
             main(["--help"])
         help_text += capsys.readouterr().out
     help_text += "--inputs --editable"
+    help_text += (ROOT / "benchmarks/gpu.sh").read_text().split("set -u")[0]
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())):
             assert option in help_text or option == "--help", f"{page.name}: {option}"

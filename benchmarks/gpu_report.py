@@ -1,0 +1,160 @@
+"""``python -m benchmarks.gpu_report FOLDER``: what ``benchmarks/gpu.sh`` measured, and was to be.
+
+Reads train_step-*.jsonl, matmul.jsonl and mnist.json of a folder, those that are there, and
+prints a line for each case and contender, then each target beside what was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from benchmarks.readme import Steps, steps, times
+from benchmarks.results import Measurement, read
+
+__all__ = ["main", "report"]
+
+OURS, FLOOR = "xpnet cupy", "floor torch"
+# Times as fast as an opponent; "level" leaves room for the spread from run to run.
+LEVEL = 0.95
+FASTER = (
+    ("S", ("pytorch eager",), 5.0),
+    ("S", ("pytorch compile",), 1.5),
+    *((network, ("jax scan", "jax scan unroll 4"), LEVEL) for network in "SMLD"),
+)
+# Microseconds a step of S: each step's kernels captured as they are, and fused.
+MOST_US = (("captured", 30.0), ("fused", 20.0))
+OVER_FLOOR = (("L", 1.1), ("D", 1.1))
+MOST_SECONDS = (
+    ("first calls of S: compile, capture", "first_seconds", 1.0),
+    ("a book training, 10,000 steps of S", "book_seconds", 1.0),
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Print the results of benchmarks/gpu.sh: times, then targets beside what was measured."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Where gpu.sh wrote."""
+
+
+def _times_line(m: Measurement) -> str:
+    case = m["case"]
+    lane = case.get("precision", "float32")
+    faster = f"{m['times_pytorch']:>7.2f} x" if "times_pytorch" in m else ""
+    rule = f"{case['activation']} {case['optimizer']}"
+    return f"{case['network']:<9}{lane:<9}{rule:<13}{m['contender']:<18}{m['median']:>9.1f}{faster}"
+
+
+def _verdict(what: str, asked: str, measured: str, holds: bool) -> str:
+    return f"{what:<48}{asked:>10}{measured:>11}  {'yes' if holds else 'NO'}"
+
+
+def _targets(found: Steps) -> Iterator[str]:
+    """Of one lane; only where both sides were measured."""
+    small = found.get(("S", OURS))
+    if small is not None:
+        for how, most in MOST_US:
+            us = small["median"]
+            yield _verdict(f"S, us a step, {how}", f"<= {most:g}", f"{us:.1f}", us <= most)
+    for network, opponents, least in FASTER:
+        ratios = [times(found, network, OURS, opponent) for opponent in opponents]
+        known = {
+            opponent: ratio
+            for opponent, ratio in zip(opponents, ratios, strict=True)
+            if ratio is not None
+        }
+        if known:
+            best = min(known, key=lambda opponent: known[opponent])  # the faster opponent
+            ratio = known[best]
+            yield _verdict(
+                f"{network}, times as fast as {best}", f">= {least:g}", f"{ratio:.2f}",
+                ratio >= least,
+            )  # fmt: skip
+    for network, most in OVER_FLOOR:
+        faster = times(found, network, OURS, FLOOR)
+        if faster is not None:
+            share = 1 / faster
+            what = f"{network}, over its bare products"
+            yield _verdict(what, f"<= {most:g}", f"{share:.2f}", share <= most)
+    for what, key, most in MOST_SECONDS:
+        if small is not None and key in small:
+            yield _verdict(what, f"< {most:g} s", f"{small[key]:.2f} s", small[key] < most)
+
+
+def _machine_line(header: dict[str, Any]) -> str:
+    machine = header["machine"]
+    gpu = machine.get("gpu") or {"name": "no GPU", "driver": "none"}
+    versions = machine.get("versions", {})
+    packages = [name for name in versions if name.startswith(("cupy", "torch", "jax"))]
+    listed = ", ".join(f"{name} {versions[name]}" for name in packages if name != "jaxlib")
+    return f"{gpu['name']}, driver {gpu['driver']}; {listed}; {machine['date']}"
+
+
+def report(folder: Path) -> list[str]:
+    """The lines.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no results in the folder.
+    ValueError
+        A file is none of results.
+    """
+    files = sorted(folder.glob("train_step-*.jsonl"))
+    products, trainings = folder / "matmul.jsonl", folder / "mnist.json"
+    found = [path for path in (*files, products, trainings) if path.exists()]
+    if not found:
+        raise FileNotFoundError(f"{folder}: no train_step-*.jsonl, matmul.jsonl or mnist.json")
+    lines: list[str] = []
+    if products.exists():
+        header, _ = read(products)
+        for device, best in header["ceilings"].items():
+            rates = [f"{k} {v:,.0f}" for k, v in best.items()]
+            lines.append(f"ceilings of {device}, GFLOP/s (copy: GB/s): {', '.join(rates)}")
+    if trainings.exists():
+        runs = json.loads(trainings.read_text(encoding="utf-8"))["runs"]
+        lines += [
+            f"MNIST, {name}: {100 * run['test_accuracy']:.2f} %, {run['train_seconds']:.2f} s of "
+            f"training, {run['wall_seconds']:.1f} s from start to end"
+            for name, run in runs.items()
+        ]
+    measurements = []
+    for path in files:
+        header, own = read(path)
+        measurements += own
+        if path == files[0]:
+            lines.insert(0, _machine_line(header))
+    if measurements:
+        lines += ["", f"{'network':<9}{'products':<9}{'rule':<13}{'contender':<18}{'us/step':>9}"
+                  f"{'x eager':>9}"]  # fmt: skip
+        lines += [_times_line(m) for m in measurements]
+    cases = (m["case"] for m in measurements)
+    lanes = dict.fromkeys((c.get("device", "cpu"), c.get("precision", "float32")) for c in cases)
+    for device, precision in lanes:
+        asked = list(_targets(steps(measurements, "sigmoid", "sgd", device, precision)))
+        if asked:
+            title = f"{OURS}, {precision}, sigmoid, SGD"
+            lines += ["", f"{title:<48}{'asked':>10}{'measured':>11}", *asked]
+    return lines
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.gpu_report")
+    try:
+        print("\n".join(report(arguments.folder)))
+    except (OSError, ValueError) as error:
+        print(f"python -m benchmarks.gpu_report: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

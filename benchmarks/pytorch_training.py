@@ -1,0 +1,316 @@
+"""PyTorch as its users train, fast: nn.Sequential, autograd, torch.optim; data on the device.
+
+On a GPU there are three: eager; compiled, where Inductor captures forward, backward and update
+into CUDA graphs of their own; and the whole step captured by hand, `STEPS_PER_GRAPH` of them in
+one graph. Losses are read back once an epoch, as xpnet does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.problems import (
+    BETA1,
+    BETA2,
+    EPS,
+    STEPS_PER_GRAPH,
+    Epoch,
+    Problem,
+    operands,
+)
+from benchmarks.worker import Skipped
+
+__all__ = ["autocast", "compiled", "eager", "floor", "graph"]
+
+# The scale that autocast's losses in float16 begin with. PyTorch's own, 2 to the 16, may overflow
+# in the first steps, which are then left out: no training that could be checked.
+LOSS_SCALE = 2.0**12
+UNSCALED = "float16 needs its losses scaled: pytorch eager does it"
+WARM_UPS = 3  # as in PyTorch's documentation of whole-network capture
+
+
+class Parts(NamedTuple):
+    """What every PyTorch training has."""
+
+    x: Any  # (N, D), float32
+    t: Any  # (N,), int64
+    model: Any
+    optimizer: Any
+    loss_of: Callable[[Any, Any], Any]  # of a batch
+
+
+def _torch(device: str, lane: str) -> Any:
+    import torch
+
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise Skipped("torch sees no usable GPU")
+        torch.set_float32_matmul_precision("high" if lane == "tf32" else "highest")
+    return torch
+
+
+def _parts(problem: Problem, lane: str, **options: Any) -> Parts:
+    """`options` are the optimizer's."""
+    case = problem.case
+    torch = _torch(case.device, lane)
+    nn = torch.nn
+    activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
+    modules: list[Any] = []
+    for i, (inputs, outputs) in enumerate(pairwise(problem.sizes), 1):
+        linear = nn.Linear(inputs, outputs)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(problem.params[f"W{i}"].T))
+            linear.bias.copy_(torch.from_numpy(problem.params[f"b{i}"]))
+        modules += [linear, activation[case.activation]()]
+    model = nn.Sequential(*modules[:-1]).to(case.device)
+    if case.optimizer == "adam":
+        rule, settings = torch.optim.Adam, {"betas": (BETA1, BETA2), "eps": EPS}
+    else:
+        rule, settings = torch.optim.SGD, {}
+    criterion = nn.CrossEntropyLoss()
+
+    def loss_of(x: Any, t: Any) -> Any:
+        return criterion(model(x), t)
+
+    def loss_cast(x: Any, t: Any) -> Any:
+        with torch.autocast(case.device, getattr(torch, lane)):
+            return criterion(model(x), t)
+
+    return Parts(
+        x=torch.from_numpy(problem.x).to(case.device).float() / 255,
+        t=torch.from_numpy(problem.t).to(case.device).long(),
+        model=model,
+        optimizer=rule(model.parameters(), lr=problem.lr, **settings, **options),
+        loss_of=loss_cast if lane in ("bfloat16", "float16") else loss_of,
+    )
+
+
+def _training(
+    parts: Parts, forward: Callable[[Any, Any], Any], update: Callable[[Any], None]
+) -> Epoch:
+    """The loop of every tutorial; `update` is of the loss, backward included."""
+    import torch
+
+    def epoch(order: np.ndarray) -> np.ndarray:
+        losses = []
+        for rows in torch.from_numpy(order).to(parts.x.device):
+            parts.optimizer.zero_grad()
+            loss = forward(parts.x[rows], parts.t[rows])
+            update(loss)
+            losses.append(loss.detach())
+        return np.asarray(torch.stack(losses).float().cpu().numpy())
+
+    return epoch
+
+
+def _eager(problem: Problem, lane: str) -> Epoch:
+    parts = _parts(problem, lane, fused=True)
+
+    def update(loss: Any) -> None:
+        loss.backward()
+        parts.optimizer.step()
+
+    if lane != "float16":
+        return _training(parts, parts.loss_of, update)
+    import torch
+
+    scaler = torch.amp.GradScaler(problem.case.device, init_scale=LOSS_SCALE)
+
+    def update_scaled(loss: Any) -> None:
+        scaler.scale(loss).backward()
+        scaler.step(parts.optimizer)
+        scaler.update()
+
+    return _training(parts, parts.loss_of, update_scaled)
+
+
+def eager(problem: Problem) -> Epoch:
+    """In the case's precision: tf32 by PyTorch's setting, 16 bits by autocast."""
+    return _eager(problem, problem.case.precision)
+
+
+def autocast(problem: Problem) -> Epoch:
+    """Eager, under autocast in bfloat16."""
+    return _eager(problem, "bfloat16")
+
+
+def compiled(problem: Problem) -> Epoch:
+    """torch.compile of forward and loss as its tutorial does it, and with them of backward."""
+    case = problem.case
+    if case.precision == "float16":
+        raise Skipped(UNSCALED)
+    if case.device != "cpu":
+        return _compiled_and_captured(problem)
+    parts = _parts(problem, case.precision, fused=True)
+    import torch
+
+    def update(loss: Any) -> None:
+        loss.backward()
+        parts.optimizer.step()
+
+    return _training(parts, torch.compile(parts.loss_of), update)
+
+
+def _compiled_and_captured(problem: Problem) -> Epoch:
+    """With "reduce-overhead", forward, backward and update become CUDA graphs.
+
+    A batch is gathered before: what a compiled function is given is copied to where its CUDA
+    graph reads, and that would be the whole data set. The update is not the fused one: Inductor
+    writes its own.
+    """
+    parts = _parts(problem, problem.case.precision)
+    import torch
+
+    loss_of = torch.compile(parts.loss_of, mode="reduce-overhead")
+
+    def forward(x: Any, t: Any) -> Any:
+        # Forward, backward and update are of one step, the gradients between them alive.
+        torch.compiler.cudagraph_mark_step_begin()
+        return loss_of(x, t).clone()  # the next step's loss comes to the same place
+
+    @torch.compile(mode="reduce-overhead")  # type: ignore[untyped-decorator]
+    def step() -> None:
+        parts.optimizer.step()
+
+    def update(loss: Any) -> None:
+        loss.backward()
+        step()
+
+    return _training(parts, forward, update)
+
+
+# -- Captured by hand ------------------------------------------------------------------
+
+
+@cache
+def _side_stream() -> Any:
+    """One for warm-up and capture: a gradient is accumulated on the stream that it was first on."""
+    import torch
+
+    return torch.cuda.Stream()
+
+
+def _warm_up(call: Callable[[], Any]) -> None:
+    import torch
+
+    stream = _side_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _captured(call: Callable[[], Any]) -> Callable[[], None]:
+    """A CUDA graph of what `call` launches; returns its replay, on the current stream."""
+    import torch
+
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded, stream=_side_stream()):
+        call()
+    replay: Callable[[], None] = recorded.replay
+    return replay
+
+
+def steps_per_graph(steps: int) -> int:
+    """All of a short order, else `STEPS_PER_GRAPH`, which has to divide it."""
+    length = min(steps, STEPS_PER_GRAPH)
+    if steps % length:
+        raise ValueError(f"{steps} steps: expected up to {length}, or a multiple of {length}")
+    return length
+
+
+def graph(problem: Problem) -> Epoch:
+    """The whole step in a CUDA graph, many of them: gather, forward, backward, fused update."""
+    case = problem.case
+    if case.precision == "float16":
+        raise Skipped(UNSCALED)
+    capturable = {"capturable": True} if case.optimizer == "adam" else {}  # SGD always is
+    parts = _parts(problem, case.precision, fused=True, **capturable)
+    import torch
+
+    def step(rows: Any) -> Any:
+        parts.optimizer.zero_grad()
+        loss = parts.loss_of(parts.x[rows], parts.t[rows])
+        loss.backward()
+        parts.optimizer.step()
+        return loss.detach()  # nothing else keeps autograd's nodes, and with them a stream
+
+    # The warm-up trains: afterwards the first weights again, and an optimizer that has not begun.
+    weights = list(parts.model.parameters())
+    first = [weight.detach().clone() for weight in weights]
+    rows = torch.zeros(problem.batch, dtype=torch.int64, device=case.device)
+    _warm_up(lambda: [step(rows) for _ in range(WARM_UPS)])
+    with torch.no_grad():
+        for weight, value in zip(weights, first, strict=True):
+            weight.copy_(value)
+        for slots in parts.optimizer.state.values():
+            for slot in slots.values():
+                if isinstance(slot, torch.Tensor):
+                    slot.zero_()
+
+    @cache
+    def recorded(steps: int) -> tuple[Any, Any, Callable[[], None]]:
+        """The rows that a graph of so many steps reads, the losses that it writes, its replay."""
+        rows = torch.zeros((steps, problem.batch), dtype=torch.int64, device=case.device)
+        losses = torch.empty(steps, device=case.device)
+        parts.optimizer.zero_grad()  # the gradients are to be in the graph's own memory
+        return rows, losses, _captured(lambda: torch.stack([step(r) for r in rows], out=losses))
+
+    def epoch(order: np.ndarray) -> np.ndarray:
+        rows, losses, replay = recorded(steps_per_graph(len(order)))
+        found = []
+        for chunk in torch.from_numpy(order).to(case.device).split(len(rows)):
+            rows.copy_(chunk)
+            replay()
+            found.append(losses.clone())
+        return np.asarray(torch.cat(found).cpu().numpy())
+
+    return epoch
+
+
+# -- The floor -------------------------------------------------------------------------
+
+
+def floor(problem: Problem) -> Epoch:
+    """The step's matrix products alone, operands and results in memory that is there.
+
+    On a GPU in a CUDA graph: the launches would take longer than the products.
+    """
+    case = problem.case
+    torch = _torch(case.device, case.precision)
+    lane = "float32" if case.precision == "tf32" else case.precision
+
+    def asarray(array: np.ndarray) -> Any:
+        # A copy: torch's own memory is aligned.
+        return torch.from_numpy(array).to(case.device, getattr(torch, lane), copy=True)
+
+    calls = [(a, b, a @ b) for a, b in operands(problem.sizes, problem.batch, asarray)]
+
+    def products(steps: int) -> None:
+        for _ in range(steps):
+            for a, b, c in calls:
+                torch.mm(a, b, out=c)
+
+    def epoch(order: np.ndarray) -> np.ndarray:
+        products(len(order))
+        return np.empty(0)
+
+    if case.device == "cpu":
+        return epoch
+    _warm_up(lambda: products(WARM_UPS))
+    recorded = cache(lambda steps: _captured(lambda: products(steps)))
+
+    def epoch_replayed(order: np.ndarray) -> np.ndarray:
+        steps = steps_per_graph(len(order))
+        replay = recorded(steps)
+        for _ in range(len(order) // steps):
+            replay()
+        torch.cuda.synchronize()
+        return np.empty(0)
+
+    return epoch_replayed
