@@ -25,8 +25,10 @@ __all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "reference"]
 # -- xpnet -----------------------------------------------------------------------------
 
 
-def _xpnet(library: str, precision: str | None = None) -> Callable[[Problem], Epoch]:
-    """By default in the case's precision."""
+def _xpnet(
+    library: str, precision: str | None = None, *, fused: bool = True
+) -> Callable[[Problem], Epoch]:
+    """By default in the case's precision; on CuPy also with a kernel for each operation."""
 
     def contender(problem: Problem) -> Epoch:
         import xpnet
@@ -39,6 +41,16 @@ def _xpnet(library: str, precision: str | None = None) -> Callable[[Problem], Ep
             )
         except UsageError as error:  # a precision that the library does not have
             raise Skipped(str(error)) from None
+        if not fused:
+            from xpnet.backend.captured import captured_loop
+            from xpnet.backend.cupy import CupyGraphs
+            from xpnet.kernels import with_kernels
+
+            products = {"matmul": backend.kernels["matmul"]}
+            backend = replace(
+                backend,
+                loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0)),
+            )
         network = xpnet.mlp(problem.sizes, problem.case.activation)
         adam = problem.case.optimizer == "adam"
         rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
@@ -224,6 +236,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
     },
     "cuda": {
         "xpnet cupy": _xpnet("cupy"),
+        "xpnet cupy unfused": _xpnet("cupy", fused=False),
         "xpnet torch": _xpnet("torch"),
         "xpnet jax": _xpnet("jax"),
         "pytorch eager": pytorch_training.eager,

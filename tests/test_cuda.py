@@ -367,6 +367,25 @@ def test_every_batch_size_has_its_graph(cuda: Backend) -> None:
         assert one == other
 
 
+def test_a_short_run_does_not_keep_later_graphs_short(
+    cuda: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run goes on in the middle of an epoch."""
+    monkeypatch.setattr("xpnet.backend.captured.CHUNK_SECONDS", 10.0)
+    made: list[int] = []
+    from xpnet.backend import captured
+
+    record = captured._record
+    monkeypatch.setattr(captured, "_record", lambda *a: made.append(record(*a)) or made[-1])
+    trainer = train(cuda, epochs=1).trainer
+    data = (trainer.feed.samples(digits().x), cuda.asarray(digits().t.astype(np.int32)))
+    made.clear()
+    for steps in (2, 17, 5, 17):
+        order = cuda.asarray(np.arange(100 * steps).reshape(steps, 100))
+        list(trainer.run(trainer.params, trainer.state, data, order))
+    assert [recording.length for recording in made] == [2, 17]
+
+
 def test_parameters_that_were_put_in_anew_are_trained(cuda: Backend) -> None:
     """The graph knows addresses; what a checkpoint brings lies elsewhere."""
     results = []

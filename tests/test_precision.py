@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,29 @@ def test_bfloat16_products_keep_eight_bits_and_float32_results(name: str) -> Non
     error = np.linalg.norm(backend.to_numpy(y) - exact) / np.linalg.norm(exact)
     # Rounded to 8 bits: about 2^-9 each; in float32 it would be 1e-7.
     assert 2e-4 < error < 6e-3
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e6])
+def test_float16_products_stay_in_range(name: str, scale: float) -> None:
+    """On the CPU, where `select` does not offer them: gradients are small, targets may be large."""
+    backend = opened(name)
+    x, W = arrays(backend, (64, 300), (300, 32))
+    if name == "torch":
+        from xpnet.backend.torch import _matmul_float16 as multiply
+    else:
+        import jax.numpy as jnp
+
+        from xpnet.backend.jax import _matmul_16
+
+        multiply = partial(_matmul_16, jnp.float16)
+    y = multiply(x, W * scale)
+    assert y.dtype == x.dtype
+    exact = backend.to_numpy(x).astype(np.float64) @ backend.to_numpy(W) * scale
+    error = np.linalg.norm(backend.to_numpy(y) - exact) / np.linalg.norm(exact)
+    assert 5e-5 < error < 1e-3
+    zeros = multiply(x * 0.0, W)
+    assert not backend.to_numpy(zeros).any()
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])

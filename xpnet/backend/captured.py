@@ -68,6 +68,7 @@ class Graphs(Protocol):
 class Recording(NamedTuple):
     """Graphs over fixed arrays."""
 
+    most: int  # steps that a chunk has time for
     length: int  # steps in the long graph
     rows: Array  # (length, batch): the batches of the next launch
     losses: Array  # (length,): of the last
@@ -99,6 +100,9 @@ def captured_loop(step: Step, graphs: Graphs) -> Run:
         _write(graphs, buffers, (params, state))
         params, state = buffers
         key = batch, *((graphs.address(a), tuple(a.shape), str(a.dtype)) for a in data)
+        # One that was made for a few steps, to finish an epoch say, is too short for many.
+        if key in recordings and min(steps, recordings[key].most) > 2 * recordings[key].length:
+            del recordings[key]
         if key not in recordings:
             while len(recordings) >= KEPT_RECORDINGS:
                 recordings.pop(next(iter(recordings)))
@@ -156,9 +160,8 @@ def _record(
             )
             graphs.mark()()
         each = time.perf_counter() - began
-        # As many as a chunk has time for; and so that few steps are left over at the end.
-        length = max(1, min(steps, LONGEST, int(CHUNK_SECONDS / each)))
-        length = steps // -(-steps // length)
+        most = max(1, min(LONGEST, int(CHUNK_SECONDS / each)))
+        length = steps // -(-steps // most)  # so that few steps are left over at the end
         losses = graphs.empty(length, loss)
         rows = graphs.copy(order[:length, :])
         del trial, trial_state
@@ -178,7 +181,7 @@ def _record(
         except Exception as error:  # warmed up, it ran: so it is the capture that it does not bear
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise NotCapturedError(reason) from error
-    return Recording(length, rows, losses, launch_all, launch_one)
+    return Recording(most, length, rows, losses, launch_all, launch_one)
 
 
 def _form(arrays: Params) -> dict[str, tuple[Any, ...]]:

@@ -102,7 +102,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
 
     def loop(step: Step) -> Run:
         with on_device():
-            captured = captured_loop(with_kernels(step, kernels), _Graphs(device))
+            captured = captured_loop(with_kernels(step, kernels), CupyGraphs(index))
 
         def run(*args: Any) -> Iterator[Any]:
             chunks = captured(*args)
@@ -138,11 +138,11 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     )
 
 
-class _Graphs:
+class CupyGraphs:
     """CUDA graphs of CuPy's; see `xpnet.backend.captured.Graphs`."""
 
-    def __init__(self, device: Any) -> None:
-        self._device = device
+    def __init__(self, index: int) -> None:
+        self._device = cupy.cuda.Device(index)
         # The null stream cannot be captured, and a blocking one would be disturbed by it.
         self._stream = cupy.cuda.Stream(non_blocking=True)
         # Temporaries of a graph stay where they were: nobody else may be given their memory.

@@ -108,7 +108,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         if kind == "cpu":
             keep_freed_memory()
             return plain_loop(step, _take, lambda losses: to_numpy(torch.stack(losses)))
-        captured = captured_loop(step, _Graphs(device))
+        captured = captured_loop(step, TorchGraphs(device))
 
         def run(*args: Any) -> Iterator[Any]:
             chunks = captured(*args)
@@ -157,7 +157,7 @@ def _take(array: Array, rows: Array) -> Array:
     return torch.index_select(array, 0, rows)
 
 
-class _Graphs:
+class TorchGraphs:
     """CUDA graphs of PyTorch's; see `xpnet.backend.captured.Graphs`."""
 
     def __init__(self, device: Any) -> None:
