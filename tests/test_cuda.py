@@ -416,26 +416,52 @@ def test_a_step_that_returns_new_arrays_is_captured_too(cuda: Backend) -> None:
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4)
 
 
-def test_a_step_that_looks_at_a_value_is_looped_over_with_a_reason(cuda: Backend) -> None:
-    class Looking(xpnet.layers.ReLU):
+def masked(x: Any) -> Any:
+    y = +x
+    y[y < -1e30] = 0.0
+    return y
+
+
+# By the rows of the table in docs/gpu.md.
+BREACHES: list[list[Callable[[Any], Any]]] = [
+    [
+        lambda x: x * float(ops.namespace(x).isfinite(x).all()),
+        lambda x: x * ops.namespace(x).max(x).item() ** 0,
+        lambda x: x if ops.namespace(x).any(x > -1e30) else -x,
+    ],
+    [masked, lambda x: x + 0.0 * x[x > 0][:1], lambda x: x + 0.0 * len(x.nonzero()[0])],
+    [lambda x: x * ops.namespace(x).asarray([1.0], dtype=x.dtype)],
+    [
+        lambda x: x + 0.0 * (x @ x.T)[:, :1],
+        lambda x: x + 0.0 * ops.namespace(x).matmul(x, x.T)[:, :1],
+    ],
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "breach"), [(i, b) for i, row in enumerate(BREACHES) for b in row], ids=str
+)
+def test_a_step_that_cannot_be_captured_is_looped_over_with_a_reason(
+    cuda: Backend, row: int, breach: Callable[[Any], Any]
+) -> None:
+    class Mine(xpnet.layers.Identity):
         def forward(self, x: Any) -> Any:
-            if float(ops.namespace(x).sum(x)) > 1e30:
-                raise AssertionError
-            return super().forward(x)
+            return breach(x), None
 
-    def network() -> Any:
-        graph = xpnet.Graph()
-        x, t, W, b = graph.inputs("x t W b")
-        y = graph.apply(Looking(), graph.apply(xpnet.layers.Affine(), x, W, b))
-        params = {"W": normal(64, 10, dtype="float64") * 0.1, "b": np.zeros(10)}
-        loss = graph.apply(losses.SoftmaxWithLoss(), y, t)
-        return xpnet.Network(graph, params, scores=y, loss=loss)
-
+    graph = xpnet.Graph()
+    inputs = graph.inputs("x t W b")
+    y = graph.apply(Mine(), graph.apply(xpnet.layers.Affine(), inputs[0], *inputs[2:]))
+    params = {"W": normal(64, 10, dtype="float64") * 0.1, "b": np.zeros(10)}
+    loss = graph.apply(losses.SoftmaxWithLoss(), y, inputs[1])
+    network = xpnet.Network(graph, params, scores=y, loss=loss)
     data = digits()
     x, t = data.x.astype(np.float32) / 16, data.t
-    trainer = xpnet.Trainer(network(), optim.SGD(0.1), backend=cuda)
-    with pytest.warns(RuntimeWarning, match="not captured into a CUDA graph: Looking1"):
+    trainer = xpnet.Trainer(network, optim.SGD(0.1), backend=cuda)
+    written = rows_of("in `forward` or `backward`")
+    assert len(written) == len(BREACHES)
+    with pytest.warns(RuntimeWarning, match="not captured into a CUDA graph: Mine1") as caught:
         first = trainer.fit(x, t, epochs=1)
+    assert written[row][-1] in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         second = trainer.fit(x, t, epochs=1)
@@ -464,21 +490,44 @@ def test_nothing_waits_for_the_host_within_an_epoch(
     assert simulator.syncs <= 1 + launched - 2
 
 
-def test_the_nodes_of_a_step(simulator: Any, cuda: Backend, cupy: Any, monkeypatch: Any) -> None:
+PAGE = (Path(__file__).resolve().parents[1] / "docs/gpu.md").read_text()
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The table in docs/gpu.md whose first column has this heading."""
+    table = PAGE.split(f"| {heading} |")[1].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+
+
+def test_the_kernels_of_a_step(
+    simulator: Any, cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each costs a microsecond or more, whatever it does: this is what a small step takes."""
-    graphs = []
+    from xpnet.backend.captured import captured_loop
+    from xpnet.backend.cupy import CupyGraphs
+
+    graphs: list[Any] = []
     end = cupy.cuda.Stream.end_capture
     monkeypatch.setattr(
         cupy.cuda.Stream, "end_capture", lambda self: graphs.append(end(self)) or graphs[-1]
     )
-    monkeypatch.setattr("xpnet.backend.captured.LONGEST", 1)
-    counts = {}
-    for name, optimizer in {"sgd": optim.SGD(0.1), "adam": optim.Adam()}.items():
-        graphs.clear()
-        train(cuda, optimizer, epochs=1, activation="sigmoid")
-        counts[name] = graphs[0].nodes
-    assert counts["sgd"] <= 22
-    assert counts["adam"] <= 23
+    products = {"matmul": cuda.kernels["matmul"]}
+    unfused = replace(
+        cuda, loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0))
+    )
+    x = RNG.integers(0, 256, (100, 784)).astype(np.uint8)
+    table = rows_of("network")
+    assert len(table) == 4
+    for network, optimizer, *counts in table:
+        sizes = [int(n) for n in network.removesuffix(", sigmoid").split("-")]
+        for backend, count in zip((unfused, cuda), counts, strict=True):
+            rule = {"SGD": optim.SGD(0.1), "Adam": optim.Adam()}[optimizer]
+            trainer = xpnet.Trainer(xpnet.mlp(sizes, "sigmoid"), rule, backend=backend)
+            graphs.clear()
+            trainer.fit(x, np.arange(100) % 10, epochs=1, batch_size=100)
+            assert graphs[0].nodes == int(count), (network, optimizer, graphs[0].names)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])

@@ -252,7 +252,7 @@ def one_line(error: Exception) -> str:
     """An error in one line; one that is not about shapes or dtypes is raised again."""
     # PyTorch has RuntimeError for shapes that do not fit; its subclasses, such as for memory
     # that is used up, are not about this call.
-    if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+    if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
         raise error
     return (str(error) or type(error).__name__).splitlines()[0]
 
