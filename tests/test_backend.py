@@ -341,3 +341,24 @@ def test_the_users_own_memory_settings_are_left_alone(monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert not keep_freed_memory()
+
+
+def test_jax_s_memory_that_is_used_up_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    from xpnet.backend import jax as backend
+
+    device = types.SimpleNamespace(
+        device_kind="GPU", memory_stats=lambda: {"bytes_limit": 8 << 30, "bytes_in_use": 7 << 30}
+    )
+
+    def full(array: Any, device: Any) -> Any:
+        message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 2147483648 bytes."
+        raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr(jax, "devices", lambda kind: [device])
+    monkeypatch.setattr(jax, "device_put", full)
+    opened = backend.open("cuda", 0)
+    assert (opened.memory, opened.free_memory()) == (8 << 30, 1 << 30)
+    words = r"cuda:0 is out of memory: 2.00 GiB more are needed, 1.00 of 8.0 GiB are free"
+    with pytest.raises(DeviceError, match=words):
+        opened.asarray(np.ones(1, np.float32))

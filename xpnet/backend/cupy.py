@@ -17,6 +17,7 @@ from xpnet.backend import Backend, Run, Step, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cublas import WORKSPACE_BYTES
 from xpnet.backend.cuda_kernels import make_kernels
+from xpnet.backend.loop import within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
 
@@ -103,17 +104,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     def loop(step: Step) -> Run:
         with on_device():
             captured = captured_loop(with_kernels(step, kernels), CupyGraphs(index))
-
-        def run(*args: Any) -> Iterator[Any]:
-            chunks = captured(*args)
-            while True:
-                with on_device():
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                yield chunk
-
-        return run
+        return within(on_device, captured)
 
     def free_memory() -> int:
         with device:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xpnet.backend import Array, Backend, Params, Run, Step
+from xpnet.backend import Array, Backend, Params, Run, Step, out_of_memory
 from xpnet.backend.cpu import cpu_memory, cpu_name
+from xpnet.backend.loop import within
 from xpnet.errors import DeviceError, UsageError
 from xpnet.kernels import with_kernels
 from xpnet.ops import scaled_for_float16
@@ -33,7 +36,25 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
             f"cuda:{index} does not exist: JAX sees {len(devices)} GPU(s), from cuda:0"
         )
     device = devices[index]
-    stats = (device.memory_stats() or {}) if kind == "cuda" else {}
+    on_gpu = kind == "cuda"
+    name = f"cuda:{index}" if on_gpu else "cpu"
+
+    def memory(key: str) -> int:
+        return int((device.memory_stats() or {}).get(key, 0)) if on_gpu else 0
+
+    def free_memory() -> int:
+        return memory("bytes_limit") - memory("bytes_in_use")
+
+    @contextmanager
+    def explained() -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or not on_gpu:
+                raise
+            needed = re.search(r"allocat\w* (\d+) bytes", str(error))
+            size = int(needed[1]) if needed else 0
+            raise out_of_memory(name, size, free_memory(), memory("bytes_limit")) from None
 
     # On a GPU, JAX's default float32 product is TF32; every other library's is not.
     products = "tensorfloat32" if precision == "tf32" else "highest"
@@ -47,21 +68,23 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
                 "JAX would turn float64 into float32: set JAX_ENABLE_X64=1, "
                 "or call jax.config.update('jax_enable_x64', True) first"
             )
-        return jax.device_put(array, device)
+        with explained():
+            return jax.device_put(array, device)
 
     return Backend(
         library="jax",
         version=jax.__version__,
-        device=f"cuda:{index}" if kind == "cuda" else "cpu",
-        device_name=device.device_kind if kind == "cuda" else cpu_name(),
-        memory=stats.get("bytes_limit", 0) if kind == "cuda" else cpu_memory(),
+        device=name,
+        device_name=device.device_kind if on_gpu else cpu_name(),
+        memory=memory("bytes_limit") if on_gpu else cpu_memory(),
         xp=jnp,
         asarray=asarray,
         to_numpy=np.array,
-        loop=lambda step: _loop(with_kernels(step, kernels), products),
+        loop=lambda step: within(explained, _loop(with_kernels(step, kernels), products)),
         compile=_compile,
         kernels=kernels,
         precision=precision,
+        free_memory=free_memory,
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array, Params, Run, Step
+
+__all__ = ["CHUNK_SECONDS", "plain_loop", "within"]
 
 # Seconds of work between two yields: short enough for Ctrl-C and a progress bar, long
 # enough that reading the losses back, which waits for a GPU, costs nothing.
@@ -48,3 +51,18 @@ def plain_loop(
                 began = time.perf_counter()
 
     return run
+
+
+def within(context: Callable[[], AbstractContextManager[None]], run: Run) -> Run:
+    """`run`, each of whose turns is taken within a context, and none of its consumer's."""
+
+    def guarded(*args: Any) -> Iterator[tuple[Params, Params, np.ndarray]]:
+        chunks = run(*args)
+        while True:
+            with context():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    return guarded

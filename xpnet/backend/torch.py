@@ -17,7 +17,7 @@ from array_api_compat import torch as xp
 from xpnet.backend import Array, Backend, Run, Step, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
-from xpnet.backend.loop import plain_loop
+from xpnet.backend.loop import plain_loop, within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
 from xpnet.ops import scaled_for_float16
@@ -108,18 +108,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         if kind == "cpu":
             keep_freed_memory()
             return plain_loop(step, _take, lambda losses: to_numpy(torch.stack(losses)))
-        captured = captured_loop(step, TorchGraphs(device))
-
-        def run(*args: Any) -> Iterator[Any]:
-            chunks = captured(*args)
-            while True:
-                with on_device():
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                yield chunk
-
-        return run
+        return within(on_device, captured_loop(step, TorchGraphs(device)))
 
     @contextmanager
     def on_device() -> Iterator[None]:
