@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.backend.cublas import WORKSPACE_BYTES, Cublas, layout, load
 from xpnet.backend.fuse import C_TYPES, Lines, Untraceable, trace
 
-__all__ = ["SOFTMAX_CROSS_ENTROPY", "TO_BFLOAT16", "make_kernels", "update_source"]
+__all__ = ["make_kernels"]
 
 Array = Any
 THREADS = 256
@@ -122,7 +122,7 @@ class _Update:
         numbers = [v if isinstance(v, cupy.ndarray) else dtype.type(v) for v in _flat(rates)]
         for start in range(0, len(rows), ROWS_PER_KERNEL):
             part = rows[start : start + ROWS_PER_KERNEL]
-            source = self._source(rule, rates, part) if _of_one_kind(rows) else None
+            source = self._source(rule, rates, part) if _of_one_kind(rows, numbers) else None
             if source is None:  # so for the first rows already: nothing has been written
                 return NotImplemented
             if source not in self._kernels:
@@ -131,7 +131,7 @@ class _Update:
                 (np.int64(p.size), p, cupy.ascontiguousarray(g), *slots) for p, g, *slots in part
             ]
             largest = max(p.size for p, *_ in part)
-            grid = min(BLOCKS, -(-largest // THREADS)), len(part)
+            grid = max(1, min(BLOCKS, -(-largest // THREADS))), len(part)
             self._kernels[source](grid, (THREADS,), (*(a for row in arrays for a in row), *numbers))
         return [(p, *slots) for p, _, *slots in rows]
 
@@ -150,10 +150,11 @@ class _Update:
         return self._sources[key]
 
 
-def _of_one_kind(rows: Sequence[tuple[Array, ...]]) -> bool:
+def _of_one_kind(rows: Sequence[tuple[Array, ...]], rates: Sequence[Any]) -> bool:
     """Whether all have one real dtype, each row one shape, and what is written lies dense."""
     dtype = rows[0][0].dtype
-    return dtype.name in ("float32", "float64") and all(
+    known = dtype.name in ("float32", "float64") and all(r.dtype == dtype for r in rates)
+    return known and all(
         a.dtype == dtype and a.shape == p.shape and (a is g or a.flags.c_contiguous)
         for p, g, *slots in rows
         for a in (p, g, *slots)
