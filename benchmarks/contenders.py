@@ -43,7 +43,7 @@ def _xpnet(
             raise Skipped(str(error)) from None
         if not fused:
             from xpnet.backend.captured import captured_loop
-            from xpnet.backend.cupy import CupyGraphs
+            from xpnet.backend.cuda_graphs import CupyGraphs
             from xpnet.kernels import with_kernels
 
             products = {"matmul": backend.kernels["matmul"]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,8 @@ class Recorder(TorchDispatchMode):
         name = str(function)
         if "_local_scalar_dense" in name or "nonzero" in name or "masked_select" in name:
             raise RuntimeError("operation not permitted when stream is capturing")
+        if "lift_fresh" in name or ("_to_copy" in name and kwargs.get("device") is not None):
+            raise RuntimeError("Cannot copy between CPU and CUDA tensors during graph capture")
         returned = [r.alias_info for r in function._schema.returns]
         if any(info is not None and info.is_write for info in returned):
             self.nodes.append(lambda: function(*args, **kwargs))  # in place
@@ -95,9 +98,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Any:
     return backend_module.TorchGraphs(torch.device("cpu"))
 
 
-def train(loop: Any = None, **options: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    from dataclasses import replace
-
+def train(
+    loop: Any = None, optimizer: Any = None, clip_norm: float | None = None, **options: Any
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     data, _ = xpnet.datasets.load("digits")
     backend = xpnet.select("cpu", "torch")
     if loop is not None:
@@ -107,9 +110,10 @@ def train(loop: Any = None, **options: Any) -> tuple[np.ndarray, dict[str, np.nd
         )
     trainer = xpnet.Trainer(
         xpnet.mlp([64, 30, 10], **options),
-        optim.Adam(optim.cosine(0.02, 40)),
+        optimizer or optim.Adam(optim.cosine(0.02, 40)),
         backend=backend,
         scaling=data.scaling,
+        clip_norm=clip_norm,
     )
     history = trainer.fit(data.x, data.t, epochs=2, batch_size=100)
     params = {name: backend.to_numpy(p) for name, p in trainer.params.items()}
@@ -126,6 +130,41 @@ def test_replays_are_the_loop_to_the_bit(graphs: Any, activation: str, dropout: 
     np.testing.assert_array_equal(losses, expected)
     for name, p in expected_params.items():
         np.testing.assert_array_equal(params[name], p)
+
+
+SCHEDULES = [
+    optim.constant(0.02, warmup=5), optim.step_decay(0.02, 9, warmup=3),
+    optim.exponential(0.02, 40, warmup=3), optim.cosine(0.02, 40, warmup=3),
+]  # fmt: skip
+RULES = [
+    optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp, optim.Adam, optim.AdamW
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"optimizer": rule(lr)} for rule in RULES for lr in (0.02, SCHEDULES[-1])),
+        *({"optimizer": optim.Adam(lr)} for lr in SCHEDULES),
+        *({"loss": loss} for loss in ("squared", "sigmoid", "hinge")),
+        {"clip_norm": 0.5},
+        {"init": 0.01},
+    ],
+    ids=str,
+)
+def test_every_rule_schedule_and_loss_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
+    losses, _ = train(lambda step: captured_loop(step, graphs), **options)
+    np.testing.assert_array_equal(losses, train(**options)[0])
+
+
+def test_a_capture_that_fails_says_why_and_not_that_it_failed(graphs: Any) -> None:
+    def step(params: Any, state: Any, x: Any) -> Any:
+        return params, state, x.sum() * float(x.sum())
+
+    run = captured_loop(step, graphs)
+    with pytest.warns(RuntimeWarning, match="not permitted when stream is capturing"):
+        chunks = list(run({}, {}, (torch.ones(6, 2),), torch.tensor([[0, 1], [2, 3]])))
+    assert chunks[-1][2].tolist() == [16.0, 16.0]
 
 
 def test_what_is_recorded_is_not_computed() -> None:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from xpnet.ops import Array, namespace, unbroadcast
+from xpnet.ops import Array, at_least, namespace, unbroadcast
 
 __all__ = [
     "Add", "AtLeast", "Div", "Exp", "Gate", "Log", "Max", "Mul", "Neg", "Over", "Power",
@@ -129,7 +129,7 @@ class AtLeast:
     bound: float
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        return namespace(x).maximum(x, self.bound), x > self.bound
+        return at_least(x, self.bound), x > self.bound
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (namespace(dout).where(cache, dout, 0.0),)

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 from xpnet.gates import ONE, Grads
 from xpnet.hashing import hash32, random_bits
 from xpnet.kernels import elementwise
-from xpnet.ops import Array, matmul, namespace, sigmoid
+from xpnet.ops import Array, at_least, matmul, namespace, sigmoid
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
@@ -139,7 +139,7 @@ class ReLU:
     """y = max(x, 0); dx = dout where x > 0, else 0 (so 0 at x = 0, as in the books)."""
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        y = namespace(x).maximum(x, 0.0)
+        y = at_least(x, 0.0)
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:

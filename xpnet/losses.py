@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from xpnet.gates import Grads
 from xpnet.kernels import elementwise, replaceable
-from xpnet.ops import Array, namespace, reduce_samples, sigmoid, targets_like
+from xpnet.ops import Array, at_least, namespace, reduce_samples, sigmoid, targets_like
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
@@ -138,7 +138,7 @@ class SquaredLoss:
 @elementwise
 def _binary_cross_entropy(x: Array, t: Array) -> Array:
     xp = namespace(x)
-    return xp.maximum(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+    return at_least(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class HingeLoss:
         xp = namespace(x)
         t = targets_like(t, x)
         true = xp.sum(x * t, axis=-1, keepdims=True)
-        margins = xp.maximum(x - true + self.margin, 0.0) * (1.0 - t)
+        margins = at_least(x - true + self.margin, 0.0) * (1.0 - t)
         loss, factor = reduce_samples(xp.sum(margins, axis=-1), weight, self.reduction)
         return loss, (margins, t, factor)
 

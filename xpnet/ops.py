@@ -19,6 +19,8 @@ __all__ = [
     "Array",
     "add_scaled",
     "as_array",
+    "at_least",
+    "at_most",
     "check_labels",
     "device",
     "is_real",
@@ -140,6 +142,18 @@ def add_scaled(y: Array, x: Array, factor: Any) -> Array:
     return y
 
 
+@replaceable
+def at_least(x: Array, low: float) -> Array:
+    """max(x, low), element by element; what is not a number stays so."""
+    return namespace(x).maximum(x, low)
+
+
+@replaceable
+def at_most(x: Array, high: float) -> Array:
+    """min(x, high), likewise."""
+    return namespace(x).minimum(x, high)
+
+
 def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
     """An array brought into the range of float16, and the factor that brings a product back.
 
@@ -154,7 +168,7 @@ def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
         Where sums of so many products are themselves kept in float16, and must stay in range.
     """
     xp = namespace(x)
-    largest = xp.maximum(xp.max(xp.abs(x)), 1e-30)
+    largest = at_least(xp.max(xp.abs(x)), 1e-30)
     top = math.sqrt(32768.0 / terms) if terms > 1 else 32768.0
     return x * (top / largest), largest / top
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from xpnet.kernels import elementwise, for_each
-from xpnet.ops import Array, add_scaled, device, namespace
+from xpnet.ops import Array, add_scaled, at_least, at_most, device, namespace
 
 __all__ = [
     "SGD",
@@ -278,7 +278,7 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     for g in arrays[1:]:
         total = total + xp.sum(g * g)
     # Divides by max(norm, max_norm), which is never 0: no branch on a value.
-    scale = max_norm / xp.maximum(xp.sqrt(total), max_norm)
+    scale = max_norm / at_least(xp.sqrt(total), max_norm)
     return {name: g * scale for name, g in grads.items()}
 
 
@@ -320,7 +320,7 @@ def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Sched
 
     def schedule(k: Array) -> Array:
         xp = namespace(k)
-        angle = xp.minimum(k / steps, 1.0) * math.pi
+        angle = at_most(k / steps, 1.0) * math.pi
         return (lr * end) + (0.5 * lr * (1.0 - end)) * (1.0 + xp.cos(angle))
 
     return _warm(schedule, lr, warmup)

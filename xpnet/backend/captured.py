@@ -12,11 +12,12 @@ learning rate, the step's number) is an array already, as for JAX.
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -174,14 +175,27 @@ def _record(
                 losses[i, ...] = loss
 
         try:
-            launch_all = graphs.capture(lambda: work(length))
-            launch_one = graphs.capture(lambda: work(1)) if length > 1 else launch_all
-        except DeviceError:
+            with _no_collection():
+                launch_all = graphs.capture(lambda: work(length))
+                launch_one = graphs.capture(lambda: work(1)) if length > 1 else launch_all
+        except (DeviceError, MemoryError):
             raise
         except Exception as error:  # warmed up, it ran: so it is the capture that it does not bear
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise NotCapturedError(reason) from error
     return Recording(most, length, rows, losses, launch_all, launch_one)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Whose turn to be collected came now, a cuBLAS handle say, would end the capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _form(arrays: Params) -> dict[str, tuple[Any, ...]]:

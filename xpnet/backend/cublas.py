@@ -9,6 +9,7 @@ three more packages for the same calls. Nothing here needs CuPy: pointers, shape
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Any
 
 __all__ = ["TYPES", "Cublas", "layout", "load"]
@@ -38,8 +39,8 @@ _ARGUMENTS = {
 }  # fmt: skip
 
 
-def load() -> Any:
-    """The library, found where CuPy finds it.
+def load(major: int) -> Any:
+    """The library of a CUDA version, found where CuPy finds it.
 
     Raises
     ------
@@ -48,7 +49,12 @@ def load() -> Any:
     """
     from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy 14
 
-    library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    path = load_nvidia_dynamic_lib("cublas").abs_path
+    # Beside another package's CUDA it may be that one's. CuPy has its own loaded, by this name.
+    version = re.search(r"\.so\.(\d+)", path)
+    if version and int(version[1]) != major:
+        path = f"libcublas.so.{major}"
+    library = ctypes.CDLL(path)
     for name, arguments in _ARGUMENTS.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, _INT

@@ -1,22 +1,21 @@
-"""CuPy on CUDA: whether the GPU can be used, how steps are captured, how data gets there."""
+"""CuPy on CUDA: finding out, before any data is touched, whether the GPU can be used."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import cupy
-import cupyx
-import numpy as np
 from array_api_compat import cupy as xp
 
 from xpnet.backend import Backend, Run, Step, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cublas import WORKSPACE_BYTES
+from xpnet.backend.cuda_graphs import CupyGraphs
 from xpnet.backend.cuda_kernels import make_kernels
+from xpnet.backend.cuda_upload import Uploader
 from xpnet.backend.loop import within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
@@ -125,125 +124,8 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         kernels=kernels,
         precision=precision,
         free_memory=free_memory,
-        uploader=lambda: _Uploader(device).upload,
+        uploader=lambda: Uploader(on_device).upload,
     )
-
-
-class CupyGraphs:
-    """CUDA graphs of CuPy's; see `xpnet.backend.captured.Graphs`."""
-
-    def __init__(self, index: int) -> None:
-        self._device = cupy.cuda.Device(index)
-        # The null stream cannot be captured, and a blocking one would be disturbed by it.
-        self._stream = cupy.cuda.Stream(non_blocking=True)
-        # Temporaries of a graph stay where they were: nobody else may be given their memory.
-        self._pool = cupy.cuda.MemoryPool()
-
-    def take(self, array: Any, rows: Any) -> Any:
-        return cupy.take(array, rows, axis=0)
-
-    def read(self, losses: list[Any]) -> np.ndarray:
-        values: np.ndarray = cupy.asnumpy(cupy.concatenate(losses))
-        return values
-
-    def copy(self, array: Any) -> Any:
-        return array.copy()
-
-    def empty(self, length: int, like: Any) -> Any:
-        return cupy.empty((length,), like.dtype)
-
-    def address(self, array: Any) -> int:
-        return int(array.data.ptr)
-
-    def mark(self) -> Callable[[], None]:
-        event = cupy.cuda.Event(disable_timing=True)
-        event.record()
-        wait: Callable[[], None] = event.synchronize
-        return wait
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        self._device.synchronize()  # the stream would not wait for what is queued on others
-        with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
-            yield
-            self._stream.synchronize()
-
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        stream = self._stream
-        stream.begin_capture()
-        try:
-            work()
-        except BaseException:
-            # Or everything that follows would be captured too; it may itself say that it failed.
-            with suppress(Exception):
-                stream.end_capture()
-            raise
-        graph = stream.end_capture()
-        graph.upload(stream)
-        return lambda: graph.launch()
-
-
-class _Uploader:
-    """Shards through pinned memory on a stream of its own, one ahead of those in use.
-
-    Two halves of device memory take turns, at fixed addresses, as a captured graph wants it: what
-    is yielded is a whole half, of which the last shard may fill a part.
-    """
-
-    def __init__(self, device: Any) -> None:
-        self._device = device
-        self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._halves: list[_Half | None] = [None, None]
-
-    def upload(self, shards: Iterator[tuple[np.ndarray, ...]]) -> Iterator[tuple[Any, ...]]:
-        with ThreadPoolExecutor(1) as reader:
-
-            def fetch(turn: int) -> _Half | None:
-                arrays = next(shards, None)
-                if arrays is None:
-                    return None
-                with self._device:
-                    half = self._halves[turn % 2]
-                    if half is None or not half.holds(arrays):
-                        half = self._halves[turn % 2] = _Half(arrays)
-                    half.fill(arrays, self._stream)
-                return half
-
-            turn, coming = 1, reader.submit(fetch, 0)
-            while (half := coming.result()) is not None:
-                # Read, copied to pinned memory and sent while the GPU works on the half before.
-                coming = reader.submit(fetch, turn)
-                turn += 1
-                with self._device:
-                    cupy.cuda.get_current_stream().wait_event(half.sent)
-                yield half.arrays
-                with self._device:
-                    half.used.record()
-
-
-class _Half:
-    """Pinned memory, device memory, and marks of when each may be written to again."""
-
-    def __init__(self, arrays: tuple[np.ndarray, ...]) -> None:
-        self.pinned = [cupyx.empty_pinned(a.shape, a.dtype) for a in arrays]
-        self.arrays = tuple(cupy.empty(a.shape, a.dtype) for a in arrays)
-        self.sent, self.used = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        # The copy stream would not wait for whoever had this memory before.
-        cupy.cuda.get_current_stream().synchronize()
-
-    def holds(self, arrays: tuple[np.ndarray, ...]) -> bool:
-        return len(arrays) == len(self.pinned) and all(
-            a.dtype == p.dtype and a.shape[1:] == p.shape[1:] and len(a) <= len(p)
-            for a, p in zip(arrays, self.pinned, strict=True)
-        )
-
-    def fill(self, arrays: tuple[np.ndarray, ...], stream: Any) -> None:
-        self.sent.synchronize()  # the last shard has left the pinned memory
-        stream.wait_event(self.used)  # and the one on the device has been computed with
-        for array, pinned, there in zip(arrays, self.pinned, self.arrays, strict=True):
-            pinned[: len(array)] = array
-            there[: len(array)].set(pinned[: len(array)], stream=stream)
-        self.sent.record(stream)
 
 
 def _cuda(version: Any) -> str:

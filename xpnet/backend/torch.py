@@ -97,7 +97,13 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
 
     if kind == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise DeviceError(f"{name} has no instructions for bfloat16: use precision float32")
-    kernels = {"sigmoid": torch.sigmoid, "add_scaled": _add_scaled}
+    kernels: dict[str, Callable[..., Array]] = {
+        "sigmoid": torch.sigmoid,
+        "add_scaled": _add_scaled,
+        # Of a number, `maximum` would make an array on the host, which no capture bears.
+        "at_least": lambda x, low: torch.clamp(x, min=low),
+        "at_most": lambda x, high: torch.clamp(x, max=high),
+    }
     if kind == "cpu" and torch.backends.mkl.is_available():
         kernels["matmul"] = _matmul_cpu
     if precision in _MATMUL:
@@ -152,7 +158,7 @@ class TorchGraphs:
     def __init__(self, device: Any) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._pool: Any = None
+        self._last: Any = None
 
     def take(self, array: Array, rows: Array) -> Array:
         return _take(array, rows)
@@ -185,9 +191,19 @@ class TorchGraphs:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
-        # The graphs of a loop never run at once: they may share their temporaries' memory.
-        self._pool = graph.pool()
+        # The graphs of a loop never run at once: they may share their temporaries' memory. A pool
+        # is there as long as a graph of it is: the last one is kept.
+        pool = None if self._last is None else self._last.pool()
+        reason: Exception | None = None
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+                try:
+                    work()
+                except Exception as error:
+                    reason = error
+                    raise
+        except Exception as error:  # ending a capture that has failed fails too
+            raise (reason or error) from None
+        self._last = graph
         launch: Callable[[], None] = graph.replay
         return launch

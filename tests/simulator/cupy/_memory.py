@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 
 from cupy import simulator
-from cupy._errors import OutOfMemoryError
+from cupy._errors import CUDARuntimeError, OutOfMemoryError
 
 _local = threading.local()
 _live = {}  # address -> weak reference to the Memory that starts there
@@ -24,6 +24,7 @@ class MemoryPool:
 
     def __init__(self, allocator=None):
         self._account = {"used": 0, "limit": 0}  # outlives the pool: memory is returned to it
+        self._allocator = allocator
 
     def malloc(self, size):
         reserve(size, self)
@@ -79,7 +80,9 @@ def reserve(size, pool=None):
     limit = pool.get_limit()
     if limit and pool.used_bytes() + size > limit:
         raise OutOfMemoryError(size, pool.used_bytes(), limit)
-    if _total + size > simulator.memory:
+    if pool._allocator is not None:
+        pool._allocator(size)  # asked, and let go of: what it raises is what counts
+    elif _total + size > simulator.memory:
         raise OutOfMemoryError(size, pool.used_bytes())
 
 
@@ -88,6 +91,10 @@ class Memory:
 
     def __init__(self, root, pool=None):
         global _total
+        if isinstance(root, int):  # so many bytes, asked of the driver
+            if _total + root > simulator.memory:
+                raise CUDARuntimeError(2)
+            root = np.zeros(root, np.uint8)
         self._root = root
         self._pool = pool or current_pool()
         self.ptr, self.size = root.ctypes.data, root.nbytes

@@ -1,0 +1,99 @@
+"""CUDA graphs by CuPy, with memory that nobody else is given."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import cupy
+import numpy as np
+
+__all__ = ["CupyGraphs"]
+
+
+class CupyGraphs:
+    """What `xpnet.backend.captured` asks of a library; see its `Graphs`."""
+
+    def __init__(self, index: int) -> None:
+        self._device = device = cupy.cuda.Device(index)
+        with device:
+            # The null stream cannot be captured, and a blocking one would be disturbed by it.
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            # Temporaries of a graph stay where they were: nobody else may be given their memory.
+            self._pool = pool = cupy.cuda.MemoryPool(_allocate)
+            pool.set_limit(size=0)  # CUPY_GPU_MEMORY_LIMIT is for the default pool
+
+        def give_back() -> None:
+            with device:
+                pool.free_all_blocks()  # a pool that is let go of does not do that by itself
+
+        weakref.finalize(self, give_back).atexit = False
+
+    def take(self, array: Any, rows: Any) -> Any:
+        return cupy.take(array, rows, axis=0)
+
+    def read(self, losses: list[Any]) -> np.ndarray:
+        values: np.ndarray = cupy.asnumpy(cupy.concatenate(losses))
+        return values
+
+    def copy(self, array: Any) -> Any:
+        return array.copy()
+
+    def empty(self, length: int, like: Any) -> Any:
+        return cupy.empty((length,), like.dtype)
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def mark(self) -> Callable[[], None]:
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record()
+        wait: Callable[[], None] = event.synchronize
+        return wait
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._device.synchronize()  # the stream would not wait for what is queued on others
+        with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
+            yield
+            self._stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        stream = self._stream
+        stream.begin_capture()
+        try:
+            work()
+        except BaseException:
+            # Or everything that follows would be captured too; it may itself say that it failed.
+            with suppress(Exception):
+                stream.end_capture()
+            raise
+        graph = stream.end_capture()
+        graph.upload(stream)
+        launch: Callable[[], None] = graph.launch
+        return launch
+
+
+def _allocate(size: int) -> Any:
+    """Memory from the driver.
+
+    A pool that gets CUDA's own error frees its unused blocks and asks again; but they are the
+    temporaries of every graph that was recorded with it. So it gets another one, and what is
+    unused in the default pool, which no graph knows, is freed instead.
+    """
+    for last in (False, True):
+        try:
+            return cupy.cuda.MemoryPointer(cupy.cuda.memory.Memory(size), 0)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if error.status != OUT_OF_MEMORY:
+                raise
+            if last:
+                used = cupy.get_default_memory_pool().used_bytes()
+                raise cupy.cuda.memory.OutOfMemoryError(size, used) from None
+            cupy.get_default_memory_pool().free_all_blocks()
+    return None
+
+
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
