@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -235,7 +235,11 @@ def test_products_in_every_layout(
         for right in layouts(y):
             product = matmul(left, right)
             assert product.dtype == dtype
-            tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-11}
+            tolerance = (
+                {"rtol": 1e-5, "atol": 1e-4}
+                if dtype == "float32"
+                else {"rtol": 1e-12, "atol": 1e-11}
+            )
             np.testing.assert_allclose(cuda.to_numpy(product), exact, **tolerance)
 
 
@@ -274,8 +278,8 @@ def test_an_update_of_all_parameters_is_one_kernel(
     cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, rule: Any
 ) -> None:
     made = watch(cupy, monkeypatch)
-    # 70 parameters: more than go into one kernel; sizes that no block divides.
-    params = {f"p{i}": normal(*((i + 1, 3) if i % 2 else (i + 1,))) for i in range(70)}
+    # 300 parameters: more than go into one kernel; sizes that no block divides, one of nothing.
+    params = {f"p{i}": normal(*((i, 3) if i % 2 else (i,))) for i in range(300)}
     grads = {name: normal(*p.shape) for name, p in params.items()}
     results = []
     for backend in (xpnet.select("cpu"), cuda):
@@ -289,9 +293,67 @@ def test_an_update_of_all_parameters_is_one_kernel(
             p, state = update(rule, g, state, p)
         assert all(p[name] is before[name] for name in p)  # written in place
         results.append({k: backend.to_numpy(v) for k, v in {**p, **state}.items()})
-    assert made.count("xpnet_update") == 2  # of 64 parameters, and of 6
+    assert 2 <= made.count("xpnet_update") <= 4  # of a hundred parameters or so each
     for name, expected in results[0].items():
         np.testing.assert_allclose(results[1][name], expected, rtol=3e-5, atol=3e-6, err_msg=name)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A rule that is elementwise, but for parameters without axes."""
+
+    lr: float = 0.1
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def rule(self, p: Any, g: Any, lr: Any) -> tuple[Any, ...]:
+        if p.ndim == 0:
+            p -= lr * ops.namespace(g).sum(g)
+            return (p,)
+        return (ops.add_scaled(p, g, -lr),)
+
+
+def test_an_update_is_fused_for_all_parameters_or_for_none(cuda: Backend) -> None:
+    params = {f"p{i}": np.zeros(2, np.float32) for i in range(200)}
+    params["last"] = np.zeros((), np.float32)
+    grads = {name: np.ones_like(p) for name, p in params.items()}
+    moved = [{k: cuda.asarray(v) for k, v in each.items()} for each in (params, grads)]
+    state = {"step": cuda.asarray(np.zeros((), np.int32))}
+    new, _ = with_kernels(optim.update, cuda.kernels)(Elsewhere(), moved[1], state, moved[0])
+    for name, p in new.items():
+        np.testing.assert_allclose(cuda.to_numpy(p), -0.1, rtol=1e-6, err_msg=name)
+
+
+class Rates(NamedTuple):
+    rate: Any
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A rule whose rates are not plain numbers and arrays."""
+
+    form: str
+    lr: float = 0.1
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def rates(self, lr: Any, step: Any) -> Any:
+        forms = {"named": Rates(lr), "dict": {"rate": lr}, "none": (lr, None), "text": (lr, "x")}
+        return forms[self.form]
+
+    def rule(self, p: Any, g: Any, rates: Any) -> tuple[Any, ...]:
+        match self.form:
+            case "named":
+                lr = rates.rate
+            case "dict":
+                lr = rates["rate"]
+            case _:
+                lr = rates[0] if rates[1] in (None, "x") else 1e9
+        return (ops.add_scaled(p, g, -lr),)
+
+
+@pytest.mark.parametrize("form", ["named", "dict", "none", "text"])
+def test_rates_of_any_form(cuda: Backend, form: str) -> None:
+    expected = train(xpnet.select("cpu"), Odd(form), epochs=1).losses
+    np.testing.assert_allclose(train(cuda, Odd(form), epochs=1).losses, expected, rtol=1e-4)
 
 
 @dataclass(frozen=True)
@@ -398,6 +460,21 @@ def test_a_short_run_does_not_keep_later_graphs_short(
         order = cuda.asarray(np.arange(100 * steps).reshape(steps, 100))
         list(trainer.run(trainer.params, trainer.state, data, order))
     assert [recording.length for recording in made] == [2, 17]
+
+
+def test_data_that_lies_otherwise_has_a_graph_of_its_own(cuda: Backend, cupy: Any) -> None:
+    """At the same address, in the same shape: rows first or columns first."""
+    trainer = train(cuda, epochs=1).trainer
+    looped = train(uncaptured(cuda), epochs=1).trainer
+    memory = cuda.asarray(normal(64 * 64))
+    t = cuda.asarray(RNG.integers(0, 10, 64).astype(np.int32))
+    order = cuda.asarray(RNG.permutation(64).reshape(4, 16))
+    for x in (memory.reshape(64, 64), memory.reshape(64, 64).T):
+        losses = [
+            np.concatenate([c[2] for c in each.run(each.params, each.state, (x, t), order)])
+            for each in (trainer, looped)
+        ]
+        np.testing.assert_array_equal(losses[0], losses[1])
 
 
 def test_parameters_that_were_put_in_anew_are_trained(cuda: Backend) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.backend.fuse import C_TYPES, Untraceable, trace
+from xpnet.backend.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Untraceable, trace
 
 TESTS = Path(__file__).resolve().parent
 SIMULATOR = TESTS / "simulator"
@@ -166,24 +166,26 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
 
 # -- Tracing ---------------------------------------------------------------------------
 
-PAIR = [("float32", 2), ("int32", 2)]
+PAIR = [Kind("float32", 2), Kind("int32", 2)]
 
 
 def test_a_traced_function_is_written_down_statement_by_statement() -> None:
-    lines = trace(lambda x, y: (2.0 * x + y, x > 0), [None, None], [("float32", 1), ("float32", 0)])
+    lines = trace(
+        lambda x, y: (2.0 * x + y, x > 0), [None, None], [Kind("float32", 1), Kind("float32", 0)]
+    )
     assert lines.statements == [
         "float t0 = (float)(x0 * (2.0f));",
         "float t1 = (float)(t0 + x1);",
         "bool t2 = x0 > (0.0f);",
     ]
-    assert lines.outputs == [("t1", "float32"), ("t2", "bool")]
+    assert lines.outputs == [("t1", "float32", {0, 1}), ("t2", "bool", {0})]
     assert lines.form == (0, 1)
 
 
 def test_dtypes_are_those_of_the_standard() -> None:
     """float32 with int32 is float64 to NumPy; whole numbers wrap around."""
     lines = trace(lambda x, k: (x * k, k * k), [None, None], PAIR)
-    assert [dtype for _, dtype in lines.outputs] == [
+    assert [output.dtype for output in lines.outputs] == [
         np.result_type(np.float32, np.int32).name, "int32",
     ]  # fmt: skip
     assert "(unsigned)x1 * (unsigned)x1" in lines.statements[1]
@@ -203,11 +205,26 @@ def test_dtypes_are_those_of_the_standard() -> None:
         lambda x, k: x.shape[0] * x,
         lambda x, k: "text",
         lambda x, k: float(x),
+        lambda x, k: x * 1e39,
+        lambda x, k: k + (1 << 40),
+        lambda x, k: -(x > 0),
+        lambda x, k: (x > 0) * 2,
+        lambda x, k: k**2.0,
+        lambda x, k: {}[k],
     ],
 )
 def test_what_cannot_be_fused_is_not_traced(function: object) -> None:
     with pytest.raises(Untraceable):
         trace(function, [None, None], PAIR)  # type: ignore[arg-type]
+
+
+def test_a_number_takes_on_the_dtype_that_it_meets() -> None:
+    kinds = [Kind("float32", 1), Kind("int32", 1), NUMBER, WHOLE_NUMBER]
+    lines = trace(lambda x, k, a, n: (x * a, x * n, k * n, a + n), [None] * 4, kinds)
+    assert [o.dtype for o in lines.outputs] == ["float32", "float32", "int32", "float32"]
+    assert lines.statements[0] == "float t0 = (float)(x0 * ((float)x2));"
+    with pytest.raises(Untraceable, match="a number of float64 with int32"):
+        trace(lambda x, k, a, n: k * a, [None] * 4, kinds)
 
 
 def test_every_type_that_is_computed_in_has_its_size() -> None:

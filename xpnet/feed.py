@@ -53,6 +53,7 @@ class Feed:
     ) -> None:
         self.backend, self.dtype, self.flat = backend, dtype, flat
         self.scaling, self.target_scaling = scaling, target_scaling
+        self._warned = False
         asarray, uploader = backend.asarray, backend.uploader
         self._upload: Callable[[Any], Iterator[tuple[Array, ...]]] = (
             uploader() if uploader else lambda parts: (tuple(map(asarray, p)) for p in parts)
@@ -119,12 +120,14 @@ class Feed:
         size = x.nbytes if x.dtype.itemsize == 1 else x.size * np.dtype(self.dtype).itemsize
         free = self.backend.free_memory()
         if free and size > LARGEST_SHARE * free:
-            warnings.warn(
-                f"the data takes {size / 2**30:.2f} GiB of the {free / 2**30:.2f} GiB that are "
-                f"free on {self.backend.device}: it stays on the host and is sent in shards",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            if not self._warned:
+                warnings.warn(
+                    f"the data takes {size / 2**30:.3g} GiB of the {free / 2**30:.3g} GiB that are "
+                    f"free on {self.backend.device}: it stays on the host and is sent in shards",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            self._warned = True
             return Rows(x, np.arange(len(x)))
         return self.samples(x)
 

@@ -53,8 +53,10 @@ def replaceable(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        kernel = _KERNELS.get().get(name)
-        result = NotImplemented if kernel is None else kernel(*args)
+        kernels = _KERNELS.get()
+        if not kernels or name not in kernels:
+            return function(*args)
+        result = kernels[name](*args)
         return function(*args) if result is NotImplemented else result
 
     return call  # type: ignore[return-value]

@@ -246,11 +246,14 @@ def update(
     lr: Any = optimizer.lr
     if callable(lr) or hasattr(optimizer, "rates"):
         lr = _rates(optimizer, step, next(iter(params.values())).dtype)
-    slots = {name: [f"{name}.{slot}" for slot in optimizer.slots] for name in params}
-    rows = [(p, grads[name], *[state[s] for s in slots[name]]) for name, p in params.items()]
-    for name, values in zip(params, for_each(optimizer.rule, lr, rows), strict=True):
-        new_params[name] = values[0]
-        new_state.update(zip(slots[name], values[1:], strict=True))
+    slots = optimizer.slots
+    rows = [
+        (p, grads[name], *[state[f"{name}.{slot}"] for slot in slots]) for name, p in params.items()
+    ]
+    for name, (p, *values) in zip(params, for_each(optimizer.rule, lr, rows), strict=True):
+        new_params[name] = p
+        for slot, value in zip(slots, values, strict=True):
+            new_state[f"{name}.{slot}"] = value
     return new_params, new_state
 
 

@@ -163,7 +163,9 @@ def select(
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision != "float32" and dtype != "float32":
-        raise UsageError(f"precision {precision} has weights of float32; got dtype {dtype}")
+        raise UsageError(
+            f"precision {precision} has weights of float32; got dtype {dtype}: use one of the two"
+        )
     if library == "jax" and dtype == "float64":
         os.environ["JAX_ENABLE_X64"] = "1"  # read when JAX is imported
         if "jax" in sys.modules:
@@ -215,7 +217,10 @@ def _reason(error: DeviceError) -> str:
 def _without(precision: str, library: str, kind: str) -> str:
     there = LOWER[kind].get(precision)
     if there is None:
-        return f"{library} has no products in {precision} on the {kind.upper()}: use device cuda"
+        return (
+            f"{library} has no products in {precision} on the {kind.upper()}: use device cuda, "
+            f"with backend {' or '.join(LOWER['cuda'][precision])}"
+        )
     return f"{library} has no products in {precision}: use backend {' or '.join(there)}"
 
 

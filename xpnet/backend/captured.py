@@ -16,7 +16,7 @@ import gc
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -54,7 +54,8 @@ class Graphs(Protocol):
     def empty(self, length: int, like: Array) -> Array:
         """A 1-d array of that dtype, on the device."""
 
-    def address(self, array: Array) -> int: ...
+    def place(self, array: Array) -> Hashable:
+        """Where an array lies, and how: its address and strides."""
 
     def mark(self) -> Callable[[], None]:
         """A mark behind the work queued so far: call it to wait until the work is done."""
@@ -100,7 +101,7 @@ def captured_loop(step: Step, graphs: Graphs) -> Run:
             recordings.clear()
         _write(graphs, buffers, (params, state))
         params, state = buffers
-        key = batch, *((graphs.address(a), tuple(a.shape), str(a.dtype)) for a in data)
+        key = batch, *((graphs.place(a), tuple(a.shape), str(a.dtype)) for a in data)
         # One that was made for a few steps, to finish an epoch say, is too short for many.
         if key in recordings and min(steps, recordings[key].most) > 2 * recordings[key].length:
             del recordings[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -44,8 +44,8 @@ class CupyGraphs:
     def empty(self, length: int, like: Any) -> Any:
         return cupy.empty((length,), like.dtype)
 
-    def address(self, array: Any) -> int:
-        return int(array.data.ptr)
+    def place(self, array: Any) -> Hashable:
+        return int(array.data.ptr), array.strides
 
     def mark(self) -> Callable[[], None]:
         event = cupy.cuda.Event(disable_timing=True)
@@ -57,8 +57,10 @@ class CupyGraphs:
     def aside(self) -> Iterator[None]:
         self._device.synchronize()  # the stream would not wait for what is queued on others
         with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
-            yield
-            self._stream.synchronize()
+            try:
+                yield
+            finally:  # also of what was interrupted: it uses memory that others may get
+                self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         stream = self._stream

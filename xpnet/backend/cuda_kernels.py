@@ -15,15 +15,15 @@ import cupy
 import numpy as np
 
 from xpnet.backend.cublas import WORKSPACE_BYTES, Cublas, layout, load
-from xpnet.backend.fuse import C_TYPES, Lines, Untraceable, trace
+from xpnet.backend.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Lines, Untraceable, trace
 
 __all__ = ["make_kernels"]
 
 Array = Any
 THREADS = 256
 BLOCKS = 528  # four on each of an H100's multiprocessors
-# Rows of an update in one kernel: its parameters may take 4 KiB.
-ROWS_PER_KERNEL = 64
+# A kernel's parameters may take 4 KiB, the rates among them.
+PARAMETER_BYTES = 3584
 
 
 def make_kernels(precision: str) -> dict[str, Callable[..., Any]]:
@@ -46,10 +46,8 @@ class _Fused:
         self._kernels: dict[Any, Any] = {}
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
-        kinds = _kinds(args)
-        if kinds is None:
-            return NotImplemented
-        key = function, tuple(k or a for k, a in zip(kinds, args, strict=True))
+        kinds = [_kind(a) for a in args]
+        key = function, *(k or (type(a), a) for k, a in zip(kinds, args, strict=True))
         try:
             known = key in self._kernels
         except TypeError:  # an argument that is neither array nor number, and has no hash
@@ -58,51 +56,57 @@ class _Fused:
             self._kernels[key] = self._make(function, args, kinds)
         if self._kernels[key] is None:
             return NotImplemented
-        kernel, form = self._kernels[key]
+        kernel, lines = self._kernels[key]
+        if not _same_shape(lines, args):
+            return NotImplemented
         results = kernel(*(a for a, kind in zip(args, kinds, strict=True) if kind is not None))
-        return _formed(form, results if isinstance(results, tuple) else (results,))
+        return _formed(lines.form, results if isinstance(results, tuple) else (results,))
 
-    def _make(self, function: Callable[..., Any], args: Any, kinds: Any) -> Any:
+    def _make(
+        self, function: Callable[..., Any], args: Sequence[Any], kinds: Sequence[Kind | None]
+    ) -> tuple[Any, Lines] | None:
+        if not any(isinstance(a, cupy.ndarray) for a in args):
+            return None
         try:
             lines = trace(function, args, kinds)
         except Untraceable:
             return None
-        inputs = [f"{kind[0]} x{i}" for i, kind in enumerate(kinds) if kind is not None]
-        outputs = [f"{dtype} y{i}" for i, (_, dtype) in enumerate(lines.outputs)]
-        results = [f"y{i} = {name};" for i, (name, _) in enumerate(lines.outputs)]
+        inputs = [f"{kind.dtype} x{i}" for i, kind in enumerate(kinds) if kind is not None]
+        outputs = [f"{o.dtype} y{i}" for i, o in enumerate(lines.outputs)]
+        results = [f"y{i} = {o.name};" for i, o in enumerate(lines.outputs)]
         kernel = cupy.ElementwiseKernel(
             ", ".join(inputs),
             ", ".join(outputs),
             "\n".join([*lines.statements, *results]),
             f"xpnet_{function.__name__.strip('_')}",
         )
-        return kernel, lines.form
+        return kernel, lines
+
+
+def _kind(a: Any) -> Kind | None:
+    """What a kernel is given in place of an argument; None for what is passed to the lines."""
+    if isinstance(a, cupy.ndarray):
+        return Kind(a.dtype.name, a.ndim)
+    return {float: NUMBER, int: WHOLE_NUMBER}.get(type(a))  # bool and NumPy's numbers are neither
+
+
+def _same_shape(lines: Lines, args: Sequence[Any]) -> bool:
+    """Whether every result has the shape that all arrays have together, as a kernel's results."""
+    shapes = {i: a.shape for i, a in enumerate(args) if isinstance(a, cupy.ndarray)}
+    if all(shapes.keys() <= o.sources for o in lines.outputs):
+        return True
+    try:
+        whole = np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        return False
+    return all(
+        np.broadcast_shapes(*(s for i, s in shapes.items() if i in o.sources)) == whole
+        for o in lines.outputs
+    )
 
 
 def _formed(form: Any, results: tuple[Array, ...]) -> Any:
     return tuple(_formed(f, results) for f in form) if isinstance(form, tuple) else results[form]
-
-
-def _kinds(args: Sequence[Any]) -> list[tuple[str, int] | None] | None:
-    """(dtype, ndim) of arrays, and of numbers what dtype they take on; None for what is neither.
-
-    In all None if there is an array in whose dtype C does not compute.
-    """
-    arrays = [a for a in args if isinstance(a, cupy.ndarray)]
-    if any(a.dtype.name not in C_TYPES for a in arrays):
-        return None
-    dtypes = [a.dtype for a in arrays] + [np.dtype(a) for a in args if isinstance(a, type)]
-    real = next((dtype.name for dtype in dtypes if dtype.kind == "f"), None)
-    whole = next((dtype.name for dtype in dtypes if dtype.kind == "i"), None)
-    kinds: list[tuple[str, int] | None] = []
-    for a in args:
-        name = a.dtype.name if isinstance(a, cupy.ndarray) else None
-        if isinstance(a, float):
-            name = real
-        elif isinstance(a, int) and not isinstance(a, bool):
-            name = whole  # else it is a literal, as the 2 of x ** 2
-        kinds.append(None if name is None else (name, getattr(a, "ndim", 0)))
-    return kinds
 
 
 # -- An optimizer's rule ---------------------------------------------------------------
@@ -113,18 +117,22 @@ class _Update:
 
     def __init__(self) -> None:
         self._sources: dict[Any, str | None] = {}
-        self._kernels: dict[str, Any] = {}
+        self._kernels: dict[str | None, Any] = {}
 
     def __call__(
         self, rule: Callable[..., tuple[Array, ...]], rates: Any, rows: Sequence[tuple[Array, ...]]
     ) -> Any:
-        dtype = rows[0][0].dtype
-        numbers = [v if isinstance(v, cupy.ndarray) else dtype.type(v) for v in _flat(rates)]
-        for start in range(0, len(rows), ROWS_PER_KERNEL):
-            part = rows[start : start + ROWS_PER_KERNEL]
-            source = self._source(rule, rates, part) if _of_one_kind(rows, numbers) else None
-            if source is None:  # so for the first rows already: nothing has been written
-                return NotImplemented
+        leaves = _leaves(rates)
+        if leaves is None or not _of_one_kind(rows, leaves):
+            return NotImplemented
+        size = PARAMETER_BYTES // (8 * (len(rows[0]) + 1))
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        # All of them first: what has been written cannot be left to the lines.
+        sources = [self._source(rule, rates, part) for part in parts]
+        if None in sources:
+            return NotImplemented
+        numbers = [v if isinstance(v, cupy.ndarray) else np.float64(v) for v in leaves]
+        for part, source in zip(parts, sources, strict=True):
             if source not in self._kernels:
                 self._kernels[source] = cupy.RawKernel(source, "xpnet_update")
             arrays = [
@@ -139,7 +147,7 @@ class _Update:
         """The kernel's text, found once for a rule and the arrays' axes; None if there is none."""
         dtype, slots = rows[0][0].dtype.name, len(rows[0]) - 2
         ndims = tuple(row[0].ndim for row in rows)
-        by_address = tuple(isinstance(v, cupy.ndarray) for v in _flat(rates))
+        by_address = tuple(isinstance(v, cupy.ndarray) for v in _leaves(rates) or [])
         key = rule, dtype, ndims, by_address
         if key not in self._sources:
             try:
@@ -153,8 +161,9 @@ class _Update:
 def _of_one_kind(rows: Sequence[tuple[Array, ...]], rates: Sequence[Any]) -> bool:
     """Whether all have one real dtype, each row one shape, and what is written lies dense."""
     dtype = rows[0][0].dtype
+    arrays = [r for r in rates if isinstance(r, cupy.ndarray)]
     known = dtype.name in ("float32", "float64") and all(
-        r.dtype == dtype and r.ndim == 0 for r in rates
+        r.dtype == dtype and r.ndim == 0 for r in arrays
     )
     return known and all(
         a.dtype == dtype and a.shape == p.shape and (a is g or a.flags.c_contiguous)
@@ -163,15 +172,24 @@ def _of_one_kind(rows: Sequence[tuple[Array, ...]], rates: Sequence[Any]) -> boo
     )
 
 
-def _flat(value: Any) -> list[Any]:
-    return [v for part in value for v in _flat(part)] if isinstance(value, tuple) else [value]
+def _leaves(rates: Any) -> list[Any] | None:
+    """The numbers and arrays in nested tuples; None if there is anything else."""
+    if type(rates) is not tuple:
+        known = type(rates) in (int, float) or isinstance(rates, cupy.ndarray)
+        return [rates] if known else None
+    parts = [_leaves(part) for part in rates]
+    return None if None in parts else [leaf for part in parts for leaf in part or []]
 
 
 def _trace_rule(rule: Any, rates: Any, dtype: str, ndim: int, slots: int) -> Lines:
     """The rule's lines, whose parameters are x0 = p, x1 = g, then the rates, then the slots."""
-    kinds = [(dtype, ndim)] * 2 + [(dtype, 0)] * len(_flat(rates)) + [(dtype, ndim)] * slots
+    array = Kind(dtype, ndim)
+    leaves = [
+        Kind(dtype, 0) if isinstance(v, cupy.ndarray) else NUMBER for v in _leaves(rates) or []
+    ]
+    kinds = [array, array, *leaves, *[array] * slots]
     lines = trace(rule, [None, None, rates, *[None] * slots], kinds)
-    if lines.form != tuple(range(1 + slots)) or any(kind != dtype for _, kind in lines.outputs):
+    if lines.form != tuple(range(1 + slots)) or any(o.dtype != dtype for o in lines.outputs):
         raise Untraceable("a rule that returns something else than p and its slots")
     return lines
 
@@ -194,8 +212,10 @@ def update_source(
         Of each rate: a number on the device, or one that is passed by its value.
     """
     real = C_TYPES[dtype]
-    rates = [f"const {real}* r{i}" if b else f"{real} r{i}" for i, b in enumerate(by_address)]
-    given = [f"{real} x{2 + i} = {'*' * b}r{i};" for i, b in enumerate(by_address)]
+    rates = [f"const {real}* r{i}" if b else f"double r{i}" for i, b in enumerate(by_address)]
+    given = [
+        f"{real if b else 'double'} x{2 + i} = {'*' * b}r{i};" for i, b in enumerate(by_address)
+    ]
     source = []
     slots = 0
     for ndim, lines in variants.items():
@@ -204,7 +224,7 @@ def update_source(
         numbers = [0, *range(2 + len(rates), 2 + len(rates) + slots)]
         arrays = [f"{real}* {name}" for name in names]
         reads = [f"{real} x{k} = {a}[i];" for a, k in zip(names, numbers, strict=True)]
-        writes = [f"{a}[i] = {n};" for a, (n, _) in zip(names, lines.outputs, strict=True)]
+        writes = [f"{a}[i] = {o.name};" for a, o in zip(names, lines.outputs, strict=True)]
         parameters = ["long long n", arrays[0], f"const {real}* g", *arrays[1:], *rates]
         body = "\n        ".join([*reads, f"{real} x1 = g[i];", *lines.statements, *writes])
         source.append(

@@ -30,6 +30,9 @@ class Uploader:
         if self._stream is None:
             with self._on_device():
                 self._stream = cupy.cuda.Stream(non_blocking=True)
+        with self._on_device():
+            for used in filter(None, self._halves):
+                used.used.record()  # by whoever was interrupted, and did not come to say so
         with ThreadPoolExecutor(1) as reader:
 
             def fetch(turn: int) -> _Half | None:

@@ -1,9 +1,9 @@
 """From lines of Array API code that compute each element by itself to CUDA C.
 
-The function is called once with `Symbol`s in place of arrays. They follow the standard's protocol
-(`__array_namespace__`, operators), so the lines do not notice, and write down one C statement per
-operation. Numbers become parameters, so that a kernel serves for all of them; literals in the lines
-are of the dtype that they are used with, as everywhere in the standard.
+The function is called once with `Symbol`s in place of arrays and numbers. They follow the
+standard's protocol (`__array_namespace__`, operators), so the lines do not notice, and write down
+one C statement per operation. dtypes are those of the standard: a Python number takes on the
+array's that it meets, whether it is written in the lines or handed in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["C_TYPES", "Lines", "Untraceable", "trace"]
+__all__ = ["C_TYPES", "NUMBER", "WHOLE_NUMBER", "Kind", "Lines", "Output", "Untraceable", "trace"]
 
 C_TYPES = {
     "bool": "bool",
@@ -31,6 +31,25 @@ class Untraceable(Exception):
     """The lines do something else than computing each element by itself."""
 
 
+class Kind(NamedTuple):
+    """What an argument is: an array, or a number, which is weak until it meets an array."""
+
+    dtype: str
+    ndim: int
+    weak: bool = False
+
+
+NUMBER, WHOLE_NUMBER = Kind("float64", 0, weak=True), Kind("int64", 0, weak=True)
+
+
+class Output(NamedTuple):
+    """A result: its variable, its dtype, and the arguments that it is computed from."""
+
+    name: str
+    dtype: str
+    sources: frozenset[int]
+
+
 class Lines(NamedTuple):
     """A function as C statements.
 
@@ -38,104 +57,113 @@ class Lines(NamedTuple):
     ----------
     statements : list of str
         From the parameters ``x0``, ``x1``, ... to variables ``t0``, ``t1``, ...
-    outputs : list of (str, str)
-        Variable and dtype of each result.
+    outputs : list of Output
     form : nested tuples of int, or 0
         How the function returns them: 0, (0, 1), ((0,), 1), ...
     """
 
     statements: list[str]
-    outputs: list[tuple[str, str]]
+    outputs: list[Output]
     form: Any
 
 
 class Symbol:
     """One element of an array, or a number: a C expression, and the list that it adds to."""
 
-    def __init__(self, name: str, dtype: Any, ndim: int, statements: list[str]) -> None:
-        self.name, self.dtype, self.ndim = name, np.dtype(dtype), ndim
-        self.statements = statements
+    def __init__(
+        self, name: str, kind: Kind, sources: frozenset[int], statements: list[str]
+    ) -> None:
+        self.name, self.ndim, self.weak = name, kind.ndim, kind.weak
+        self.dtype = np.dtype(kind.dtype)
+        self.sources, self.statements = sources, statements
+
+    __array_ufunc__ = None  # NumPy's numbers leave their operators to those below
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return Functions
 
-    def _new(self, expression: str, dtype: np.dtype[Any], ndim: int) -> Symbol:
-        name = f"t{len(self.statements)}"
-        if dtype.name not in C_TYPES:
-            raise Untraceable(f"no arithmetic in {dtype}")
-        self.statements.append(f"{C_TYPES[dtype.name]} {name} = {expression};")
-        return Symbol(name, dtype, ndim, self.statements)
+    def _new(self, expression: str, dtype: Any, *operands: Symbol) -> Symbol:
+        name, dtype = f"t{len(self.statements)}", np.dtype(dtype)
+        self.statements.append(f"{_c_type(dtype)} {name} = {expression};")
+        kind = Kind(dtype.name, max(s.ndim for s in operands), weak=all(s.weak for s in operands))
+        return Symbol(
+            name, kind, frozenset().union(*(s.sources for s in operands)), self.statements
+        )
 
-    def _other(self, value: Any) -> Symbol:
-        """An operand as a symbol: a Python number takes on this symbol's dtype."""
-        if isinstance(value, Symbol):
-            return value
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    def _literal(self, value: Any) -> Symbol:
+        """A number in the lines, in this symbol's dtype."""
+        if type(value) not in (int, float):  # NumPy's float64 is a float too, but not weak
             raise Untraceable(f"{type(value).__name__} among the operands")
         if self.dtype.kind == "f":
-            if not math.isfinite(value):
-                raise Untraceable(f"the number {value}")
-            suffix = "f" if self.dtype == np.float32 else ""
-            literal = repr(float(self.dtype.type(value))) + suffix
-        elif isinstance(value, int):
-            literal = f"({C_TYPES[self.dtype.name]}){value}LL"
+            number = float(self.dtype.type(value))
+            if not math.isfinite(number):
+                raise Untraceable(f"the number {value} in {self.dtype}")
+            text = repr(number) + ("f" if self.dtype == np.float32 else "")
+        elif isinstance(value, int) and self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            if not limits.min <= value <= limits.max:
+                raise Untraceable(f"the number {value} in {self.dtype}")
+            text = f"({_c_type(self.dtype)}){value}LL"
         else:
-            raise Untraceable(f"{value} with an array of {self.dtype}")
-        return Symbol(f"({literal})", self.dtype, 0, self.statements)
+            raise Untraceable(f"the number {value} in {self.dtype}")
+        kind = Kind(self.dtype.name, 0, weak=self.weak)
+        return Symbol(f"({text})", kind, frozenset(), self.statements)
 
-    def _with(self, pattern: str, value: Any, kind: str = "", swap: bool = False) -> Symbol:
+    def _with(self, pattern: str, value: Any, rule: str = "", swap: bool = False) -> Symbol:
         """``a op b`` by a pattern such as "{a} + {b}", in the common dtype; or a bool."""
-        a, b = self, self._other(value)
-        if swap:
-            a, b = b, a
-        dtype = np.result_type(a.dtype, b.dtype)
-        if kind == "integer" and dtype.kind not in "iub":
-            raise Untraceable(f"an operation of integers on {dtype}")
-        if kind == "wrapping" and dtype.kind == "i":
-            # Signed overflow is undefined in C; in every array library it wraps.
+        a, b = self, value if isinstance(value, Symbol) else self._literal(value)
+        dtype = _common(a, b)
+        if dtype.kind == "b" and rule != "comparison" and rule != "bits":
+            raise Untraceable("arithmetic of bools")
+        if rule == "bits" and dtype.kind == "f":
+            raise Untraceable(f"an operation of bits on {dtype}")
+        if rule == "wraps" and dtype.kind == "i":
+            # Signed overflow is undefined in C; in every array library it wraps around.
             wide = "unsigned long long" if dtype.itemsize == 8 else "unsigned"
             pattern = pattern.replace("{a}", f"({wide}){{a}}").replace("{b}", f"({wide}){{b}}")
-        result = np.dtype(bool) if kind == "comparison" else dtype
-        # By C's own rules an int and a float compute in float; NumPy's common dtype is double.
-        cast = C_TYPES.get(dtype.name, "?")
-        names = {"a": a.name, "b": b.name}
-        for key, symbol in (("a", a), ("b", b)):
-            if symbol.dtype != dtype:
-                names[key] = f"(({cast}){symbol.name})"
+        if swap:
+            a, b = b, a
+        # By C's own rules an int and a float compute in float; by the standard's in the common
+        # dtype, into which the result is rounded too.
+        cast = _c_type(dtype)
+        names = {
+            key: s.name if s.dtype == dtype else f"(({cast}){s.name})"
+            for key, s in (("a", a), ("b", b))
+        }
         expression = pattern.format(**names)
-        if kind != "comparison":
-            expression = f"({cast})({expression})"
-        return self._new(expression, result, max(a.ndim, b.ndim))
+        if rule == "comparison":
+            return self._new(expression, bool, a, b)
+        return self._new(f"({cast})({expression})", dtype, a, b)
 
     def _call(self, name: str) -> Symbol:
         if self.dtype.kind != "f":
             raise Untraceable(f"{name} of {self.dtype}")
-        return self._new(f"{name}({self.name})", self.dtype, self.ndim)
+        return self._new(f"{name}({self.name})", self.dtype, self)
+
+    def _real(self) -> Symbol:
+        if self.dtype.kind != "f":
+            raise Untraceable(f"a quotient or power of {self.dtype}")
+        return self
 
     def __add__(self, other: Any) -> Symbol:
-        return self._with("{a} + {b}", other, "wrapping")
+        return self._with("{a} + {b}", other, "wraps")
 
     def __sub__(self, other: Any) -> Symbol:
-        return self._with("{a} - {b}", other, "wrapping")
+        return self._with("{a} - {b}", other, "wraps")
 
     def __rsub__(self, other: Any) -> Symbol:
-        return self._with("{a} - {b}", other, "wrapping", swap=True)
+        return self._with("{a} - {b}", other, "wraps", swap=True)
 
     def __mul__(self, other: Any) -> Symbol:
-        return self._with("{a} * {b}", other, "wrapping")
+        return self._with("{a} * {b}", other, "wraps")
 
     def __truediv__(self, other: Any) -> Symbol:
-        return self._floating()._with("{a} / {b}", other)
+        return self._real()._with("{a} / {b}", other)
 
     def __rtruediv__(self, other: Any) -> Symbol:
-        return self._floating()._with("{a} / {b}", other, swap=True)
+        return self._real()._with("{a} / {b}", other, swap=True)
 
     __radd__, __rmul__ = __add__, __mul__
-
-    def _floating(self) -> Symbol:
-        if self.dtype.kind != "f":
-            raise Untraceable(f"division of {self.dtype}")
-        return self
 
     def __neg__(self) -> Symbol:
         return self * -1
@@ -147,21 +175,21 @@ class Symbol:
         return self._call("fabs")
 
     def __pow__(self, power: Any) -> Symbol:
-        if power == 2:
+        if isinstance(power, int) and power == 2:
             return self * self
-        return self._floating()._with("pow({a}, {b})", power)
+        return self._real()._with("pow({a}, {b})", power)
 
     def __and__(self, other: Any) -> Symbol:
-        return self._with("{a} & {b}", other, "integer")
+        return self._with("{a} & {b}", other, "bits")
 
     def __or__(self, other: Any) -> Symbol:
-        return self._with("{a} | {b}", other, "integer")
+        return self._with("{a} | {b}", other, "bits")
 
     def __xor__(self, other: Any) -> Symbol:
-        return self._with("{a} ^ {b}", other, "integer")
+        return self._with("{a} ^ {b}", other, "bits")
 
     def __rshift__(self, other: Any) -> Symbol:
-        return self._with("{a} >> {b}", other, "integer")
+        return self._with("{a} >> {b}", other, "bits")
 
     def __lt__(self, other: Any) -> Symbol:
         return self._with("{a} < {b}", other, "comparison")
@@ -187,6 +215,22 @@ class Symbol:
         raise Untraceable("a branch on a value")
 
 
+def _c_type(dtype: np.dtype[Any]) -> str:
+    if dtype.name not in C_TYPES:
+        raise Untraceable(f"no arithmetic in {dtype}")
+    return C_TYPES[dtype.name]
+
+
+def _common(a: Symbol, b: Symbol) -> np.dtype[Any]:
+    """The dtype in which two meet."""
+    if a.weak == b.weak:
+        return np.result_type(a.dtype, b.dtype)
+    strong, weak = (b, a) if a.weak else (a, b)
+    if strong.dtype.kind == "f" or (strong.dtype.kind in "iu" and weak.dtype.kind == "i"):
+        return strong.dtype
+    raise Untraceable(f"a number of {weak.dtype} with {strong.dtype}")
+
+
 class Functions:
     """The namespace of symbols: the standard's functions of single elements."""
 
@@ -196,16 +240,24 @@ class Functions:
     @staticmethod
     def astype(x: Symbol, dtype: Any, *, copy: bool = True) -> Symbol:
         dtype = np.dtype(dtype)
-        return x._new(f"({C_TYPES.get(dtype.name, '?')}){x.name}", dtype, x.ndim)
+        y = x._new(f"({_c_type(dtype)}){x.name}", dtype, x)
+        y.weak = False
+        return y
 
     @staticmethod
     def where(condition: Symbol, x: Any, y: Any) -> Symbol:
-        first = x if isinstance(x, Symbol) else y
-        if not isinstance(first, Symbol) or condition.dtype.kind != "b":
-            raise Untraceable("where without arrays")
-        x, y = first._other(x), first._other(y)
-        chosen = x._with(f"({condition.name} ? {{a}} : {{b}})", y)
-        return Symbol(chosen.name, chosen.dtype, max(condition.ndim, chosen.ndim), x.statements)
+        if not isinstance(x, Symbol):
+            if not isinstance(y, Symbol):
+                raise Untraceable("where of two numbers")
+            x = y._literal(x)
+        y = y if isinstance(y, Symbol) else x._literal(y)
+        if condition.dtype.kind != "b":
+            raise Untraceable(f"where of {condition.dtype}")
+        dtype = _common(x, y)
+        cast = _c_type(dtype)
+        expression = f"{condition.name} ? ({cast}){x.name} : ({cast}){y.name}"
+        chosen: Symbol = x._new(expression, dtype, condition, x, y)
+        return chosen
 
     @staticmethod
     def maximum(x: Symbol, y: Any) -> Symbol:
@@ -225,17 +277,20 @@ class Functions:
         return np.isdtype(np.dtype(dtype), kind)
 
 
-def _function(name: str, c_name: str) -> Callable[[Symbol], Symbol]:
-    return lambda x: x._call(c_name)
+def _function(c_name: str) -> staticmethod[[Symbol], Symbol]:
+    def call(x: Symbol) -> Symbol:
+        return x._call(c_name)
+
+    return staticmethod(call)
 
 
 for _name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "floor", "ceil"):
-    setattr(Functions, _name, staticmethod(_function(_name, _name)))
-Functions.abs = staticmethod(_function("abs", "fabs"))  # type: ignore[attr-defined]
+    setattr(Functions, _name, _function(_name))
+Functions.abs = _function("fabs")  # type: ignore[attr-defined]
 
 
 def trace(
-    function: Callable[..., Any], arguments: Sequence[Any], dtypes: Sequence[tuple[str, int] | None]
+    function: Callable[..., Any], arguments: Sequence[Any], kinds: Sequence[Kind | None]
 ) -> Lines:
     """The statements of a function.
 
@@ -244,7 +299,7 @@ def trace(
     function : callable
     arguments : sequence
         For the function; nested tuples keep their form.
-    dtypes : sequence of (dtype, ndim) or None
+    kinds : sequence of Kind or None
         For each argument, tuples flattened: what becomes a symbol; None is passed as it is.
 
     Raises
@@ -252,38 +307,45 @@ def trace(
     Untraceable
     """
     statements: list[str] = []
-    kinds = iter(enumerate(dtypes))
+    coming = iter(enumerate(kinds))
 
     def symbolic(value: Any) -> Any:
-        if isinstance(value, tuple):
+        if type(value) is tuple:
             return tuple(symbolic(v) for v in value)
-        i, kind = next(kinds)
-        return value if kind is None else Symbol(f"x{i}", *kind, statements)
+        i, kind = next(coming)
+        if kind is None:
+            return value
+        return Symbol(f"x{i}", kind, frozenset([i]), statements)
 
     symbols = [symbolic(value) for value in arguments]
     try:
         results = function(*symbols)
-    except (TypeError, ValueError, AttributeError) as error:
+    except Untraceable:
+        raise
+    except Exception as error:  # whatever the lines did with what is no array
         raise Untraceable(str(error)) from error
-    outputs: list[tuple[str, str]] = []
-    like = _real(results)
+    outputs: list[Output] = []
+    like = _real_array(results)
 
     def numbered(value: Any) -> Any:
-        if isinstance(value, tuple):
+        if type(value) is tuple:
             return tuple(numbered(v) for v in value)
-        if not isinstance(value, Symbol):
+        if not isinstance(value, Symbol) or value.weak:
             if like is None:
                 raise Untraceable("a result that is not an array")
-            value = like._other(value)
-        outputs.append((value.name, value.dtype.name))
+            # A number among arrays: one of their dtype.
+            value = like._literal(0) + value
+        outputs.append(Output(value.name, value.dtype.name, value.sources))
         return len(outputs) - 1
 
     form = numbered(results)
     return Lines(statements, outputs, form)
 
 
-def _real(results: Any) -> Symbol | None:
-    """A real result, of whose dtype a number among the results becomes."""
-    if isinstance(results, tuple):
-        return next((s for s in map(_real, results) if s is not None), None)
-    return results if isinstance(results, Symbol) and results.dtype.kind == "f" else None
+def _real_array(results: Any) -> Symbol | None:
+    """The first real array among results."""
+    if type(results) is tuple:
+        return next((s for s in map(_real_array, results) if s is not None), None)
+    if not isinstance(results, Symbol) or results.weak or results.dtype.kind != "f":
+        return None
+    return results

@@ -6,7 +6,7 @@ On CUDA the steps are captured, as on CuPy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,8 +172,8 @@ class TorchGraphs:
     def empty(self, length: int, like: Array) -> Array:
         return torch.empty(length, dtype=like.dtype, device=like.device)
 
-    def address(self, array: Array) -> int:
-        return int(array.data_ptr())
+    def place(self, array: Array) -> Hashable:
+        return int(array.data_ptr()), tuple(array.stride())
 
     def mark(self) -> Callable[[], None]:
         event = torch.cuda.Event()
@@ -186,8 +186,10 @@ class TorchGraphs:
         # `torch.cuda.graph` has a memory pool of its own; warming up on the stream is enough.
         torch.cuda.synchronize(self._device)
         with torch.cuda.stream(self._stream):
-            yield
-            self._stream.synchronize()
+            try:
+                yield
+            finally:
+                self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()

@@ -137,7 +137,7 @@ def alloc(size):
 
 def find(address):
     """The living allocation that an address points into, or None."""
-    for start, ref in list(_live.items()):
+    for start, ref in _live.copy().items():
         memory = ref()
         if memory is not None and start <= address < start + max(memory.size, 1):
             return memory
