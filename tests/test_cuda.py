@@ -94,6 +94,7 @@ LABELS = RNG.integers(0, 7, 33).astype(np.int32)
 ARGUMENTS: dict[str, list[Any]] = {
     "ops.sigmoid": [[normal(5, 7)], [np.array([-1000.0, 0.0, 1000.0], np.float32)]],
     "ops.add_scaled": [[normal(5, 7), normal(5, 7), -0.3]],
+    "ops.average": [[normal(100)], [normal(3, 7)], [normal(0)]],
     "ops.at_least": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "ops.at_most": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "ops.matmul": [[normal(5, 7), normal(7, 3)], [normal(7, 5).T, normal(7, 3)]],
@@ -184,7 +185,7 @@ def test_kernels_agree_with_the_lines(
                 one = cuda.to_numpy(one)
             scale = max(1.0, float(np.abs(other).max(initial=0.0)))
             np.testing.assert_allclose(one, other, rtol=20 * eps, atol=20 * eps * scale)
-    if name not in ("ops.matmul", "ops.add_scaled", "ops.at_least", "ops.at_most"):
+    if name not in ("ops.matmul", "ops.add_scaled", "ops.at_least", "ops.at_most", "ops.average"):
         # It was a kernel of ours that computed it.
         assert made, f"{name} was not fused"
 

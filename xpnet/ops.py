@@ -21,6 +21,7 @@ __all__ = [
     "as_array",
     "at_least",
     "at_most",
+    "average",
     "check_labels",
     "device",
     "is_real",
@@ -232,6 +233,12 @@ def targets_like(t: Array, y: Array) -> Array:
     )
 
 
+@replaceable
+def average(x: Array) -> Array:
+    """The mean of all elements, 0-d; 0 if there are none."""
+    return namespace(x).sum(x) * (1.0 / max(math.prod(x.shape), 1))
+
+
 def reduce_samples(losses: Array, weight: Array | None, reduction: str) -> tuple[Array, Any]:
     r"""Bring one loss per sample to the loss of the batch.
 
@@ -256,9 +263,9 @@ def reduce_samples(losses: Array, weight: Array | None, reduction: str) -> tuple
         raise ValueError(f"reduction is {reduction!r}; expected mean or sum")
     xp = namespace(losses)
     if weight is None:
-        factor = 1.0 / max(math.prod(losses.shape), 1) if mean else 1.0
-        loss = xp.sum(losses)
-        return (loss * factor if mean else loss), factor
+        if not mean:
+            return xp.sum(losses), 1.0
+        return average(losses), 1.0 / max(math.prod(losses.shape), 1)
     if weight.shape != losses.shape:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}; expected one value per sample, "

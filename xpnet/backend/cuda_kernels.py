@@ -33,6 +33,7 @@ def make_kernels(precision: str) -> dict[str, Callable[..., Any]]:
         "elementwise": _Fused(),
         "for_each": _Update(),
         "softmax_cross_entropy": _Softmax(),
+        "average": _average,
     }
 
 
@@ -311,6 +312,10 @@ class _Softmax:
         arguments = (x, t, losses, difference, np.int64(rows), np.int32(classes))
         self._kernels[name]((-(-rows // WARPS),), (32, WARPS), arguments)
         return losses, difference
+
+
+def _average(x: Array) -> Any:
+    return x.mean() if x.size else NotImplemented  # one kernel, with the division in it
 
 
 # -- Products --------------------------------------------------------------------------

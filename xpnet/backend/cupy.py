@@ -89,9 +89,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
             except cupy.cuda.memory.OutOfMemoryError as error:
                 needed = re.search(r"allocating ([\d,]+) bytes", str(error))
                 bytes_needed = int(needed[1].replace(",", "")) if needed else 0
-                pool = cupy.get_default_memory_pool()
-                free = device.mem_info[0] + pool.free_bytes()
-                raise out_of_memory(f"cuda:{index}", bytes_needed, free, memory) from None
+                raise out_of_memory(f"cuda:{index}", bytes_needed, free_memory(), memory) from None
 
     def here(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
