@@ -100,5 +100,5 @@ def for_each(
     kernel = _KERNELS.get().get("for_each")
     result = NotImplemented if kernel is None else kernel(rule, rates, rows)
     if result is NotImplemented:
-        return [rule(p, g, rates, *slots) for p, g, *slots in rows]
+        return [rule(row[0], row[1], rates, *row[2:]) for row in rows]
     return list(result)

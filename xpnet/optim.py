@@ -242,18 +242,19 @@ def update(
     """
     step = state["step"]
     step += 1
-    new_params, new_state = {}, {"step": step}
     lr: Any = optimizer.lr
     if callable(lr) or hasattr(optimizer, "rates"):
         lr = _rates(optimizer, step, next(iter(params.values())).dtype)
-    slots = optimizer.slots
-    rows = [
-        (p, grads[name], *[state[f"{name}.{slot}"] for slot in slots]) for name, p in params.items()
-    ]
-    for name, (p, *values) in zip(params, for_each(optimizer.rule, lr, rows), strict=True):
-        new_params[name] = p
-        for slot, value in zip(slots, values, strict=True):
-            new_state[f"{name}.{slot}"] = value
+    rows: list[tuple[Array, ...]] = [(p, grads[name]) for name, p in params.items()]
+    if optimizer.slots:
+        named = [[f"{name}.{slot}" for slot in optimizer.slots] for name in params]
+        rows = [(*row, *[state[n] for n in names]) for row, names in zip(rows, named, strict=True)]
+    updated = for_each(optimizer.rule, lr, rows)
+    new_params = {name: values[0] for name, values in zip(params, updated, strict=True)}
+    new_state = {"step": step}
+    if optimizer.slots:
+        for names, values in zip(named, updated, strict=True):
+            new_state.update(zip(names, values[1:], strict=True))
     return new_params, new_state
 
 
