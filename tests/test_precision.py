@@ -164,9 +164,9 @@ def test_training_in_bfloat16_learns_as_much(name: str) -> None:
             "numpy",
             {"precision": "tf32"},
             UsageError,
-            "numpy has no products in tf32 on the CPU: use",
+            "precision tf32 is for GPUs: use device cuda",
         ),
-        ("torch", {"precision": "float16"}, UsageError, "in float16 on the CPU: use device cuda"),
+        ("torch", {"precision": "float16"}, UsageError, "precision float16 is for GPUs: use"),
         (None, {"precision": "half"}, UsageError, "precision 'half': expected one of float32, t"),
         (
             "torch",

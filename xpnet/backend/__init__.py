@@ -217,10 +217,7 @@ def _reason(error: DeviceError) -> str:
 def _without(precision: str, library: str, kind: str) -> str:
     there = LOWER[kind].get(precision)
     if there is None:
-        return (
-            f"{library} has no products in {precision} on the {kind.upper()}: use device cuda, "
-            f"with backend {' or '.join(LOWER['cuda'][precision])}"
-        )
+        return f"precision {precision} is for GPUs: use device cuda, backend cupy, torch or jax"
     return f"{library} has no products in {precision}: use backend {' or '.join(there)}"
 
 
