@@ -31,10 +31,9 @@ def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., An
     ----------
     step : callable
     kernels : mapping of str to callable
-        By the name of a `replaceable` or `elementwise` function: what to call instead, of the same
-        parameters and, to rounding, the same result; NotImplemented leaves a call to the lines
-        themselves. "elementwise": ``fuse(function, *args)``, for all others of that kind.
-        "for_each": see `for_each`.
+        By the name of a `replaceable` function: what to call instead, of the same parameters and,
+        to rounding, the same result; NotImplemented leaves a call to the lines themselves.
+        "elementwise": ``fuse(function, *args)``, for all of that kind. "for_each": see `for_each`.
     """
 
     def run(*args: Any) -> Any:
@@ -70,21 +69,16 @@ def elementwise(function: Function) -> Function:
     function : callable
         Of arrays and numbers, which it broadcasts, returning one array or a tuple of them. It may
         use operators and the functions of `namespace`, but look neither at values nor at sizes, and
-        write only to arrays that it has made. Define it once, in a module: a kernel is kept for it.
+        write only to arrays that it has made. Define it once, in a module: a kernel is kept for it,
+        and one that is made anew at each call is compiled anew.
     """
-    name = function.__name__
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         kernels = _KERNELS.get()
-        if not kernels:
+        if "elementwise" not in kernels:
             return function(*args)
-        if name in kernels:
-            result = kernels[name](*args)
-        elif "elementwise" in kernels:
-            result = kernels["elementwise"](function, *args)
-        else:
-            return function(*args)
+        result = kernels["elementwise"](function, *args)
         return function(*args) if result is NotImplemented else result
 
     return call  # type: ignore[return-value]

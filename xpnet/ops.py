@@ -117,6 +117,7 @@ def matmul(a: Array, b: Array) -> Array:
     return namespace(a).matmul(a, b)
 
 
+@replaceable
 @elementwise
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), a new array.

@@ -114,7 +114,8 @@ def captured_loop(step: Step, graphs: Graphs) -> Run:
                 refused = True
                 recordings.clear()
                 warnings.warn(
-                    f"this step is looped over, not captured into a CUDA graph: {error}",
+                    f"this step is looped over, not captured into a CUDA graph: {error}; slower, "
+                    "but right (docs/gpu.md, Gates of your own)",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -161,6 +162,7 @@ def _record(
                 trial, trial_state, *[graphs.take(array, rows) for array in data]
             )
             graphs.mark()()
+        _check_form((params, state), (trial, trial_state))
         each = time.perf_counter() - began
         most = max(1, min(LONGEST, int(CHUNK_SECONDS / each)))
         length = steps // -(-steps // most)  # so that few steps are left over at the end
@@ -168,8 +170,8 @@ def _record(
         rows = graphs.copy(order[:length, :])
         del trial, trial_state
 
-        def work(length: int) -> None:
-            for i in range(length):
+        def work(count: int) -> None:
+            for i in range(count):
                 batch = [graphs.take(array, rows[i, :]) for array in data]
                 *new, loss = step(dict(params), dict(state), *batch)
                 _write(graphs, (params, state), new)
@@ -189,7 +191,7 @@ def _record(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Whose turn to be collected came now, a cuBLAS handle say, would end the capture."""
+    """What is collected now (a cuBLAS handle, say) would end the capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -207,16 +209,22 @@ def _same_form(a: Params, b: Params) -> bool:
     return _form(a) == _form(b)
 
 
+def _check_form(old: Sequence[Params], new: Sequence[Params]) -> None:
+    """What a step returns is written where it took it from: it has to fit."""
+    for mine, given in zip(map(_form, old), map(_form, new), strict=True):
+        changed = [name for name in {**mine, **given} if mine.get(name) != given.get(name)]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"the step returns {name} as {given.get(name, 'nothing')}; expected it as it was "
+                f"given, {mine.get(name, 'not at all')}"
+            )
+
+
 def _write(graphs: Graphs, old: Sequence[Params], new: Sequence[Params]) -> None:
     """Values into the arrays that a graph knows; nothing where they are those arrays already."""
     moved = []
     for mine, given in zip(old, new, strict=True):
-        if not _same_form(mine, given):
-            names = {**mine, **given}
-            changed = [n for n in names if _form(mine).get(n) != _form(given).get(n)]
-            raise ValueError(
-                f"{', '.join(changed)}: the step returns other names, shapes or dtypes than it got"
-            )
         moved += [(a, given[name]) for name, a in mine.items() if given[name] is not a]
     # A value may be another one's array: all are read before the first is written.
     values = [graphs.copy(value) for _, value in moved]

@@ -19,8 +19,16 @@ Array = Any
 # cudaDataType and cublasComputeType_t, by the names of library_types.h and cublas_api.h.
 TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 COMPUTE_32F, COMPUTE_64F, COMPUTE_32F_FAST_TF32 = 68, 70, 77
-TRANSPOSED = {False: 0, True: 1}  # cublasOperation_t
 DEFAULT_ALGORITHM = -1
+_STATUS = {
+    1: "it could not start; is the driver too old, or the GPU's memory used up?",
+    3: "no memory for its own resources",
+    7: "a size or a leading dimension that cannot be",
+    8: "not on this GPU",
+    13: "the GPU failed",
+    14: "an error of its own",
+    15: "not for these types",
+}
 # What NVIDIA recommends for its Hopper generation, the most of all.
 WORKSPACE_BYTES = 32 << 20
 
@@ -135,7 +143,7 @@ class Cublas:
         compute = COMPUTE_64F if kind == "float64" else COMPUTE_32F
         # cuBLAS counts by columns, and so sees each matrix transposed: out' = b' a'.
         status = self._library.cublasGemmEx(
-            self._handle, TRANSPOSED[right[0]], TRANSPOSED[left[0]], n, m, k,
+            self._handle, int(right[0]), int(left[0]), n, m, k,  # 1: transposed
             ctypes.byref(number(1.0)),
             b.data.ptr, TYPES[kind], right[1],
             a.data.ptr, TYPES[kind], left[1],
@@ -149,4 +157,5 @@ class Cublas:
 
 def _check(status: int, what: str) -> None:
     if status:
-        raise RuntimeError(f"{what} failed with cuBLAS status {status}")
+        meaning = _STATUS.get(status, "")
+        raise RuntimeError(f"{what} failed with cuBLAS status {status}{meaning and ': '}{meaning}")

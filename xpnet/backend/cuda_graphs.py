@@ -12,6 +12,8 @@ import numpy as np
 
 __all__ = ["CupyGraphs"]
 
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+
 
 class CupyGraphs:
     """What `xpnet.backend.captured` asks of a library; see its `Graphs`."""
@@ -85,17 +87,18 @@ def _allocate(size: int) -> Any:
     temporaries of every graph that was recorded with it. So it gets another one, and what is
     unused in the default pool, which no graph knows, is freed instead.
     """
-    for last in (False, True):
-        try:
-            return cupy.cuda.MemoryPointer(cupy.cuda.memory.Memory(size), 0)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            if error.status != OUT_OF_MEMORY:
-                raise
-            if last:
-                used = cupy.get_default_memory_pool().used_bytes()
-                raise cupy.cuda.memory.OutOfMemoryError(size, used) from None
-            cupy.get_default_memory_pool().free_all_blocks()
-    return None
+    try:
+        return _driver_memory(size)
+    except cupy.cuda.memory.OutOfMemoryError:
+        cupy.get_default_memory_pool().free_all_blocks()
+        return _driver_memory(size)
 
 
-OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+def _driver_memory(size: int) -> Any:
+    try:
+        return cupy.cuda.MemoryPointer(cupy.cuda.memory.Memory(size), 0)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        if error.status != OUT_OF_MEMORY:
+            raise
+        used = cupy.get_default_memory_pool().used_bytes()
+        raise cupy.cuda.memory.OutOfMemoryError(size, used) from None

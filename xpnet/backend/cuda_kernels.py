@@ -16,7 +16,16 @@ import numpy as np
 
 from xpnet.backend.cublas import WORKSPACE_BYTES, Cublas, layout, load
 from xpnet.backend.cuda_update import Update
-from xpnet.backend.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Lines, Untraceable, trace
+from xpnet.backend.fuse import (
+    C_TYPES,
+    NUMBER,
+    WHOLE_NUMBER,
+    Kind,
+    Lines,
+    Untraceable,
+    not_fused,
+    trace,
+)  # fmt: skip
 
 __all__ = ["make_kernels"]
 
@@ -67,7 +76,8 @@ class _Fused:
             return None
         try:
             lines = trace(function, args, kinds)
-        except Untraceable:
+        except Untraceable as reason:
+            not_fused(function, reason)
             return None
         inputs = [f"{kind.dtype} x{i}" for i, kind in enumerate(kinds) if kind is not None]
         outputs = [f"{o.dtype} y{i}" for i, o in enumerate(lines.outputs)]

@@ -8,7 +8,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.fuse import C_TYPES, NUMBER, Kind, Lines, Untraceable, trace
+from xpnet.backend.fuse import C_TYPES, NUMBER, Kind, Lines, Untraceable, not_fused, trace
 
 __all__ = ["Update", "update_source"]
 
@@ -60,7 +60,8 @@ class Update:
             try:
                 lines = {n: _trace_rule(rule, rates, dtype, n, slots) for n in sorted(set(ndims))}
                 self._sources[key] = update_source(lines, dtype, ndims, by_address)
-            except Untraceable:
+            except Untraceable as reason:
+                not_fused(rule, reason)
                 self._sources[key] = None
         return self._sources[key]
 

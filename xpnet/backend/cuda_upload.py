@@ -31,8 +31,8 @@ class Uploader:
             with self._on_device():
                 self._stream = cupy.cuda.Stream(non_blocking=True)
         with self._on_device():
-            for used in filter(None, self._halves):
-                used.used.record()  # by whoever was interrupted, and did not come to say so
+            for interrupted in filter(None, self._halves):
+                interrupted.used.record()  # a loop that was interrupted did not record it
         with ThreadPoolExecutor(1) as reader:
 
             def fetch(turn: int) -> _Half | None:

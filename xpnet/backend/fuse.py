@@ -8,13 +8,24 @@ array's that it meets, whether it is written in the lines or handed in.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["C_TYPES", "NUMBER", "WHOLE_NUMBER", "Kind", "Lines", "Output", "Untraceable", "trace"]
+__all__ = [
+    "C_TYPES",
+    "NUMBER",
+    "WHOLE_NUMBER",
+    "Kind",
+    "Lines",
+    "Output",
+    "Untraceable",
+    "not_fused",
+    "trace",
+]
 
 C_TYPES = {
     "bool": "bool",
@@ -29,6 +40,12 @@ C_TYPES = {
 
 class Untraceable(Exception):
     """The lines do something else than computing each element by itself."""
+
+
+def not_fused(function: Callable[..., Any], reason: Untraceable) -> None:
+    """Said once for whoever listens to the logger "xpnet": nothing is wrong, only slower."""
+    name = getattr(function, "__qualname__", repr(function))
+    logging.getLogger("xpnet").debug("%s is not fused: %s", name, reason)
 
 
 class Kind(NamedTuple):
@@ -165,11 +182,41 @@ class Symbol:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def _becomes(self, new: Symbol) -> Symbol:
+        """In place, as an array: its other names see it too."""
+        if self.weak:
+            return new  # a number has no place
+        if new.dtype != self.dtype:
+            raise Untraceable(f"{new.dtype} written into {self.dtype}")
+        self.name, self.ndim, self.sources = new.name, new.ndim, new.sources
+        return self
+
+    def __iadd__(self, other: Any) -> Symbol:
+        return self._becomes(self + other)
+
+    def __isub__(self, other: Any) -> Symbol:
+        return self._becomes(self - other)
+
+    def __imul__(self, other: Any) -> Symbol:
+        return self._becomes(self * other)
+
+    def __itruediv__(self, other: Any) -> Symbol:
+        return self._becomes(self / other)
+
+    def __iand__(self, other: Any) -> Symbol:
+        return self._becomes(self & other)
+
+    def __ior__(self, other: Any) -> Symbol:
+        return self._becomes(self | other)
+
+    def __ixor__(self, other: Any) -> Symbol:
+        return self._becomes(self ^ other)
+
     def __neg__(self) -> Symbol:
         return self * -1
 
     def __pos__(self) -> Symbol:
-        return self
+        return self._new(self.name, self.dtype, self)
 
     def __abs__(self) -> Symbol:
         return self._call("fabs")
@@ -267,6 +314,12 @@ class Functions:
     @staticmethod
     def minimum(x: Symbol, y: Any) -> Symbol:
         return x._with("({a} < {b} || {a} != {a}) ? {a} : {b}", y)
+
+    @staticmethod
+    def clip(x: Symbol, min: Any = None, max: Any = None) -> Symbol:
+        if min is not None:
+            x = Functions.maximum(x, min)
+        return x if max is None else Functions.minimum(x, max)
 
     @staticmethod
     def square(x: Symbol) -> Symbol:
