@@ -9,8 +9,9 @@
 #             no longer fits is left out, and said
 # --stages    environment, tests, float32, mnist, matmul, tf32, pictures; by default all
 # --wheels    folder with wheels of what is missing, and of nothing else, for they come before what
-#             is installed (array-api-compat, tqdm, tyro and what it needs, tomli-w, pooch,
-#             threadpoolctl); they are unpacked into a temporary folder, by pip, without an index
+#             is installed; beside CuPy, PyTorch, JAX and matplotlib perhaps: pip download --no-deps
+#             array-api-compat tqdm tyro docstring-parser typeguard tomli-w pooch platformdirs
+#             (they are unpacked into a temporary folder, by pip, without an index)
 # --data-dir  folder with the MNIST files: without it the steps train on random images, and the
 #             stage mnist is left out, since a machine like this may have no network
 # --dry-run   every stage on the CPU, tiny: is the script itself in order?
@@ -32,6 +33,10 @@ refuse() {
 while (($#)); do
     case $1 in
     --dry-run) dry=yes ;;
+    -h | --help)
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
     --deadline | --stages | --wheels | --data-dir)
         (($# > 1)) || refuse "$1: expected a value"
         case $1 in
@@ -75,6 +80,7 @@ stage() {
     local group=$1 name=$2 least=$3 most=$4 left=$((deadline - 15 - SECONDS)) began=$SECONDS status
     shift 4
     [[ ,$stages, == *,$group,* ]] || return 0
+    rm -f "$out/$name.jsonl" "$out/$name.json" # an earlier run's would pass for this one's
     if ((left < least)); then
         echo "$name: LEFT OUT, it needs some $least s and $left are left"
         return 0
@@ -83,6 +89,7 @@ stage() {
     status=$?
     if ((status == 0)); then
         echo "$name: done in $((SECONDS - began)) s"
+        [[ $name == tests ]] && tail -n 1 "$out/$name.txt"
     else
         ((status == 124 || status == 137)) && status="$status, out of time"
         echo "$name: FAILED after $((SECONDS - began)) s, status $status; the end of $name.txt:"
@@ -116,13 +123,14 @@ data=()
 stage environment environment 1 60 bash -c environment
 
 if [[ $dry ]]; then
-    stage tests tests 1 60 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/test_gates.py
+    PYTHONPATH=$root/tests/simulator:$PYTHONPATH XPNET_NEED_GPU=1 stage tests tests 1 60 "$python" \
+        -m pytest -q -p no:cacheprovider -m gpu tests/test_gates.py
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
     train float32 12-5-3/4 1 60
     stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \
         --dtypes float32 --libraries numpy --rounds 1 --seconds 0.0005 --out "$out/matmul.jsonl"
 else
-    stage tests tests 10 120 "$python" -m pytest -q -p no:cacheprovider -m gpu
+    XPNET_NEED_GPU=1 stage tests tests 10 120 "$python" -m pytest -q -p no:cacheprovider -m gpu
     how=(--device cuda --precisions float32 --rounds 7 --seconds 0.2 "${data[@]}")
     for network in S M L D; do train float32 "$network" 30 150; done
     if [[ $data_dir ]]; then

@@ -62,7 +62,13 @@ def run(options: str, arguments: Arguments) -> dict[str, Any]:
         if arguments.data_dir is not None:
             command += ["--data-dir", str(arguments.data_dir.resolve())]
         began = time.perf_counter()
-        subprocess.run(command, check=True)
+        status = subprocess.run(command, check=False).returncode
+        if status:  # it has said why
+            print(
+                f"python -m benchmarks.mnist: xpnet.train ended with status {status}",
+                file=sys.stderr,
+            )
+            raise SystemExit(status)
         wall = time.perf_counter() - began
         summary = json.loads(Path(folder, "run", "summary.json").read_text())
     # Of all children so far, the largest: the runs go from small to large.

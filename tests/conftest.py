@@ -38,6 +38,18 @@ class Library:
     jit: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
 
 
+def usable_cupy() -> Any:
+    """CuPy, where there is a GPU; with XPNET_NEED_GPU set, the lack of one is a failure."""
+    missing = pytest.fail if os.environ.get("XPNET_NEED_GPU") else pytest.skip
+    try:
+        cupy = importlib.import_module("cupy")
+    except ModuleNotFoundError:
+        missing("cupy is not installed")
+    if not cupy.is_available():
+        missing("no CUDA GPU")
+    return cupy
+
+
 def _readonly(array: np.ndarray) -> np.ndarray:
     view = np.array(array).view()
     view.flags.writeable = False
@@ -69,10 +81,7 @@ def _open(name: str) -> Library:
         jax = pytest.importorskip("jax", reason="jax is not installed")
         from xpnet.backend import jax as backend
     else:
-        cupy = pytest.importorskip("cupy", reason="cupy is not installed")
-        if not cupy.is_available():
-            pytest.skip("no CUDA GPU")
-
+        usable_cupy()
         backend = importlib.import_module("xpnet.backend.cupy")
         assert type(backend.open("cuda", 0).asarray(np.ones(1))).__module__.startswith("cupy")
     opened = backend.open("cuda" if name == "cupy" else "cpu", 0)
@@ -114,9 +123,9 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
     name = request.param
     package = "array_api_strict" if name == "strict" else name
-    module = pytest.importorskip(package, reason=f"{package} is not installed")
-    if name == "cupy" and not module.is_available():
-        pytest.skip("no CUDA GPU")
+    if name == "cupy":
+        usable_cupy()
+    pytest.importorskip(package, reason=f"{package} is not installed")
     return xpnet.select("cuda" if name == "cupy" else "cpu", name, "float64")
 
 

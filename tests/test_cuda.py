@@ -20,13 +20,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
+from conftest import usable_cupy
 
 import xpnet
 from xpnet import losses, ops, optim
 from xpnet.backend import Backend
 from xpnet.backend.loop import plain_loop
 from xpnet.errors import DeviceError
-from xpnet.kernels import with_kernels
+from xpnet.kernels import elementwise, with_kernels
 
 pytestmark = pytest.mark.gpu
 
@@ -35,10 +36,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def cupy() -> Any:
-    module = pytest.importorskip("cupy", reason="cupy is not installed")
-    if not module.is_available():
-        pytest.skip("no CUDA GPU")
-    return module
+    return usable_cupy()
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +136,52 @@ ARGUMENTS: dict[str, list[Any]] = {
         )
     ],
 }
+
+
+def aliased(x: Any, y: Any) -> Any:
+    """What is written in place is seen by the array's other names, and not by its copy."""
+    z = 2.0 * x
+    alias, copy = z, +z
+    z += y
+    alias *= 3.0
+    return z, alias, copy
+
+
+def average(x: Any, y: Any) -> Any:
+    """As a function of ops is called, but not that one."""
+    return 0.5 * (x + y)
+
+
+def clipped(x: Any, y: Any) -> Any:
+    xp = ops.namespace(x)
+    return xp.clip(x, -0.5, 0.5) + xp.clip(y, min=0.0)
+
+
+@pytest.mark.parametrize("lines", [aliased, average, clipped], ids=lambda f: f.__name__)
+def test_lines_of_your_own_are_fused_as_they_mean(
+    cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, lines: Callable[..., Any]
+) -> None:
+    x, y = normal(5, 7), normal(5, 7)
+    kernels = fresh_kernels(cuda)
+    made = watch(cupy, monkeypatch)
+    got = with_kernels(elementwise(lines), kernels)(cuda.asarray(x), cuda.asarray(y))
+    assert made == [f"xpnet_{lines.__name__}"]
+    for one, other in zip(flat(got), flat(lines(x, y)), strict=True):
+        np.testing.assert_allclose(cuda.to_numpy(one), other, rtol=1e-6)
+
+
+def test_a_rule_that_changes_a_dtype_is_refused(cuda: Backend) -> None:
+    @dataclass(frozen=True)
+    class Doubling:
+        lr: float = 0.1
+        slots: ClassVar[tuple[str, ...]] = ()
+
+        def rule(self, p: Any, g: Any, lr: Any) -> tuple[Any, ...]:
+            xp = ops.namespace(p)
+            return (xp.astype(p, xp.float64) - xp.sum(lr * g),)
+
+    with pytest.raises(ValueError, match=r"step returns W1 as .*float64.*; expected it as"):
+        train(cuda, Doubling())
 
 
 def flat(value: Any) -> list[Any]:
@@ -688,8 +732,8 @@ def test_memory_that_is_used_up_is_explained(cuda: Backend, simulator: Any) -> N
         simulator.memory = used + 20_000_000
         with pytest.raises(
             DeviceError,
-            match=r"cuda:0 is out of memory: 0\.\d\d GiB more are needed, 0\.0\d of 80.0 GiB are "
-            "free; lower the batch size or the width of the layers",
+            match=r"cuda:0 is out of memory: [\d.]+ MiB more are needed, [\d.]+ MiB of 80.0 GiB "
+            "are free; lower the batch size or the width of the layers",
         ):
             trainer.fit(x, t, epochs=1, batch_size=200)
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import usable_cupy
 
 import xpnet
 from xpnet import ops, optim
@@ -28,9 +29,9 @@ def single(request: pytest.FixtureRequest) -> Backend:
 
 def opened(name: str, precision: str = "float32") -> Backend:
     package = "array_api_strict" if name == "strict" else name
-    module = pytest.importorskip(package, reason=f"{package} is not installed")
-    if name == "cupy" and not module.is_available():
-        pytest.skip("no CUDA GPU")
+    if name == "cupy":
+        usable_cupy()
+    pytest.importorskip(package, reason=f"{package} is not installed")
     return xpnet.select("cuda" if name == "cupy" else "cpu", name, precision=precision)
 
 

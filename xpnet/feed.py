@@ -122,8 +122,8 @@ class Feed:
         if free and size > LARGEST_SHARE * free:
             if not self._warned:
                 warnings.warn(
-                    f"the data takes {size / 2**30:.3g} GiB of the {free / 2**30:.3g} GiB that are "
-                    f"free on {self.backend.device}: it stays on the host and is sent in shards",
+                    f"the data needs {size / 2**20:,.0f} MiB, of {free / 2**20:,.0f} MiB free on "
+                    f"{self.backend.device}: it stays on the host and is sent in shards",
                     RuntimeWarning,
                     stacklevel=3,
                 )

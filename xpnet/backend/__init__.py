@@ -38,6 +38,8 @@ LOWER: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {"bfloat16": ("torch", "jax")},
     "cuda": dict.fromkeys(PRECISIONS[1:], ("cupy", "torch", "jax")),
 }
+# From which compute capabilities on GPUs do.
+LEAST_CAPABILITY = {"tf32": "8.0", "bfloat16": "8.0", "float16": "7.0"}
 Shards = Iterator[tuple[np.ndarray, ...]]
 
 
@@ -223,11 +225,25 @@ def _without(precision: str, library: str, kind: str) -> str:
 
 def out_of_memory(device: str, needed: int, free: int, total: int) -> DeviceError:
     """The error to raise where a device's memory is used up."""
-    more = f"{needed / 2**30:.2f} GiB more are" if needed else "more is"
+    more = f"{_in_units(needed)} more are" if needed else "more is"
     return DeviceError(
-        f"{device} is out of memory: {more} needed, {free / 2**30:.2f} of {total / 2**30:.1f} GiB "
-        "are free; lower the batch size or the width of the layers, or end what else uses the GPU"
+        f"{device} is out of memory: {more} needed, {_in_units(free)} of {_in_units(total)} are "
+        "free; lower the batch size or the width of the layers, or end what else uses the GPU"
     )
+
+
+def check_capability(device: str, precision: str, capability: str) -> None:
+    """Refuse a GPU that would not multiply in a precision, or only without its tensor cores."""
+    least = LEAST_CAPABILITY.get(precision, "0.0")
+    if tuple(map(int, capability.split("."))) < tuple(map(int, least.split("."))):
+        raise DeviceError(
+            f"{device} has no instructions for {precision}: it has compute capability "
+            f"{capability}, expected {least} or more; use precision float32"
+        )
+
+
+def _in_units(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:.1f} MiB"
 
 
 def _parse(device: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import cupy
 from array_api_compat import cupy as xp
 
-from xpnet.backend import Backend, Run, Step, out_of_memory
+from xpnet.backend import Backend, Run, Step, check_capability, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cublas import WORKSPACE_BYTES
 from xpnet.backend.cuda_graphs import CupyGraphs
@@ -19,9 +19,6 @@ from xpnet.backend.cuda_upload import Uploader
 from xpnet.backend.loop import within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
-
-# Compute capabilities from which on the tensor cores multiply in these.
-LEAST_CAPABILITY = {"tf32": 80, "bfloat16": 80, "float16": 70}
 
 # cudaError codes that mean "no usable GPU", and what a user can do about each.
 _REASONS = {
@@ -39,6 +36,10 @@ _REASONS = {
 
 def open(kind: str, index: int, precision: str = "float32") -> Backend:
     runtime = cupy.cuda.runtime
+    if int(cupy.__version__.split(".")[0]) < 14:
+        raise DeviceError(
+            f"CuPy {cupy.__version__} is too old, expected 14 or newer: pip install --upgrade it"
+        )
     try:
         count = runtime.getDeviceCount()  # the first call that really asks the driver
     except runtime.CUDARuntimeError as error:
@@ -55,12 +56,8 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     try:
         device = cupy.cuda.Device(index)
         device.use()  # Device(9) itself never fails
-        least = LEAST_CAPABILITY.get(precision, 0)
-        if int(device.compute_capability) < least:
-            raise DeviceError(
-                f"cuda:{index} has no instructions for {precision} (compute capability "
-                f"{device.compute_capability}, {least} needed): use precision float32"
-            )
+        capability = device.compute_capability
+        check_capability(f"cuda:{index}", precision, f"{capability[:-1]}.{capability[-1]}")
         # A kernel, a product and a copy back: NVRTC, CUDA headers or cuBLAS that are missing
         # are found here, not in the middle of the first step.
         kernels = make_kernels(precision)
@@ -75,7 +72,8 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         reason = _REASONS.get(getattr(error, "status", 0), f"{type(error).__name__}: {first}")
         if isinstance(error, ImportError) or re.search("lib|header", first):
-            reason += "; CuPy needs CUDA's own libraries: pip install 'cupy-cuda13x[ctk]'"
+            package = f"cupy-cuda{runtime.runtimeGetVersion() // 1000}x[ctk]"
+            reason += f"; CuPy needs CUDA's own libraries: pip install '{package}'"
         raise DeviceError(f"cuda:{index} was found, but a first kernel failed: {reason}") from error
     if abs(result - 44.0) > 0.1:  # float16 rounds
         raise DeviceError(f"cuda:{index} computes wrong results: expected 44, got {result}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xpnet.backend import Array, Backend, Params, Run, Step, out_of_memory
+from xpnet.backend import Array, Backend, Params, Run, Step, check_capability, out_of_memory
 from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.backend.loop import within
 from xpnet.errors import DeviceError, UsageError
@@ -37,6 +37,9 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         )
     device = devices[index]
     on_gpu = kind == "cuda"
+    if on_gpu:
+        known = getattr(device, "compute_capability", "99.0")
+        check_capability(f"cuda:{index}", precision, known)
     name = f"cuda:{index}" if on_gpu else "cpu"
 
     def memory(key: str) -> int:

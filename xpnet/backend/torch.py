@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from array_api_compat import torch as xp
 
-from xpnet.backend import Array, Backend, Run, Step, out_of_memory
+from xpnet.backend import Array, Backend, Run, Step, check_capability, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.loop import plain_loop, within
@@ -72,7 +72,8 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         if not torch.cuda.is_available():
             built = torch.version.cuda
             why = f"built for CUDA {built}, finds no usable GPU" if built else "is a CPU build"
-            raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}")
+            advice = "see nvidia-smi" if built else "install a CUDA build (pytorch.org)"
+            raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}; {advice}")
         count = torch.cuda.device_count()
         if index >= count:
             raise DeviceError(
@@ -95,8 +96,9 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     def to_numpy(array: Any) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
-    if kind == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
-        raise DeviceError(f"{name} has no instructions for bfloat16: use precision float32")
+    if kind == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        check_capability(str(device), precision, f"{major}.{minor}")
     kernels: dict[str, Callable[..., Array]] = {
         "sigmoid": torch.sigmoid,
         "add_scaled": _add_scaled,
