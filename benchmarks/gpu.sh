@@ -130,7 +130,11 @@ if [[ $dry ]]; then
     stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \
         --dtypes float32 --libraries numpy --rounds 1 --seconds 0.0005 --out "$out/matmul.jsonl"
 else
-    XPNET_NEED_GPU=1 stage tests tests 10 120 "$python" -m pytest -q -p no:cacheprovider -m gpu
+    # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side.
+    side_by_side=()
+    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 8)
+    XPNET_NEED_GPU=1 stage tests tests 10 150 "$python" -m pytest -q -p no:cacheprovider -m gpu \
+        "${side_by_side[@]}"
     how=(--device cuda --precisions float32 --rounds 7 --seconds 0.2 "${data[@]}")
     for network in S M L D; do train float32 "$network" 30 150; done
     if [[ $data_dir ]]; then

@@ -150,7 +150,6 @@ RULES = [
         {"clip_norm": 0.5},
         {"init": 0.01},
     ],
-    ids=str,
 )
 def test_every_rule_schedule_and_loss_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
     losses, _ = train(lambda step: captured_loop(step, graphs), **options)

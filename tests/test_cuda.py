@@ -318,7 +318,7 @@ RULES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_an_update_of_all_parameters_is_one_kernel(
     cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, rule: Any
 ) -> None:
@@ -574,9 +574,7 @@ BREACHES: list[list[Callable[[Any], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("row", "breach"), [(i, b) for i, row in enumerate(BREACHES) for b in row], ids=str
-)
+@pytest.mark.parametrize(("row", "breach"), [(i, b) for i, row in enumerate(BREACHES) for b in row])
 def test_a_step_that_cannot_be_captured_is_looped_over_with_a_reason(
     cuda: Backend, row: int, breach: Callable[[Any], Any]
 ) -> None:
