@@ -103,9 +103,8 @@ class Symbol:
         name, dtype = f"t{len(self.statements)}", np.dtype(dtype)
         self.statements.append(f"{_c_type(dtype)} {name} = {expression};")
         kind = Kind(dtype.name, max(s.ndim for s in operands), weak=all(s.weak for s in operands))
-        return Symbol(
-            name, kind, frozenset().union(*(s.sources for s in operands)), self.statements
-        )
+        sources = frozenset(i for s in operands for i in s.sources)
+        return Symbol(name, kind, sources, self.statements)
 
     def _literal(self, value: Any) -> Symbol:
         """A number in the lines, in this symbol's dtype."""
@@ -191,27 +190,6 @@ class Symbol:
         self.name, self.ndim, self.sources = new.name, new.ndim, new.sources
         return self
 
-    def __iadd__(self, other: Any) -> Symbol:
-        return self._becomes(self + other)
-
-    def __isub__(self, other: Any) -> Symbol:
-        return self._becomes(self - other)
-
-    def __imul__(self, other: Any) -> Symbol:
-        return self._becomes(self * other)
-
-    def __itruediv__(self, other: Any) -> Symbol:
-        return self._becomes(self / other)
-
-    def __iand__(self, other: Any) -> Symbol:
-        return self._becomes(self & other)
-
-    def __ior__(self, other: Any) -> Symbol:
-        return self._becomes(self | other)
-
-    def __ixor__(self, other: Any) -> Symbol:
-        return self._becomes(self ^ other)
-
     def __neg__(self) -> Symbol:
         return self * -1
 
@@ -260,6 +238,17 @@ class Symbol:
 
     def __bool__(self) -> bool:
         raise Untraceable("a branch on a value")
+
+
+def _in_place(operator: str) -> Callable[[Symbol, Any], Symbol]:
+    def operate(self: Symbol, other: Any) -> Symbol:
+        return self._becomes(getattr(self, operator)(other))
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "and", "or", "xor"):
+    setattr(Symbol, f"__i{_name}__", _in_place(f"__{_name}__"))
 
 
 def _c_type(dtype: np.dtype[Any]) -> str:
