@@ -49,7 +49,7 @@ def _xpnet(
             products = {"matmul": backend.kernels["matmul"]}
             backend = replace(
                 backend,
-                loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0)),
+                loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0), []),
             )
         network = xpnet.mlp(problem.sizes, problem.case.activation)
         adam = problem.case.optimizer == "adam"

@@ -23,6 +23,7 @@ import xpnet  # noqa: E402
 from xpnet import optim  # noqa: E402
 from xpnet.backend import torch as backend_module  # noqa: E402
 from xpnet.backend.captured import captured_loop  # noqa: E402
+from xpnet.errors import NotCapturedWarning  # noqa: E402
 from xpnet.kernels import with_kernels  # noqa: E402
 
 
@@ -124,7 +125,7 @@ def train(
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "tanh", "leaky_relu"])
 def test_replays_are_the_loop_to_the_bit(graphs: Any, activation: str, dropout: float) -> None:
     losses, params = train(
-        lambda step: captured_loop(step, graphs), activation=activation, dropout=dropout
+        lambda step: captured_loop(step, graphs, []), activation=activation, dropout=dropout
     )
     expected, expected_params = train(activation=activation, dropout=dropout)
     np.testing.assert_array_equal(losses, expected)
@@ -152,7 +153,7 @@ RULES = [
     ],
 )
 def test_every_rule_schedule_and_loss_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
-    losses, _ = train(lambda step: captured_loop(step, graphs), **options)
+    losses, _ = train(lambda step: captured_loop(step, graphs, []), **options)
     np.testing.assert_array_equal(losses, train(**options)[0])
 
 
@@ -160,8 +161,8 @@ def test_a_capture_that_fails_says_why_and_not_that_it_failed(graphs: Any) -> No
     def step(params: Any, state: Any, x: Any) -> Any:
         return params, state, x.sum() * float(x.sum())
 
-    run = captured_loop(step, graphs)
-    with pytest.warns(RuntimeWarning, match="not permitted when stream is capturing"):
+    run = captured_loop(step, graphs, [])
+    with pytest.warns(NotCapturedWarning, match="not permitted when stream is capturing"):
         chunks = list(run({}, {}, (torch.ones(6, 2),), torch.tensor([[0, 1], [2, 3]])))
     assert chunks[-1][2].tolist() == [16.0, 16.0]
 

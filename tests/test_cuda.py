@@ -26,7 +26,7 @@ import xpnet
 from xpnet import losses, ops, optim
 from xpnet.backend import Backend
 from xpnet.backend.loop import plain_loop
-from xpnet.errors import DeviceError
+from xpnet.errors import DeviceError, NotCapturedWarning
 from xpnet.kernels import elementwise, with_kernels
 
 pytestmark = pytest.mark.gpu
@@ -238,7 +238,7 @@ def fresh_kernels(backend: Backend) -> dict[str, Any]:
     """Kernels that have compiled nothing yet."""
     from xpnet.backend.cuda_kernels import make_kernels
 
-    return make_kernels(backend.precision)
+    return make_kernels(backend.precision, [])
 
 
 def watch(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -593,9 +593,12 @@ def test_a_step_that_cannot_be_captured_is_looped_over_with_a_reason(
     trainer = xpnet.Trainer(network, optim.SGD(0.1), backend=cuda)
     written = rows_of("in `forward` or `backward`")
     assert len(written) == len(BREACHES)
-    with pytest.warns(RuntimeWarning, match="not captured into a CUDA graph: Mine1") as caught:
+    with pytest.warns(
+        NotCapturedWarning, match="capture this step into a CUDA graph: Mine1"
+    ) as caught:
         first = trainer.fit(x, t, epochs=1)
     assert written[row][-1] in str(caught[0].message)
+    assert str(caught[0].message).split(": ")[1] in cuda.fallbacks[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         second = trainer.fit(x, t, epochs=1)
@@ -649,7 +652,7 @@ def test_the_kernels_of_a_step(
     )
     products = {"matmul": cuda.kernels["matmul"]}
     unfused = replace(
-        cuda, loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0))
+        cuda, loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0), [])
     )
     x = RNG.integers(0, 256, (100, 784)).astype(np.uint8)
     table = rows_of("network")

@@ -115,7 +115,7 @@ def kernels() -> dict[str, str]:
             return make(inputs, outputs, body, name)
         cupy.RawKernel, cupy.ElementwiseKernel = raw, elementwise
         cuda = xpnet.select("cuda")
-        fresh = k.make_kernels("float32")
+        fresh = k.make_kernels("float32", [])
         for name in test_cuda.ARGUMENTS:
             module, _, attribute = name.rpartition(".")
             function = getattr(__import__(f"xpnet.{module}", fromlist=["_"]), attribute)

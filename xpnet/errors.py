@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "DeviceError", "NonFiniteLossError", "UsageError"]
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DeviceError",
+    "NonFiniteLossError",
+    "NotCapturedWarning",
+    "UsageError",
+]
 
 
 class UsageError(ValueError):
@@ -44,3 +51,7 @@ class NonFiniteLossError(ArithmeticError):
         super().__init__(message)
         self.epoch = epoch
         self.step = step
+
+
+class NotCapturedWarning(RuntimeWarning):
+    """A step runs in the plain loop, because it cannot be captured into a CUDA graph."""

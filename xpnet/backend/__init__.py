@@ -90,6 +90,9 @@ class Backend:
         tuples of device arrays, read and sent ahead of their use. An array may be longer than
         what was given, and be written to after the next one has been asked for. None means that
         nothing is gained over `asarray`.
+    fallbacks : list of str
+        What ran slower than it could have, a line each, with the reason: a step that could not be
+        captured, a function that is not one kernel. Grows as a training finds them.
     note : str
         Why "auto" did not choose CUDA, if it did not.
     """
@@ -108,6 +111,7 @@ class Backend:
     precision: str = "float32"
     free_memory: Callable[[], int] = _unknown
     uploader: Callable[[], Callable[[Shards], Iterator[tuple[Array, ...]]]] | None = None
+    fallbacks: list[str] = field(default_factory=list)
     note: str = ""
 
     def __str__(self) -> str:

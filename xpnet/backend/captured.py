@@ -24,7 +24,7 @@ import numpy as np
 
 from xpnet.backend import Array, Params, Run, Step
 from xpnet.backend.loop import CHUNK_SECONDS, plain_loop
-from xpnet.errors import DeviceError
+from xpnet.errors import DeviceError, NotCapturedWarning
 
 __all__ = ["Graphs", "captured_loop"]
 
@@ -78,10 +78,11 @@ class Recording(NamedTuple):
     launch_one: Callable[[], None]
 
 
-def captured_loop(step: Step, graphs: Graphs) -> Run:
+def captured_loop(step: Step, graphs: Graphs, fallbacks: list[str]) -> Run:
     """Replays of recorded steps; see `Backend.loop`.
 
-    A step that cannot be recorded is looped over, after a warning that says why.
+    A step that cannot be recorded runs in the plain loop; a warning and a line in `fallbacks` say
+    why.
     """
     plain = plain_loop(step, graphs.take, lambda losses: graphs.read([x[None] for x in losses]))
     buffers: tuple[Params, Params] | None = None
@@ -113,10 +114,11 @@ def captured_loop(step: Step, graphs: Graphs) -> Run:
             except NotCapturedError as error:
                 refused = True
                 recordings.clear()
+                fallbacks.append(f"the step is not captured into a CUDA graph: {error}")
                 warnings.warn(
-                    f"this step is looped over, not captured into a CUDA graph: {error}; slower, "
-                    "but right (docs/gpu.md, Gates of your own)",
-                    RuntimeWarning,
+                    f"cannot capture this step into a CUDA graph: {error}; it runs in the plain "
+                    "loop: slower, same results (docs/gpu.md, Gates of your own)",
+                    NotCapturedWarning,
                     stacklevel=2,
                 )
                 yield from plain(params, state, data, order)

@@ -32,12 +32,15 @@ __all__ = ["make_kernels"]
 Array = Any
 
 
-def make_kernels(precision: str) -> dict[str, Callable[..., Any]]:
-    """The kernels for `xpnet.kernels.with_kernels`, on the current device."""
+def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[..., Any]]:
+    """The kernels for `xpnet.kernels.with_kernels`, on the current device.
+
+    They append to `fallbacks` what they could not fuse, see `Backend.fallbacks`.
+    """
     return {
         "matmul": _Products(precision),
-        "elementwise": _Fused(),
-        "for_each": Update(),
+        "elementwise": _Fused(fallbacks),
+        "for_each": Update(fallbacks),
         "softmax_cross_entropy": _Softmax(),
         "average": _average,
     }
@@ -49,8 +52,9 @@ def make_kernels(precision: str) -> dict[str, Callable[..., Any]]:
 class _Fused:
     """``fuse(function, *args)``: the function as one kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, fallbacks: list[str]) -> None:
         self._kernels: dict[Any, Any] = {}
+        self._fallbacks = fallbacks
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         kinds = [_kind(a) for a in args]
@@ -77,7 +81,7 @@ class _Fused:
         try:
             lines = trace(function, args, kinds)
         except Untraceable as reason:
-            not_fused(function, reason)
+            not_fused(function, reason, self._fallbacks)
             return None
         inputs = [f"{kind.dtype} x{i}" for i, kind in enumerate(kinds) if kind is not None]
         outputs = [f"{o.dtype} y{i}" for i, o in enumerate(lines.outputs)]

@@ -22,7 +22,8 @@ PARAMETER_BYTES = 3584
 class Update:
     """``for_each(rule, rates, rows)``: all parameters in one kernel, written in place."""
 
-    def __init__(self) -> None:
+    def __init__(self, fallbacks: list[str]) -> None:
+        self._fallbacks = fallbacks
         self._sources: dict[Any, str | None] = {}
         self._kernels: dict[str | None, Any] = {}
 
@@ -61,7 +62,7 @@ class Update:
                 lines = {n: _trace_rule(rule, rates, dtype, n, slots) for n in sorted(set(ndims))}
                 self._sources[key] = update_source(lines, dtype, ndims, by_address)
             except Untraceable as reason:
-                not_fused(rule, reason)
+                not_fused(rule, reason, self._fallbacks)
                 self._sources[key] = None
         return self._sources[key]
 

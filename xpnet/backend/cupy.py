@@ -53,6 +53,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     if index >= count:
         there = "cuda:0 only" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise DeviceError(f"cuda:{index} does not exist: this machine has {there}")
+    fallbacks: list[str] = []
     try:
         device = cupy.cuda.Device(index)
         device.use()  # Device(9) itself never fails
@@ -60,7 +61,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         check_capability(f"cuda:{index}", precision, f"{capability[:-1]}.{capability[-1]}")
         # A kernel, a product and a copy back: NVRTC, CUDA headers or cuBLAS that are missing
         # are found here, not in the middle of the first step.
-        kernels = make_kernels(precision)
+        kernels = make_kernels(precision, fallbacks)
         x = cupy.arange(4, dtype="float32").reshape(2, 2)
         result = float(kernels["matmul"](x + x, x).sum())
     except DeviceError:
@@ -98,7 +99,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
 
     def loop(step: Step) -> Run:
         with on_device():
-            captured = captured_loop(with_kernels(step, kernels), CupyGraphs(index))
+            captured = captured_loop(with_kernels(step, kernels), CupyGraphs(index), fallbacks)
         return within(on_device, captured)
 
     def free_memory() -> int:
@@ -121,6 +122,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         precision=precision,
         free_memory=free_memory,
         uploader=lambda: Uploader(on_device).upload,
+        fallbacks=fallbacks,
     )
 
 

@@ -42,10 +42,14 @@ class Untraceable(Exception):
     """The lines do something else than computing each element by itself."""
 
 
-def not_fused(function: Callable[..., Any], reason: Untraceable) -> None:
-    """Said once for whoever listens to the logger "xpnet": nothing is wrong, only slower."""
+def not_fused(function: Callable[..., Any], reason: Untraceable, fallbacks: list[str]) -> None:
+    """Note that a function runs operation by operation: nothing is wrong, it is only slower.
+
+    The note goes to `fallbacks` (see `Backend.fallbacks`) and to the logger "xpnet".
+    """
     name = getattr(function, "__qualname__", repr(function))
-    logging.getLogger("xpnet").debug("%s is not fused: %s", name, reason)
+    fallbacks.append(f"{name} is not fused: {reason}")
+    logging.getLogger("xpnet").debug("%s", fallbacks[-1])
 
 
 class Kind(NamedTuple):

@@ -111,12 +111,14 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     if precision in _MATMUL:
         kernels["matmul"] = _MATMUL[precision]
 
+    fallbacks: list[str] = []
+
     def loop(step: Step) -> Run:
         step = torch.no_grad()(with_kernels(step, kernels))
         if kind == "cpu":
             keep_freed_memory()
             return plain_loop(step, _take, lambda losses: to_numpy(torch.stack(losses)))
-        return within(on_device, captured_loop(step, TorchGraphs(device)))
+        return within(on_device, captured_loop(step, TorchGraphs(device), fallbacks))
 
     @contextmanager
     def on_device() -> Iterator[None]:
@@ -147,6 +149,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         kernels=kernels,
         precision=precision,
         free_memory=free_memory,
+        fallbacks=fallbacks,
     )
 
 
