@@ -44,12 +44,18 @@ def _xpnet(
         if not fused:
             from xpnet.backend.captured import captured_loop
             from xpnet.backend.cuda_graphs import CupyGraphs
+            from xpnet.backend.loop import gathering, on_rows
             from xpnet.kernels import with_kernels
 
+            take = partial(backend.xp.take, axis=0)
             products = {"matmul": backend.kernels["matmul"]}
             backend = replace(
                 backend,
-                loop=lambda step: captured_loop(with_kernels(step, products), CupyGraphs(0), []),
+                loop=lambda step, prepare: captured_loop(
+                    with_kernels(on_rows(step, gathering(take, prepare)), products),
+                    CupyGraphs(0),
+                    backend.fallbacks,
+                ),
             )
         network = xpnet.mlp(problem.sizes, problem.case.activation)
         adam = problem.case.optimizer == "adam"

@@ -23,6 +23,7 @@ import xpnet  # noqa: E402
 from xpnet import optim  # noqa: E402
 from xpnet.backend import torch as backend_module  # noqa: E402
 from xpnet.backend.captured import captured_loop  # noqa: E402
+from xpnet.backend.loop import gathering, on_rows  # noqa: E402
 from xpnet.errors import NotCapturedWarning  # noqa: E402
 from xpnet.kernels import with_kernels  # noqa: E402
 
@@ -44,17 +45,24 @@ class Recorder(TorchDispatchMode):
         if "lift_fresh" in name or ("_to_copy" in name and kwargs.get("device") is not None):
             raise RuntimeError("Cannot copy between CPU and CUDA tensors during graph capture")
         returned = [r.alias_info for r in function._schema.returns]
-        if any(info is not None and info.is_write for info in returned):
+        if function._schema.is_mutable:
             self.nodes.append(lambda: function(*args, **kwargs))  # in place
-            return kwargs.get("out", args[0])
+            return kwargs.get("out", args[0]) if returned else None
         if any(info is not None for info in returned) or "detach" in name or "alias" in name:
             return function(*args, **kwargs)  # a view
         result = function(*args, **kwargs)
-        if result.is_floating_point():
-            result.fill_(float("nan"))
-        else:
-            result.fill_(0)
-        self.nodes.append(lambda: result.copy_(function(*args, **kwargs)))
+        results = result if isinstance(result, list | tuple) else [result]
+        for each in results:
+            each.fill_(float("nan") if each.is_floating_point() else 0)
+
+        def again() -> None:
+            computed = function(*args, **kwargs)
+            for each, value in zip(
+                results, computed if isinstance(computed, list | tuple) else [computed], strict=True
+            ):
+                each.copy_(value)
+
+        self.nodes.append(again)
         return result
 
 
@@ -99,6 +107,10 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Any:
     return backend_module.TorchGraphs(torch.device("cpu"))
 
 
+def take(array: Any, rows: Any) -> Any:
+    return torch.index_select(array, 0, rows)
+
+
 def train(
     loop: Any = None, optimizer: Any = None, clip_norm: float | None = None, **options: Any
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -107,7 +119,10 @@ def train(
     if loop is not None:
         kernels = backend.kernels
         backend = replace(
-            backend, loop=lambda step: loop(torch.no_grad()(with_kernels(step, kernels)))
+            backend,
+            loop=lambda step, prepare: loop(
+                torch.no_grad()(with_kernels(on_rows(step, gathering(take, prepare)), kernels))
+            ),
         )
     trainer = xpnet.Trainer(
         xpnet.mlp([64, 30, 10], **options),
@@ -161,10 +176,13 @@ def test_a_capture_that_fails_says_why_and_not_that_it_failed(graphs: Any) -> No
     def step(params: Any, state: Any, x: Any) -> Any:
         return params, state, x.sum() * float(x.sum())
 
-    run = captured_loop(step, graphs, [])
+    fallbacks: list[str] = []
+    run = captured_loop(on_rows(step, gathering(take, lambda x: x)), graphs, fallbacks)
     with pytest.warns(NotCapturedWarning, match="not permitted when stream is capturing"):
         chunks = list(run({}, {}, (torch.ones(6, 2),), torch.tensor([[0, 1], [2, 3]])))
     assert chunks[-1][2].tolist() == [16.0, 16.0]
+    assert len(fallbacks) == 1
+    assert "not permitted when stream is capturing" in fallbacks[0]
 
 
 def test_what_is_recorded_is_not_computed() -> None:

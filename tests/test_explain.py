@@ -313,7 +313,7 @@ def test_operations_of_losses_are_counted_right(gate: type) -> None:
     _, cache = gate().forward(x, t)
     assert round(Counted.count / x.size) == PER_SCORE[gate][0]
     Counted.count = 0
-    gate().backward(cache, np.ones(()), (True, False, False))
+    gate().backward(cache, 1.0, (True, False, False))  # as at the end of a graph
     assert round(Counted.count / x.size) == PER_SCORE[gate][1]
 
 

@@ -57,7 +57,7 @@ def run(backend: Backend, setup: dict[str, Any]) -> tuple[dict[str, np.ndarray],
     if setup.get("weight"):
         data.append(np.random.default_rng(1).uniform(0.5, 2.0, len(x)))
     arrays = tuple(backend.asarray(a) for a in data)
-    chunks = list(backend.loop(step)(params, state, arrays, backend.asarray(order())))
+    chunks = list(backend.loop(step, lambda x: x)(params, state, arrays, backend.asarray(order())))
     last = {name: backend.to_numpy(value) for name, value in chunks[-1][0].items()}
     return last, np.concatenate([losses for _, _, losses in chunks])
 

@@ -50,8 +50,8 @@ def arrays(backend: Backend, *shapes: tuple[int, ...]) -> list[Any]:
 
 def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
     assert set(single.kernels) <= {
-        "matmul", "sigmoid", "add_scaled", "at_least", "at_most", "average", "elementwise",
-        "for_each", "softmax_cross_entropy",
+        "matmul", "sigmoid", "add_scaled", "at_least", "at_most", "elementwise", "for_each",
+        "softmax_cross_entropy", "sum_rows", "update", "weighted_sum",
     }  # fmt: skip
 
 

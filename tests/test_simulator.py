@@ -120,13 +120,25 @@ def kernels() -> dict[str, str]:
             module, _, attribute = name.rpartition(".")
             function = getattr(__import__(f"xpnet.{module}", fromlist=["_"]), attribute)
             for arguments in test_cuda.ARGUMENTS[name]:
-                moved = [cuda.asarray(a.copy()) if isinstance(a, np.ndarray) else a
-                         for a in arguments]
-                with_kernels(function, fresh)(*moved)
+                def on_the_gpu(a):
+                    if isinstance(a, list):
+                        return [on_the_gpu(each) for each in a]
+                    return cuda.asarray(a.copy()) if isinstance(a, np.ndarray) else a
+                with_kernels(function, fresh)(*map(on_the_gpu, arguments))
         for rule in test_cuda.RULES:
             p = {"W": cuda.asarray(np.ones((3, 2), "f4")), "b": cuda.asarray(np.ones(2, "f4"))}
             g = {name: a.copy() for name, a in p.items()}
             with_kernels(optim.update, fresh)(rule, g, optim.init(rule, p), p)
+        from xpnet.backend.cuda_gather import Gather
+        from xpnet.backend.cuda_graphs import CupyGraphs
+        from xpnet.data import Scaling
+        from xpnet.feed import Feed
+        for dtype in ("float32", "float64"):
+            for scaling in (None, Scaling(3.0, 0.1)):
+                data = tuple(map(cuda.asarray, (np.ones((5, 3), "u1"), np.ones(5, "i4"))))
+                rows = cuda.asarray(np.arange(2))
+                Gather(Feed(cuda, dtype, scaling).prepare, [])(data, rows)
+            CupyGraphs(0).stack([cuda.asarray(np.ones((), dtype))], cuda.asarray(np.ones(1, dtype)))
         print(json.dumps(texts))
     """
     done = simulated("-c", script)
@@ -146,7 +158,9 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
     nvrtc = ctypes.CDLL(path)
     texts = kernels()
     assert {name.split()[0] for name in texts} >= {
-        "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_sigmoid", "xpnet_bits", "xpnet_rates",
+        "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
+        "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
+        "xpnet_rates",
         "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16",
     }  # fmt: skip
     for name, text in texts.items():

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "array_gates": {"gates", "ops"},
     "node": {"array_gates", "gates", "graph", "ops"},  # graph: for its type alone
     "draw": {"array_gates", "gates", "node", "ops"},
-    "passes": {"array_gates", "node", "ops"},
+    "passes": {"array_gates", "gates", "kernels", "node", "ops"},
     "graph": {"draw", "files", "gates", "node", "ops", "passes"},
     "functions": {"array_gates", "gates", "layers", "losses", "node"},
     "jacobian": {"graph", "node", "ops"},

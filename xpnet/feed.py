@@ -135,7 +135,7 @@ class Feed:
         """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
         if is_real(x):
             return x
-        xp = self.backend.xp
+        xp = namespace(x)  # not the backend's: a kernel is made of what is done to a symbol
         dtype = getattr(xp, self.dtype)
         shift, scale = self._constants["uint8" if x.dtype == xp.uint8 else "int8"]
         if shift is None and scale is None:

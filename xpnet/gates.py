@@ -43,6 +43,15 @@ class Gate(Protocol):
     A graph refuses arrays of integers, except at the positions that a gate names in an
     attribute ``integers``: labels, indices, a count of steps. A gate with ``moves = True`` only
     moves elements, so that it takes integers where whatever uses its output does.
+
+    A gate with ``takes_number = True``, a loss, takes the Python number 1.0 for dout where its
+    output is what the graph differentiates: no array has to be made for it.
+
+    Two more attributes let a graph join gates where a backend has kernels for that. A gate with
+    ``elementwise = True`` has one input, computes each element by itself in both passes, and
+    follows what `xpnet.kernels.elementwise` asks of lines. A gate with ``bias = i`` adds its input
+    i, shape=(M,), to every row of its output, and may be given None in its place: the graph then
+    adds the bias itself, in one kernel with the elementwise gate that follows.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...

@@ -259,7 +259,7 @@ class Graph:
             raise KeyError(f"input {end!r} has no value; given: {', '.join(sorted(inputs))}")
         self._check_inputs(inputs)
         plan = self._plan((end,))
-        values, caches = evaluate(plan, inputs)
+        values, caches = evaluate(plan, inputs, every=True)
         check_targets(plan.order, values)
         tape = Tape(plan.ends, (values[end],), caches)
         names, flows = tuple(values), dict[tuple[str, int], Array]()

@@ -58,7 +58,7 @@ def random_bits(n: int, key: int, step: Array) -> Array:
     """
     xp = namespace(step)
     # One element, not none: NumPy warns when a 0-d integer wraps around.
-    step = xp.astype(xp.reshape(step, (1,)), xp.int32)
+    step = xp.astype(xp.reshape(step, (1,)), xp.int32, copy=False)
     return _bits(xp.arange(n, dtype=xp.int32, device=device(step)), step, key)
 
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-__all__ = ["elementwise", "for_each", "replaceable", "with_kernels"]
+__all__ = ["elementwise", "for_each", "offered", "replaceable", "with_kernels"]
 
 Array = Any
 Kernels = Mapping[str, Callable[..., Any]]
@@ -44,6 +44,11 @@ def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., An
             _KERNELS.reset(token)
 
     return run
+
+
+def offered(name: str) -> bool:
+    """Whether the backend has a kernel of this name, during the step that is running."""
+    return name in _KERNELS.get()
 
 
 def replaceable(function: Function) -> Function:
@@ -85,14 +90,34 @@ def elementwise(function: Function) -> Function:
 
 
 def for_each(
-    rule: Callable[..., tuple[Array, ...]], rates: Any, rows: Sequence[tuple[Array, ...]]
-) -> list[tuple[Array, ...]]:
-    """An optimizer's rule on each parameter: ``rule(p, g, rates, *slots)`` for rows (p, g, *slots).
+    rule: Callable[..., tuple[Array, ...]],
+    rates: Any,
+    rows: Sequence[tuple[Array, ...]],
+    count: Array,
+) -> tuple[list[tuple[Array, ...]], Array]:
+    """An optimizer's rule on each parameter, and one more update counted.
 
-    Computes each element by itself, and consumes p and slots; a backend may do all rows at once.
+    Parameters
+    ----------
+    rule : callable
+        ``rule(p, g, rates, *slots)``, which computes each element by itself and consumes p and
+        slots.
+    rates : any
+        Numbers and 0-d arrays, in tuples.
+    rows : sequence of tuple
+        (p, g, *slots) of each parameter. A backend may do all rows at once.
+    count : 0-d integer array
+        How many updates there were. Consumed.
+
+    Returns
+    -------
+    rows, count
+        What replaces (p, *slots) of each parameter, and the count.
     """
     kernel = _KERNELS.get().get("for_each")
-    result = NotImplemented if kernel is None else kernel(rule, rates, rows)
+    result = NotImplemented if kernel is None else kernel(rule, rates, rows, count)
     if result is NotImplemented:
-        return [rule(row[0], row[1], rates, *row[2:]) for row in rows]
-    return list(result)
+        count += 1
+        return [rule(row[0], row[1], rates, *row[2:]) for row in rows], count
+    updated: tuple[list[tuple[Array, ...]], Array] = result
+    return updated

@@ -36,7 +36,8 @@ class Affine:
         the fewest trailing axes whose sizes multiply to D are the features, all before them
         the batch: (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
     W : array, shape=(D, M)
-    b : array, shape=(M,)
+    b : array, shape=(M,), or None
+        None where the graph adds it, see `xpnet.gates.Gate`.
 
     Notes
     -----
@@ -45,22 +46,23 @@ class Affine:
     .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
     """
 
-    def forward(self, x: Array, W: Array, b: Array) -> tuple[Array, AffineCache]:
+    bias: ClassVar[int] = 2
+
+    def forward(self, x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
         x_shape, W_shape = x.shape, W.shape
-        if len(W_shape) != 2 or b.shape != W_shape[1:]:
-            raise ValueError(
-                f"W has shape {tuple(W_shape)} and b {tuple(b.shape)}; expected (D, M) and (M,)"
-            )
-        if x.ndim == 2 and x_shape[1] == W_shape[0]:
-            y = matmul(x, W)
-            y += b
-            return y, AffineCache(x, W, x_shape)
-        xp = namespace(x)
-        batch = x_shape[: _batch_axes(x_shape, W_shape)]
-        x = xp.reshape(x, (math.prod(batch), W_shape[0]))
+        if len(W_shape) != 2 or (b is not None and b.shape != W_shape[1:]):
+            given = "" if b is None else f" and b {tuple(b.shape)}"
+            raise ValueError(f"W has shape {tuple(W_shape)}{given}; expected (D, M) and (M,)")
+        flat = x.ndim == 2 and x_shape[1] == W_shape[0]
+        if not flat:
+            batch = x_shape[: _batch_axes(x_shape, W_shape)]
+            x = namespace(x).reshape(x, (math.prod(batch), W_shape[0]))
         y = matmul(x, W)
-        y += b
-        return xp.reshape(y, (*batch, W_shape[1])), AffineCache(x, W, x_shape)
+        if b is not None:
+            y += b
+        if not flat:
+            y = namespace(y).reshape(y, (*batch, W_shape[1]))
+        return y, AffineCache(x, W, x_shape)
 
     def backward(
         self, cache: AffineCache, dout: Array, needs: Sequence[bool] = (True, True, True)
@@ -96,8 +98,11 @@ def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
     )
 
 
+@dataclass(frozen=True)
 class Sigmoid:
     """y = 1 / (1 + exp(-x)); dx = dout y (1 - y)."""
+
+    elementwise: ClassVar[bool] = True
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         y = sigmoid(x)
@@ -115,8 +120,11 @@ def _sigmoid_backward(y: Array, dout: Array) -> Array:
     return dx
 
 
+@dataclass(frozen=True)
 class Tanh:
     """y = tanh(x); dx = dout (1 - y²)."""
+
+    elementwise: ClassVar[bool] = True
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         y = namespace(x).tanh(x)
@@ -135,8 +143,11 @@ def _tanh_backward(y: Array, dout: Array) -> Array:
     return dx
 
 
+@dataclass(frozen=True)
 class ReLU:
     """y = max(x, 0); dx = dout where x > 0, else 0 (so 0 at x = 0, as in the books)."""
+
+    elementwise: ClassVar[bool] = True
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         y = at_least(x, 0.0)
@@ -164,6 +175,7 @@ class LeakyReLU:
     """
 
     alpha: float = 0.01
+    elementwise: ClassVar[bool] = True
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         both: tuple[Array, Array] = _leaky_relu(x, self.alpha)

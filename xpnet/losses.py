@@ -8,19 +8,24 @@ All take ``forward(x, t, weight=None)`` with
 
 With l_i the loss of sample i, ``reduction="mean"`` gives Σ w_i l_i / Σ w_i and "sum" gives
 Σ w_i l_i. A loss also knows how to read the scores that it was trained on: ``decide`` turns
-them into class indices, ``probabilities`` into those. Whoever writes a loss for the trainer
-gives it ``reduction``, ``targets`` and ``decide`` beside the two passes.
+them into class indices, ``probabilities`` into those. A loss used by `Trainer` must also define
+``reduction``, ``targets`` and ``decide``.
+
+A loss is nearly always the end of its graph, where the gradient to start from is 1. So most
+compute their gradient in the forward pass, where the same exponentials stand, already times each
+sample's factor: backward then has nothing left to do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from xpnet.gates import Grads
 from xpnet.kernels import elementwise, replaceable
-from xpnet.ops import Array, at_least, namespace, reduce_samples, sigmoid, targets_like
+from xpnet.ops import Array, at_least, namespace, sigmoid, targets_like
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
@@ -32,20 +37,50 @@ FIRST = (True, False, False)
 T_AND_WEIGHT = (1, 2)
 
 
-class Residual(NamedTuple):
-    """What three of the losses keep: their gradient is y - t times the sample's factor."""
+def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
+    r"""The derivative of the batch's loss with respect to each sample's own.
 
-    difference: Array  # y - t
-    factor: Any
+    Parameters
+    ----------
+    scores : array, shape=(..., C)
+        For their shape and dtype.
+    weight : array, shape=(...), or None
+        How much each sample counts; None means 1 each.
+    reduction : str
+        mean: :math:`w_i / \sum_k w_k`; sum: :math:`w_i`.
+
+    Returns
+    -------
+    float, or array, shape=(..., 1)
+        Broadcastable against a sample's row of scores.
+    """
+    mean = reduction == "mean"
+    if not mean and reduction != "sum":
+        raise ValueError(f"reduction is {reduction!r}; expected mean or sum")
+    shape = tuple(scores.shape[:-1])
+    if weight is None:
+        return 1.0 / max(math.prod(shape), 1) if mean else 1.0
+    if weight.shape != shape:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; expected one value per sample, shape {shape}"
+        )
+    xp = namespace(scores)
+    weight = xp.astype(weight, scores.dtype)
+    return (weight / xp.sum(weight) if mean else weight)[..., None]
 
 
-def _residual_backward(cache: Residual, dout: Array) -> Grads:
-    return _scaled(cache.difference, cache.factor, dout), None, None
+@replaceable
+def weighted_sum(losses: Array, factor: Any) -> Array:
+    """The loss of the batch, 0-d: each sample's, shape=(...), times its factor, added up."""
+    xp = namespace(losses)
+    if isinstance(factor, float):
+        return xp.sum(losses) * factor
+    return xp.sum(losses * factor[..., 0])
 
 
-@elementwise
-def _scaled(difference: Array, factor: Any, dout: Array) -> Array:
-    return difference * (factor * dout)
+def _times(gradient: Array, dout: Any) -> Array:
+    """gradient · dout. At the end of a graph dout is the Python number 1, and all is done."""
+    return gradient if isinstance(dout, float) and dout == 1.0 else gradient * dout
 
 
 def _softmax(x: Array) -> tuple[Array, Array, Array]:
@@ -57,14 +92,15 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
 
 
 @replaceable
-def softmax_cross_entropy(x: Array, t: Array) -> tuple[Array, Array]:
-    """Each sample's loss, shape=(...), and softmax(x) - t, shape=(..., C)."""
+def softmax_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+    """Each sample's loss, shape=(...), and (softmax(x) - t) times its factor, shape=(..., C)."""
     xp = namespace(x)
     t = targets_like(t, x)
     shifted, y, total = _softmax(x)
     losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
     y /= total
     y -= t
+    y *= factor
     return losses, y
 
 
@@ -84,14 +120,15 @@ class SoftmaxWithLoss:
     reduction: Reduction = "mean"
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
+    takes_number: ClassVar[bool] = True
 
-    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
-        losses, difference = softmax_cross_entropy(x, t)
-        loss, factor = reduce_samples(losses, weight, self.reduction)
-        return loss, Residual(difference, factor)
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        factor = sample_factors(x, weight, self.reduction)
+        losses, gradient = softmax_cross_entropy(x, t, factor)
+        return weighted_sum(losses, factor), gradient
 
-    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
-        return _residual_backward(cache, dout)
+    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+        return _times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
         """softmax(x), shape=(..., C)."""
@@ -102,6 +139,13 @@ class SoftmaxWithLoss:
     def decide(self, x: Array) -> Array:
         """The class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
+
+
+@elementwise
+def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+    """½ (y - t)², and its gradient times the sample's factor."""
+    difference = y - t
+    return (0.5 * difference) * difference, difference * factor
 
 
 @dataclass(frozen=True)
@@ -115,19 +159,19 @@ class SquaredLoss:
     reduction: Reduction = "mean"
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
+    takes_number: ClassVar[bool] = True
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         # Targets of y's own shape may be a formula too, as in an autoencoder.
         formula = t.shape == y.shape and t.dtype == y.dtype
-        t = targets_like(t, y)
-        difference = y - t
-        losses = 0.5 * namespace(y).sum(difference * difference, axis=-1)
-        loss, factor = reduce_samples(losses, weight, self.reduction)
-        return loss, (Residual(difference, factor), formula)
+        factor = sample_factors(y, weight, self.reduction)
+        errors, gradient = _squared_error(y, targets_like(t, y), factor)
+        loss = weighted_sum(namespace(y).sum(errors, axis=-1), factor)
+        return loss, (gradient, formula)
 
-    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
-        residual, formula = cache
-        dy: Array = _residual_backward(residual, dout)[0]
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+        gradient, formula = cache
+        dy = _times(gradient, dout)
         return dy, -dy if formula and needs[1] else None, None
 
     def decide(self, y: Array) -> Array:
@@ -136,9 +180,11 @@ class SquaredLoss:
 
 
 @elementwise
-def _binary_cross_entropy(x: Array, t: Array) -> Array:
+def _binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+    """Each output's loss, and its gradient times the sample's factor."""
     xp = namespace(x)
-    return at_least(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+    loss = at_least(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+    return loss, (sigmoid(x) - t) * factor
 
 
 @dataclass(frozen=True)
@@ -153,16 +199,15 @@ class SigmoidWithLoss:
     reduction: Reduction = "mean"
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "unit"
+    takes_number: ClassVar[bool] = True
 
-    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Residual]:
-        xp = namespace(x)
-        t = targets_like(t, x)
-        losses = xp.sum(_binary_cross_entropy(x, t), axis=-1)
-        loss, factor = reduce_samples(losses, weight, self.reduction)
-        return loss, Residual(sigmoid(x) - t, factor)
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        factor = sample_factors(x, weight, self.reduction)
+        losses, gradient = _binary_cross_entropy(x, targets_like(t, x), factor)
+        return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
 
-    def backward(self, cache: Residual, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
-        return _residual_backward(cache, dout)
+    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+        return _times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
         """sigmoid(x) per output; for a single output, the two classes 0 and 1, shape=(..., 2)."""
@@ -190,18 +235,19 @@ class HingeLoss:
     reduction: Reduction = "mean"
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
+    takes_number: ClassVar[bool] = True
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)
         t = targets_like(t, x)
         true = xp.sum(x * t, axis=-1, keepdims=True)
         margins = at_least(x - true + self.margin, 0.0) * (1.0 - t)
-        loss, factor = reduce_samples(xp.sum(margins, axis=-1), weight, self.reduction)
-        return loss, (margins, t, factor)
+        factor = sample_factors(x, weight, self.reduction)
+        return weighted_sum(xp.sum(margins, axis=-1), factor), (margins, t, factor)
 
-    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
         margins, t, factor = cache
-        xp = namespace(dout)
+        xp = namespace(margins)
         violated = xp.astype(margins > 0, margins.dtype) * (1.0 - t)
         dx = violated - t * xp.sum(violated, axis=-1, keepdims=True)
         dx *= factor * dout

@@ -7,6 +7,7 @@ data, so the same lines run on NumPy, CuPy, PyTorch, JAX and array-api-strict.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -21,7 +22,6 @@ __all__ = [
     "as_array",
     "at_least",
     "at_most",
-    "average",
     "check_labels",
     "device",
     "is_real",
@@ -29,9 +29,9 @@ __all__ = [
     "namespace",
     "norm",
     "one_hot",
-    "reduce_samples",
     "scaled_for_float16",
     "sigmoid",
+    "sum_rows",
     "targets_like",
     "unbroadcast",
 ]
@@ -175,6 +175,15 @@ def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
     return x * (top / largest), largest / top
 
 
+@replaceable
+def sum_rows(arrays: Sequence[Array]) -> list[Array]:
+    """The sums of several arrays over all axes but the last: (..., M) gives (M,).
+
+    The gradients of biases; a backend may compute all of a network's at once.
+    """
+    return [namespace(a).sum(a, axis=tuple(range(a.ndim - 1))) for a in arrays]
+
+
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     """Sum `grad` over the axes along which an operand of shape `shape` was broadcast.
 
@@ -232,46 +241,3 @@ def targets_like(t: Array, y: Array) -> Array:
         f"{tuple(y.shape)}; expected integer class indices of shape {tuple(y.shape[:-1])} "
         f"or an array of shape {tuple(y.shape)}"
     )
-
-
-@replaceable
-def average(x: Array) -> Array:
-    """The mean of all elements, 0-d; 0 if there are none."""
-    return namespace(x).sum(x) * (1.0 / max(math.prod(x.shape), 1))
-
-
-def reduce_samples(losses: Array, weight: Array | None, reduction: str) -> tuple[Array, Any]:
-    r"""Bring one loss per sample to the loss of the batch.
-
-    Parameters
-    ----------
-    losses : array, shape=(...)
-        One value per sample.
-    weight : array of the same shape, or None
-        How much each sample counts; None means 1 each.
-    reduction : str
-        mean: :math:`\sum_i w_i l_i / \sum_i w_i`; sum: :math:`\sum_i w_i l_i`.
-
-    Returns
-    -------
-    loss : 0-d array
-    factor : float, or array, shape=(..., 1)
-        The derivative of the loss with respect to each sample's own, broadcastable
-        against that sample's row of outputs.
-    """
-    mean = reduction == "mean"
-    if not mean and reduction != "sum":
-        raise ValueError(f"reduction is {reduction!r}; expected mean or sum")
-    xp = namespace(losses)
-    if weight is None:
-        if not mean:
-            return xp.sum(losses), 1.0
-        return average(losses), 1.0 / max(math.prod(losses.shape), 1)
-    if weight.shape != losses.shape:
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; expected one value per sample, "
-            f"shape {tuple(losses.shape)}"
-        )
-    weight = xp.astype(weight, losses.dtype)
-    factors = weight / xp.sum(weight) if mean else weight
-    return xp.sum(losses * factors), factors[..., None]

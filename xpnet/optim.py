@@ -240,16 +240,14 @@ def update(
     params, state : dict of str to array
         What replaces them.
     """
-    step = state["step"]
-    step += 1
     lr: Any = optimizer.lr
     if callable(lr) or hasattr(optimizer, "rates"):
-        lr = _rates(optimizer, step, next(iter(params.values())).dtype)
+        lr = _rates(optimizer, state["step"], next(iter(params.values())).dtype)
     rows: list[tuple[Array, ...]] = [(p, grads[name]) for name, p in params.items()]
     if optimizer.slots:
         named = [[f"{name}.{slot}" for slot in optimizer.slots] for name in params]
         rows = [(*row, *[state[n] for n in names]) for row, names in zip(rows, named, strict=True)]
-    updated = for_each(optimizer.rule, lr, rows)
+    updated, step = for_each(optimizer.rule, lr, rows, state["step"])
     new_params = {name: values[0] for name, values in zip(params, updated, strict=True)}
     new_state = {"step": step}
     if optimizer.slots:
@@ -261,14 +259,21 @@ def update(
 @elementwise
 def _rates(optimizer: Any, step: Array, dtype: Any) -> Any:
     """What the rule is given: lr of this step, or what the optimizer derives from it."""
-    k = namespace(step).astype(step, dtype)
-    lr = optimizer.lr(k - 1.0) if callable(optimizer.lr) else optimizer.lr
-    return optimizer.rates(lr, k) if hasattr(optimizer, "rates") else lr
+    k = namespace(step).astype(step, dtype)  # so many steps are done
+    lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
+    return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
 def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:
     """L2: g ← g + λ W, the gradient of ½ λ ΣW², for weights (two axes or more), not biases."""
-    return {name: g + decay * params[name] if g.ndim > 1 else g for name, g in grads.items()}
+    return {
+        name: _decayed(g, params[name], decay) if g.ndim > 1 else g for name, g in grads.items()
+    }
+
+
+@elementwise
+def _decayed(g: Array, p: Array, decay: float) -> Array:
+    return g + decay * p
 
 
 def clip_by_global_norm(grads: Params, max_norm: float) -> Params:

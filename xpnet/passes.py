@@ -2,16 +2,23 @@
 
 What does not depend on the arrays is found out once and kept by `Graph`: a `Plan` for the
 outputs, a backward plan for what is differentiated by. A step then only runs the gates.
+
+The plans also say what a backend with kernels can do at once that gates do one by one: a bias and
+the elementwise gate that follows it, and the gradients of all biases.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xpnet.array_gates import Gather
+from xpnet.gates import Gate
+from xpnet.kernels import elementwise, offered
 from xpnet.node import Node
-from xpnet.ops import Array, as_array, check_labels, device, is_real, namespace
+from xpnet.ops import Array, as_array, check_labels, device, is_real, namespace, sum_rows
 
 __all__ = [
     "MISFIT", "BackwardPlan", "Plan", "Tape", "check_targets", "evaluate", "make_backward_plan",
@@ -20,6 +27,9 @@ __all__ = [
 
 # What libraries raise where shapes or dtypes do not fit.
 MISFIT = (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError)
+# Gradients whose rows are summed later, all at once, stay alive until then: so many elements at
+# most, 64 MiB in float32.
+MOST_HELD = 1 << 24
 
 
 class Tape(NamedTuple):
@@ -36,6 +46,7 @@ class Plan(NamedTuple):
     ends: tuple[Node, ...]
     order: list[Node]  # of evaluation
     real: set[str]  # values that must not be integers
+    followers: dict[str, Node]  # by the name of a gate with a bias: the activation that follows it
 
 
 class Back(NamedTuple):
@@ -44,6 +55,7 @@ class Back(NamedTuple):
     node: Node
     needs: list[bool]  # per input, whether a gradient is wanted
     wanted: list[tuple[int, str]]  # those inputs' numbers and names
+    bias: int | None  # the input that is a bias, where its whole gradient comes from this gate
 
 
 BackwardPlan = list[Back]  # last to first
@@ -86,7 +98,26 @@ def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
         if not getattr(node.gate, "moves", False) or node.name in real:
             integers = getattr(node.gate, "integers", ())
             real.update(s for i, s in enumerate(node.inputs) if i not in integers)
-    return Plan(tuple(nodes[name] for name in ends), order, real)
+    return Plan(tuple(nodes[name] for name in ends), order, real, _followers(order, ends))
+
+
+def _followers(order: list[Node], ends: tuple[str, ...]) -> dict[str, Node]:
+    """For each gate with a bias whose output goes to one elementwise gate alone: that gate."""
+    uses = Counter([source for node in order for source in node.inputs] + list(ends))
+    known = {node.name: node for node in order}
+    return {
+        node.inputs[0]: node
+        for node in order
+        if getattr(node.gate, "elementwise", False)
+        and uses[node.inputs[0]] == 1
+        and _bias_of(known[node.inputs[0]]) is not None
+    }
+
+
+def _bias_of(node: Node) -> int | None:
+    """The number of the input that a gate adds to each row of its output, if it has one."""
+    bias: int | None = getattr(node.gate, "bias", None)
+    return bias if bias is not None and bias < len(node.inputs) else None
 
 
 def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
@@ -97,25 +128,70 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
         if any(needs):
             reach.add(node.name)
             wanted = [(i, node.inputs[i]) for i, need in enumerate(needs) if need]
-            plan.append(Back(node, needs, wanted))
+            plan.append(Back(node, needs, wanted, None))
+    # A bias that one gate alone uses, and that no gate computes: nobody asks for its gradient
+    # before the end of the pass.
+    uses = Counter(source for back in plan for source in back.node.inputs)
+    computed = {back.node.name for back in plan}
+    for number, back in enumerate(plan):
+        i = _bias_of(back.node)
+        if i is not None and back.needs[i]:
+            source = back.node.inputs[i]
+            if uses[source] == 1 and source not in computed:
+                plan[number] = back._replace(bias=i)
     return plan[::-1]
 
 
-def evaluate(plan: Plan, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Every node's value and every gate's cache."""
+def evaluate(
+    plan: Plan, inputs: Mapping[str, Any], *, every: bool = False
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Values and every gate's cache.
+
+    Where a backend computes two gates at once, the value between them is missing, unless `every`
+    value is asked for.
+    """
     values: dict[str, Array] = {}
     caches: dict[str, Any] = {}
+    followers = plan.followers if offered("elementwise") and not every else {}
     for node in plan.order:
         name, gate = node.name, node.gate
         if gate is None:
             values[name] = _value(node, inputs, name in plan.real)
             continue
+        if name in caches:
+            continue  # computed with the gate before it
         args = [values[source] for source in node.inputs]
         try:
-            values[name], caches[name] = gate.forward(*args)
+            if name in followers:
+                after = followers[name]
+                caches[name], (values[after.name], caches[after.name]) = _forward_both(
+                    node, after.gate, args
+                )
+            else:
+                values[name], caches[name] = gate.forward(*args)
         except MISFIT as error:
             raise ValueError(f"{_call(node, args)}: {one_line(error)}") from error
     return values, caches
+
+
+def _forward_both(node: Node, after: Any, args: list[Array]) -> tuple[Any, tuple[Array, Any]]:
+    """A gate with a bias and the elementwise gate after it: its cache, and all of the other's."""
+    gate, i = node.gate, _bias_of(node)
+    assert gate is not None
+    assert i is not None
+    bias = args[i]
+    if bias is not None:
+        y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
+        if bias.shape == y.shape[-1:] and bias.dtype == y.dtype:
+            return cache, _add_bias_then(y, bias, after)
+    y, cache = gate.forward(*args)  # which also says what does not fit
+    return cache, after.forward(y)
+
+
+@elementwise
+def _add_bias_then(y: Array, bias: Array, gate: Gate) -> tuple[Array, Any]:
+    """An elementwise gate's forward of y + bias."""
+    return gate.forward(y + bias)
 
 
 def sweep(
@@ -130,15 +206,20 @@ def sweep(
     Any other gradient is let go of as soon as it has been used: memory stays small.
     """
     grads: dict[str, Array] = {}
-    for node, dout in zip(tape.outputs, _starts(tape, douts), strict=True):
+    kept, lost = set(wrt), []
+    for node, dout in zip(tape.outputs, _starts(tape, douts, kept), strict=True):
         if dout is not None:
             grads[node.name] = grads[node.name] + dout if node.name in grads else dout
-    kept, lost = set(wrt), []
-    for node, needs, wanted in plan:
+    sums = _RowSums() if flows is None and offered("sum_rows") else None
+    for node, needs, wanted, bias in plan:
         name = node.name
         if name not in grads:
             continue
         dout = grads[name] if name in kept else grads.pop(name)
+        if sums is not None and bias is not None and node.inputs[bias] not in grads:
+            sums.add(node.inputs[bias], dout)
+            needs = [need and i != bias for i, need in enumerate(needs)]
+            wanted = [(i, source) for i, source in wanted if i != bias]
         parts = _backward(node, tape.caches[name], dout, needs)
         for i, source in wanted:
             part = parts[i]
@@ -149,9 +230,33 @@ def sweep(
             grads[source] = grads[source] + part if source in grads else part
             if flows is not None:
                 flows[name, i] = part
+    if sums is not None:
+        grads.update(sums.all())
     if lost:
         _check_lost(lost, plan, {name for name in wrt if name in grads})
     return grads
+
+
+class _RowSums:
+    """Gradients of biases: what is to be summed is held, so that many sums are one kernel."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Array] = {}
+        self._elements = 0
+        self._done: dict[str, Array] = {}
+
+    def add(self, name: str, dout: Array) -> None:
+        self._held[name] = dout
+        self._elements += math.prod(dout.shape)
+        if self._elements > MOST_HELD:
+            self.all()
+
+    def all(self) -> dict[str, Array]:
+        """The sums so far, by name."""
+        if self._held:
+            self._done.update(zip(self._held, sum_rows(list(self._held.values())), strict=True))
+        self._held, self._elements = {}, 0
+        return self._done
 
 
 def check_targets(order: list[Node], values: Mapping[str, Any]) -> None:
@@ -209,11 +314,17 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
     return value
 
 
-def _starts(tape: Tape, douts: Iterable[Any] | None) -> list[Array | None]:
-    """The gradients that backward starts from, one per output."""
+def _starts(tape: Tape, douts: Iterable[Any] | None, kept: set[str]) -> list[Any]:
+    """The gradients that backward starts from, one per output: arrays, None, or the number 1.0.
+
+    The number is for a gate that takes it, and not where the gradient itself is to be `kept`.
+    """
     if douts is None:
         if len(tape.outputs) != 1:
             raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
+        (end,) = tape.outputs
+        if getattr(end.gate, "takes_number", False) and end.name not in kept:
+            return [1.0]
         if not is_real(tape.values[0]):
             dtype = tape.values[0].dtype
             raise ValueError(f"{tape.outputs[0].name} has dtype {dtype}; a gradient needs reals")
@@ -264,7 +375,7 @@ def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequenc
         parts = node.gate.backward(cache, dout, needs)
         missing = len(node.inputs) - len(parts)
     except MISFIT as error:
-        shape = tuple(dout.shape)
+        shape = tuple(getattr(dout, "shape", ()))
         raise ValueError(f"{node.name}, backward from {shape}: {one_line(error)}") from error
     if missing > 0:
         raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from xpnet import optim
 from xpnet.backend import Step
 from xpnet.models import Network
@@ -16,7 +14,6 @@ def make_step(
     network: Network,
     optimizer: optim.Optimizer,
     *,
-    prepare: Callable[[Array], Array] = lambda x: x,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> Step:
@@ -35,7 +32,7 @@ def make_step(
         extra = {name: state[name] for name in counted}
         if weight:
             extra["weight"] = weight[0]
-        loss, grads = network.gradient(params, prepare(x), t, **extra)
+        loss, grads = network.gradient(params, x, t, **extra)
         if weight_decay:
             grads = optim.add_weight_decay(grads, params, weight_decay)
         if clip_norm is not None:

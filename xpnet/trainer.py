@@ -118,13 +118,8 @@ class Trainer:
         self.params = self.feed.copies(network.params)
         self.state = self.feed.copies(optim.init(self.optimizer, network.params))
         self.run = self.backend.loop(
-            make_step(
-                network,
-                self.optimizer,
-                prepare=self.feed.prepare,
-                weight_decay=weight_decay,
-                clip_norm=clip_norm,
-            )
+            make_step(network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
+            self.feed.prepare,
         )
         self.evaluation = Evaluation(network, self.feed)
         self.classifies = network.loss_gate.targets != "real"

@@ -19,12 +19,14 @@ import numpy as np
 from xpnet.backend.cpu import cpu_flags, multiplies_bfloat16
 from xpnet.errors import DeviceError, UsageError
 
-__all__ = ["LIBRARIES", "PRECISIONS", "Backend", "Run", "Step", "select"]
+__all__ = ["LIBRARIES", "PRECISIONS", "Backend", "Prepare", "Run", "Step", "select"]
 
 Array = Any
 Params = dict[str, Array]
 # step(params, state, x, t[, weight]) -> (params, state, loss): fixed shapes, nothing read back
 Step = Callable[..., tuple[Params, Params, Array]]
+# prepare(x): samples as they lie on the device to what the network takes, element by element
+Prepare = Callable[[Array], Array]
 # run(params, state, data, order) yields (params, state, losses) after each chunk of steps
 Run = Callable[
     [Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, np.ndarray]]
@@ -70,9 +72,10 @@ class Backend:
     to_numpy : callable
         Device array to a NumPy array of its own.
     loop : callable
-        ``loop(step)`` returns ``run(params, state, data, order)``, which trains one pass:
-        for each row of `order`, an integer array of shape (steps, batch), it gathers those
-        rows from each array of `data` and calls `step`. It yields parameters, state and the
+        ``loop(step, prepare)`` returns ``run(params, state, data, order)``, which trains one
+        pass: for each row of `order`, an integer array of shape (steps, batch), it gathers those
+        rows from each array of `data`, prepares the samples, ``prepare(x)`` of the first array,
+        and calls `step`. It yields parameters, state and the
         losses of the steps done since the last time, so that a progress bar moves, signals
         are seen and checkpoints written, while nothing waits for the device in between.
         Whatever a library needs per step (a compiled scan, a captured graph) lives there.
@@ -105,7 +108,7 @@ class Backend:
     xp: Any
     asarray: Callable[[np.ndarray], Array]
     to_numpy: Callable[[Array], np.ndarray]
-    loop: Callable[[Step], Run]
+    loop: Callable[[Step, Prepare], Run]
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _identity
     kernels: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
     precision: str = "float32"

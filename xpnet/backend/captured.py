@@ -22,20 +22,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xpnet.backend import Array, Params, Run, Step
-from xpnet.backend.loop import CHUNK_SECONDS, plain_loop
+from xpnet.backend import Array, Params, Run
+from xpnet.backend.loop import CHUNK_SECONDS, RowStep, plain_loop
 from xpnet.errors import DeviceError, NotCapturedWarning
 
 __all__ = ["Graphs", "captured_loop"]
 
-# Steps in a graph, at most. Launching one costs 5 to 10 us, so this many make it vanish; more
-# would only make capturing longer.
-LONGEST = 100
+# Steps in a graph, at most. The shortest step, of a single layer, is 8 kernels of more than a
+# microsecond each: 32 such steps take the GPU 300 us, and Python some 60 to launch. So the GPU
+# never waits, and what each launch adds (two copies, the gap between two graphs) stays below a few
+# per cent. More would only make capturing longer.
+LONGEST = 32
 # Graphs that may wait for the GPU: enough that it never waits for Python, few enough that a signal
 # or a progress bar is not far behind.
 AHEAD = 2
-# The first step compiles kernels, fills the memory pool, lets cuBLAS choose; the second is timed.
-WARMUP_STEPS = 2
+# The first step compiles kernels, fills the memory pool, lets cuBLAS choose. The others are timed,
+# and the least counts: a step that was interrupted would make all graphs short.
+WARMUP_STEPS = 4
 # The full batches and what is left of them, for the two halves of a streamed data set, twice.
 KEPT_RECORDINGS = 8
 
@@ -43,11 +46,11 @@ KEPT_RECORDINGS = 8
 class Graphs(Protocol):
     """What a library brings."""
 
-    def take(self, array: Array, rows: Array) -> Array:
-        """Some rows of an array."""
-
     def read(self, losses: list[Array]) -> np.ndarray:
         """1-d arrays to one NumPy array; waits for the device."""
+
+    def stack(self, losses: list[Array], out: Array) -> None:
+        """0-d arrays into a 1-d one."""
 
     def copy(self, array: Array) -> Array: ...
 
@@ -78,13 +81,13 @@ class Recording(NamedTuple):
     launch_one: Callable[[], None]
 
 
-def captured_loop(step: Step, graphs: Graphs, fallbacks: list[str]) -> Run:
+def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
     """Replays of recorded steps; see `Backend.loop`.
 
     A step that cannot be recorded runs in the plain loop; a warning and a line in `fallbacks` say
     why.
     """
-    plain = plain_loop(step, graphs.take, lambda losses: graphs.read([x[None] for x in losses]))
+    plain = plain_loop(work, lambda losses: graphs.read([x[None] for x in losses]))
     buffers: tuple[Params, Params] | None = None
     recordings: dict[Any, Recording] = {}
     refused = False
@@ -110,7 +113,7 @@ def captured_loop(step: Step, graphs: Graphs, fallbacks: list[str]) -> Run:
             while len(recordings) >= KEPT_RECORDINGS:
                 recordings.pop(next(iter(recordings)))
             try:
-                recordings[key] = _record(step, graphs, params, state, data, order)
+                recordings[key] = _record(work, graphs, params, state, data, order)
             except NotCapturedError as error:
                 refused = True
                 recordings.clear()
@@ -150,7 +153,7 @@ class NotCapturedError(Exception):
 
 
 def _record(
-    step: Step, graphs: Graphs, params: Params, state: Params, data: tuple[Any, ...], order: Any
+    work: RowStep, graphs: Graphs, params: Params, state: Params, data: tuple[Any, ...], order: Any
 ) -> Recording:
     """Warm up on copies, then capture; parameters and state stay as they are."""
     steps = order.shape[0]
@@ -158,37 +161,48 @@ def _record(
         rows = order[0, :]
         trial = {k: graphs.copy(v) for k, v in params.items()}
         trial_state = {k: graphs.copy(v) for k, v in state.items()}
+        times = []
         for _ in range(WARMUP_STEPS):
             began = time.perf_counter()
-            trial, trial_state, loss = step(
-                trial, trial_state, *[graphs.take(array, rows) for array in data]
-            )
+            trial, trial_state, loss = work(trial, trial_state, data, rows)
             graphs.mark()()
+            times.append(time.perf_counter() - began)
         _check_form((params, state), (trial, trial_state))
-        each = time.perf_counter() - began
-        most = max(1, min(LONGEST, int(CHUNK_SECONDS / each)))
-        length = steps // -(-steps // most)  # so that few steps are left over at the end
+        most = max(1, min(LONGEST, int(CHUNK_SECONDS / min(times[1:]))))
+        length = _length(steps, most)
         losses = graphs.empty(length, loss)
+        graphs.stack([loss], losses[:1])
         rows = graphs.copy(order[:length, :])
         del trial, trial_state
 
-        def work(count: int) -> None:
+        def steps_of(count: int) -> None:
+            found = []
             for i in range(count):
-                batch = [graphs.take(array, rows[i, :]) for array in data]
-                *new, loss = step(dict(params), dict(state), *batch)
+                *new, loss = work(dict(params), dict(state), data, rows[i, :])
                 _write(graphs, (params, state), new)
-                losses[i, ...] = loss
+                found.append(loss)
+            graphs.stack(found, losses[:count])
 
         try:
             with _no_collection():
-                launch_all = graphs.capture(lambda: work(length))
-                launch_one = graphs.capture(lambda: work(1)) if length > 1 else launch_all
+                launch_all = graphs.capture(lambda: steps_of(length))
+                launch_one = graphs.capture(lambda: steps_of(1)) if length > 1 else launch_all
         except (DeviceError, MemoryError):
             raise
         except Exception as error:  # warmed up, it ran: so it is the capture that it does not bear
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise NotCapturedError(reason) from error
     return Recording(most, length, rows, losses, launch_all, launch_one)
+
+
+def _length(steps: int, most: int) -> int:
+    """How many of these steps go into the long graph: at most `most`, at least half of that.
+
+    The one of them that leaves the fewest steps over at the end of an epoch, each of which is
+    launched alone; the longest of those.
+    """
+    most = min(most, steps)
+    return min(range(most, most // 2, -1), key=lambda length: steps % length)
 
 
 @contextmanager

@@ -10,9 +10,12 @@ from typing import Any
 import cupy
 import numpy as np
 
-__all__ = ["CupyGraphs"]
+from xpnet.backend.fuse import C_TYPES
+
+__all__ = ["CupyGraphs", "stack_source"]
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+STACKED = 32  # single numbers that one kernel puts side by side
 
 
 class CupyGraphs:
@@ -20,6 +23,7 @@ class CupyGraphs:
 
     def __init__(self, index: int) -> None:
         self._device = device = cupy.cuda.Device(index)
+        self._stacks: dict[str, Any] = {}
         with device:
             # The null stream cannot be captured, and a blocking one would be disturbed by it.
             self._stream = cupy.cuda.Stream(non_blocking=True)
@@ -33,12 +37,19 @@ class CupyGraphs:
 
         weakref.finalize(self, give_back).atexit = False
 
-    def take(self, array: Any, rows: Any) -> Any:
-        return cupy.take(array, rows, axis=0)
-
     def read(self, losses: list[Any]) -> np.ndarray:
         values: np.ndarray = cupy.asnumpy(cupy.concatenate(losses))
         return values
+
+    def stack(self, losses: list[Any], out: Any) -> None:
+        # Not CuPy's: of more than a few arrays it sends a table of addresses from the host.
+        for start in range(0, len(losses), STACKED):
+            part = losses[start : start + STACKED]
+            name = out.dtype.name
+            if name not in self._stacks:
+                self._stacks[name] = cupy.RawKernel(stack_source(name), "xpnet_stack")
+            rest = [np.int64(0)] * (STACKED - len(part))
+            self._stacks[name]((1,), (STACKED,), (out[start:], np.int32(len(part)), *part, *rest))
 
     def copy(self, array: Any) -> Any:
         return array.copy()
@@ -78,6 +89,17 @@ class CupyGraphs:
         graph.upload(stream)
         launch: Callable[[], None] = graph.launch
         return launch
+
+
+def stack_source(dtype: str) -> str:
+    """CUDA C that puts up to `STACKED` single numbers side by side, given their addresses."""
+    real, numbers = C_TYPES[dtype], range(STACKED)
+    return (
+        f'extern "C" __global__ void xpnet_stack({real}* out, int n, '
+        f"{', '.join(f'const {real}* x{i}' for i in numbers)}) {{\n"
+        f"    const {real}* x[] = {{{', '.join(f'x{i}' for i in numbers)}}};\n"
+        "    if (threadIdx.x < n) out[threadIdx.x] = *x[threadIdx.x];\n}\n"
+    )
 
 
 def _allocate(size: int) -> Any:

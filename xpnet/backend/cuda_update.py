@@ -15,12 +15,15 @@ __all__ = ["Update", "update_source"]
 Array = Any
 THREADS = 256
 BLOCKS = 528  # four on each of an H100's multiprocessors
-# A kernel's parameters may take 4 KiB, the rates among them.
+# A kernel's parameters may take 4 KiB, the rates and the count among them.
 PARAMETER_BYTES = 3584
 
 
 class Update:
-    """``for_each(rule, rates, rows)``: all parameters in one kernel, written in place."""
+    """``for_each(rule, rates, rows, count)``: all parameters, and the count, in one kernel.
+
+    They are written in place.
+    """
 
     def __init__(self, fallbacks: list[str]) -> None:
         self._fallbacks = fallbacks
@@ -28,10 +31,14 @@ class Update:
         self._kernels: dict[str | None, Any] = {}
 
     def __call__(
-        self, rule: Callable[..., tuple[Array, ...]], rates: Any, rows: Sequence[tuple[Array, ...]]
+        self,
+        rule: Callable[..., tuple[Array, ...]],
+        rates: Any,
+        rows: Sequence[tuple[Array, ...]],
+        count: Array,
     ) -> Any:
         leaves = _leaves(rates)
-        if leaves is None or not _of_one_kind(rows, leaves):
+        if leaves is None or not _of_one_kind(rows, leaves) or count.dtype != np.int32:
             return NotImplemented
         size = PARAMETER_BYTES // (8 * (len(rows[0]) + 1))
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -40,7 +47,8 @@ class Update:
         if None in sources:
             return NotImplemented
         numbers = [v if isinstance(v, cupy.ndarray) else np.float64(v) for v in leaves]
-        for part, source in zip(parts, sources, strict=True):
+        counts = [count, *[np.int64(0)] * (len(parts) - 1)]  # the first kernel counts
+        for part, source, where in zip(parts, sources, counts, strict=True):
             if source not in self._kernels:
                 self._kernels[source] = cupy.RawKernel(source, "xpnet_update")
             arrays = [
@@ -48,8 +56,9 @@ class Update:
             ]
             largest = max(p.size for p, *_ in part)
             grid = max(1, min(BLOCKS, -(-largest // THREADS))), len(part)
-            self._kernels[source](grid, (THREADS,), (*(a for row in arrays for a in row), *numbers))
-        return [(p, *slots) for p, _, *slots in rows]
+            arguments = (where, *(a for row in arrays for a in row), *numbers)
+            self._kernels[source](grid, (THREADS,), arguments)
+        return [(p, *slots) for p, _, *slots in rows], count
 
     def _source(self, rule: Any, rates: Any, rows: Sequence[tuple[Array, ...]]) -> str | None:
         """The kernel's text, found once for a rule and the arrays' axes; None if there is none."""
@@ -152,8 +161,10 @@ def update_source(
         ]  # fmt: skip
         passed = ", ".join([*names, *(f"r{i}" for i in range(len(rates)))])
         calls.append(f"    if (blockIdx.y == {k}) rule_{ndim}({passed});\n")
+    counted = "if (count && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *count += 1;"
     source.append(
-        f'extern "C" __global__ void xpnet_update({", ".join([*parameters, *rates])}) {{\n'
-        f"{''.join(calls)}}}\n"
+        'extern "C" __global__ void xpnet_update('
+        f"{', '.join(['int* count', *parameters, *rates])}) {{\n"
+        f"{''.join(calls)}    {counted}\n}}\n"
     )
     return "\n".join(source)

@@ -10,13 +10,14 @@ from typing import Any
 import cupy
 from array_api_compat import cupy as xp
 
-from xpnet.backend import Backend, Run, Step, check_capability, out_of_memory
+from xpnet.backend import Backend, Prepare, Run, Step, check_capability, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cublas import WORKSPACE_BYTES
+from xpnet.backend.cuda_gather import Gather
 from xpnet.backend.cuda_graphs import CupyGraphs
 from xpnet.backend.cuda_kernels import make_kernels
 from xpnet.backend.cuda_upload import Uploader
-from xpnet.backend.loop import within
+from xpnet.backend.loop import on_rows, within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
 
@@ -97,9 +98,10 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
 
         return call
 
-    def loop(step: Step) -> Run:
+    def loop(step: Step, prepare: Prepare) -> Run:
+        work = with_kernels(on_rows(step, Gather(prepare, fallbacks)), kernels)
         with on_device():
-            captured = captured_loop(with_kernels(step, kernels), CupyGraphs(index), fallbacks)
+            captured = captured_loop(work, CupyGraphs(index), fallbacks)
         return within(on_device, captured)
 
     def free_memory() -> int:

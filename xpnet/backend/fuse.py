@@ -79,8 +79,8 @@ class Lines(NamedTuple):
     statements : list of str
         From the parameters ``x0``, ``x1``, ... to variables ``t0``, ``t1``, ...
     outputs : list of Output
-    form : nested tuples of int, or 0
-        How the function returns them: 0, (0, 1), ((0,), 1), ...
+    form : nested tuples of int or None, or 0
+        How the function returns them: 0, (0, 1), (0, 0), ((0,), None), ...
     """
 
     statements: list[str]
@@ -376,13 +376,17 @@ def trace(
     def numbered(value: Any) -> Any:
         if type(value) is tuple:
             return tuple(numbered(v) for v in value)
+        if value is None:
+            return None
         if not isinstance(value, Symbol) or value.weak:
             if like is None:
                 raise Untraceable("a result that is not an array")
             # A number among arrays: one of their dtype.
             value = like._literal(0) + value
-        outputs.append(Output(value.name, value.dtype.name, value.sources))
-        return len(outputs) - 1
+        output = Output(value.name, value.dtype.name, value.sources)
+        if output not in outputs:  # else one array is returned twice, as by the lines
+            outputs.append(output)
+        return outputs.index(output)
 
     form = numbered(results)
     return Lines(statements, outputs, form)

@@ -13,9 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xpnet.backend import Array, Backend, Params, Run, Step, check_capability, out_of_memory
+from xpnet.backend import (
+    Array,
+    Backend,
+    Params,
+    Prepare,
+    Run,
+    Step,
+    check_capability,
+    out_of_memory,
+)
 from xpnet.backend.cpu import cpu_memory, cpu_name
-from xpnet.backend.loop import within
+from xpnet.backend.loop import RowStep, gathering, on_rows, within
 from xpnet.errors import DeviceError, UsageError
 from xpnet.kernels import with_kernels
 from xpnet.ops import scaled_for_float16
@@ -74,6 +83,10 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         with explained():
             return jax.device_put(array, device)
 
+    def loop(step: Step, prepare: Prepare) -> Run:
+        work = with_kernels(on_rows(step, gathering(_take, prepare)), kernels)
+        return within(explained, _loop(work, products))
+
     return Backend(
         library="jax",
         version=jax.__version__,
@@ -83,7 +96,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         xp=jnp,
         asarray=asarray,
         to_numpy=np.array,
-        loop=lambda step: within(explained, _loop(with_kernels(step, kernels), products)),
+        loop=loop,
         compile=_compile,
         kernels=kernels,
         precision=precision,
@@ -99,6 +112,12 @@ def _matmul_16(dtype: Any, a: Array, b: Array) -> Array:
     return product * down * up
 
 
+def _take(array: Array, rows: Array) -> Array:
+    # Rows are in range, so mode="clip" changes nothing; the default fills with NaN where they are
+    # not, at the price of a pass over the batch.
+    return jnp.take(array, rows, axis=0, mode="clip")
+
+
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = jax.jit(function)
 
@@ -109,16 +128,13 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _loop(step: Step, products: str) -> Run:
+def _loop(work: RowStep, products: str) -> Run:
     @partial(jax.jit, donate_argnums=(0, 1))
     def scan(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> tuple[Params, Params, Any]:
         def body(carry: tuple[Params, Params], rows: Any) -> tuple[tuple[Params, Params], Any]:
-            # Rows are in range, so mode="clip" changes nothing; the default fills with NaN
-            # where they are not, at the price of a pass over the batch.
-            batch = [jnp.take(array, rows, axis=0, mode="clip") for array in data]
-            params, state, loss = step(*carry, *batch)
+            params, state, loss = work(*carry, data, rows)
             return (params, state), loss
 
         (params, state), losses = lax.scan(body, (params, state), order)

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Params, Run, Step
+from xpnet.backend import Array, Params, Prepare, Run, Step
 
-__all__ = ["CHUNK_SECONDS", "plain_loop", "within"]
+__all__ = ["CHUNK_SECONDS", "Gather", "RowStep", "gathering", "on_rows", "plain_loop", "within"]
+
+# gather(data, rows) -> the batch: those rows of each array, the samples prepared
+Gather = Callable[[tuple[Array, ...], Array], Sequence[Array]]
+# work(params, state, data, rows) -> (params, state, loss): the step on some rows of a data set
+RowStep = Callable[[Params, Params, tuple[Array, ...], Array], tuple[Params, Params, Array]]
 
 # Seconds of work between two yields: short enough for Ctrl-C and a progress bar, long
 # enough that reading the losses back, which waits for a GPU, costs nothing.
 CHUNK_SECONDS = 0.1
 
 
-def plain_loop(
-    step: Step,
-    take: Callable[[Array, Array], Array],
-    read: Callable[[list[Array]], np.ndarray],
-) -> Run:
+def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather:
+    """Gathers by ``take(array, rows)``, array by array, and then prepares the samples."""
+
+    def gather(data: tuple[Array, ...], rows: Array) -> Sequence[Array]:
+        x, *rest = [take(array, rows) for array in data]
+        return (prepare(x), *rest)
+
+    return gather
+
+
+def on_rows(step: Step, gather: Gather) -> RowStep:
+    """The step on a batch that it gathers itself."""
+
+    def work(
+        params: Params, state: Params, data: tuple[Array, ...], rows: Array
+    ) -> tuple[Params, Params, Array]:
+        return step(params, state, *gather(data, rows))
+
+    return work
+
+
+def plain_loop(work: RowStep, read: Callable[[list[Array]], np.ndarray]) -> Run:
     """Gather, step, gather, step, ... in Python.
 
     Parameters
     ----------
-    step : Step
-    take : callable
-        ``take(array, rows)``: some rows of an array.
+    work : callable
+        From `on_rows`.
     read : callable
         A list of 0-d losses to one NumPy array; called once per chunk.
     """
@@ -41,9 +62,7 @@ def plain_loop(
         losses: list[Any] = []
         began = time.perf_counter()
         for i in range(steps):
-            rows = order[i, :]
-            batch = [take(array, rows) for array in data]
-            params, state, loss = step(params, state, *batch)
+            params, state, loss = work(params, state, data, order[i, :])
             losses.append(loss)
             if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
                 yield params, state, read(losses)

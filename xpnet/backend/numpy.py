@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from array_api_compat import numpy as xp
 
-from xpnet.backend import Backend, Run, Step
+from xpnet.backend import Backend, Prepare, Run, Step
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
-from xpnet.backend.loop import plain_loop
+from xpnet.backend.loop import gathering, on_rows, plain_loop
 
 # A loss that overflows is reported by the trainer, with its step; NumPy need not warn too.
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
@@ -17,9 +19,9 @@ def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return array.take(rows, axis=0)
 
 
-def _loop(step: Step) -> Run:
+def _loop(step: Step, prepare: Prepare) -> Run:
     keep_freed_memory()
-    return plain_loop(_quiet(step), _take, np.array)
+    return plain_loop(_quiet(on_rows(step, gathering(_take, prepare))), np.array)
 
 
 def open(kind: str, index: int, precision: str = "float32") -> Backend:
@@ -49,9 +51,8 @@ def open_strict(kind: str, index: int, precision: str = "float32") -> Backend:
         xp=strict,
         asarray=strict.asarray,
         to_numpy=np.array,
-        loop=lambda step: plain_loop(
-            _quiet(step),
-            lambda array, rows: strict.take(array, rows, axis=0),
+        loop=lambda step, prepare: plain_loop(
+            _quiet(on_rows(step, gathering(partial(strict.take, axis=0), prepare))),
             lambda losses: np.array(strict.stack(losses)),
         ),
         compile=_quiet,

@@ -6,6 +6,7 @@ On CUDA the steps are captured, as on CuPy.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 from array_api_compat import torch as xp
 
-from xpnet.backend import Array, Backend, Run, Step, check_capability, out_of_memory
+from xpnet.backend import Array, Backend, Prepare, Run, Step, check_capability, out_of_memory
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
-from xpnet.backend.loop import plain_loop, within
+from xpnet.backend.loop import gathering, on_rows, plain_loop, within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
 from xpnet.ops import scaled_for_float16
@@ -55,12 +56,22 @@ def _matmul_float16(a: Array, b: Array) -> Array:
 
 
 def _matmul_tf32(a: Array, b: Array) -> Array:
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+    before = _allow_tf32(True)
     try:
         return a @ b
     finally:
+        _allow_tf32(before)
+
+
+def _allow_tf32(allowed: bool) -> bool:
+    """Set whether products of float32 may round; returns what was set before."""
+    # PyTorch warns of this setting since 2.9. With the new one (fp32_precision) its own compiler,
+    # which reads the old one, raises an error.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*TF32")
+        before = bool(torch.backends.cuda.matmul.allow_tf32)
         torch.backends.cuda.matmul.allow_tf32 = allowed
+    return before
 
 
 _MATMUL = {"bfloat16": _matmul_bfloat16, "float16": _matmul_float16, "tf32": _matmul_tf32}
@@ -113,12 +124,13 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
 
     fallbacks: list[str] = []
 
-    def loop(step: Step) -> Run:
-        step = torch.no_grad()(with_kernels(step, kernels))
+    def loop(step: Step, prepare: Prepare) -> Run:
+        work = on_rows(step, gathering(_take, prepare))
+        work = torch.no_grad()(with_kernels(work, kernels))
         if kind == "cpu":
             keep_freed_memory()
-            return plain_loop(step, _take, lambda losses: to_numpy(torch.stack(losses)))
-        return within(on_device, captured_loop(step, TorchGraphs(device), fallbacks))
+            return plain_loop(work, lambda losses: to_numpy(torch.stack(losses)))
+        return within(on_device, captured_loop(work, TorchGraphs(device), fallbacks))
 
     @contextmanager
     def on_device() -> Iterator[None]:
@@ -165,11 +177,11 @@ class TorchGraphs:
         self._stream = torch.cuda.Stream(device)
         self._last: Any = None
 
-    def take(self, array: Array, rows: Array) -> Array:
-        return _take(array, rows)
-
     def read(self, losses: list[Array]) -> np.ndarray:
         return np.array(torch.cat(losses).cpu().numpy())
+
+    def stack(self, losses: list[Array], out: Array) -> None:
+        torch.stack(losses, out=out)
 
     def copy(self, array: Array) -> Array:
         return array.clone()
