@@ -55,6 +55,62 @@ def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
     }  # fmt: skip
 
 
+SCHEDULE = optim.cosine(0.1, 9, warmup=2)
+
+
+@pytest.mark.parametrize("lr", [0.1, SCHEDULE], ids=["number", "schedule"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp, optim.Adam,
+        partial(optim.AdamW, weight_decay=0.3),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_update_of_all_parameters_at_once_is_the_lines(rule: Any, lr: Any) -> None:
+    """PyTorch's fused kernels and lists of arrays, against the rules' lines on NumPy."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    rng, optimizer = np.random.default_rng(0), rule(lr)
+    shapes = {"W": (300, 7), "b": (7,), "scale": (), "V": (7, 3)}
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    grads = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    results = []
+    for backend in (xpnet.select("cpu"), xpnet.select("cpu", "torch")):
+        p = {name: backend.asarray(np.array(a)) for name, a in params.items()}
+        g = {name: backend.asarray(np.array(a)) for name, a in grads.items()}
+        if backend.library == "torch":  # as some products lie
+            g["W"] = g["W"].T.contiguous().T
+        state = optim.init(optimizer, p)
+        before = dict(p)
+        for _ in range(5):
+            p, state = with_kernels(optim.update, backend.kernels)(optimizer, g, state, p)
+        assert all(p[name] is before[name] for name in p)  # written in place
+        results.append({k: backend.to_numpy(v) for k, v in {**p, **state}.items()})
+        if backend.library == "torch":
+            assert torch.equal(g["W"], torch.from_numpy(grads["W"]))  # only read
+    for name, expected in results[0].items():
+        np.testing.assert_allclose(results[1][name], expected, rtol=1e-13, atol=1e-14, err_msg=name)
+
+
+def test_a_rule_of_ones_own_is_asked_for_each_parameter() -> None:
+    """It may do with a parameter what a list of them cannot."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    class Mine(optim.SGD):
+        def rule(self, p: Any, g: Any, lr: Any) -> tuple[Any, ...]:
+            p -= lr * g / torch.linalg.norm(g)
+            return (p,)
+
+    params = {"W": torch.zeros(3, 2), "b": torch.zeros(2)}
+    grads = {"W": torch.ones(3, 2), "b": torch.ones(2)}
+    kernels = xpnet.select("cpu", "torch").kernels
+    state = optim.init(Mine(0.1), params)
+    new, state = with_kernels(optim.update, kernels)(Mine(0.1), grads, state, params)
+    np.testing.assert_allclose(new["W"], -0.1 / 6**0.5, rtol=1e-6)
+    np.testing.assert_allclose(new["b"], -0.1 / 2**0.5, rtol=1e-6)
+    assert int(state["step"]) == 1
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_agree_with_the_plain_lines(single: Backend, shape: tuple[int, int]) -> None:
     x, b, W = arrays(single, shape, shape, (shape[1], 10))

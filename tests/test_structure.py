@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "history": {"checkpoint"},
     "models": {"gates", "graph", "init", "layers", "losses", "node"},
-    "backend": {"errors", "kernels", "ops"},
+    "backend": {"errors", "kernels", "ops", "optim"},
     "checks": {"data", "errors", "models"},
     "datasets": {"checks", "data", "errors", "readers", "tables"},
     "step": {"backend", "models", "ops", "optim"},

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from xpnet.kernels import elementwise, for_each
+from xpnet.kernels import elementwise, for_each, replaceable
 from xpnet.ops import Array, add_scaled, at_least, at_most, device, namespace
 
 __all__ = [
@@ -220,6 +220,7 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
     return state
 
 
+@replaceable
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:

@@ -19,6 +19,7 @@ from xpnet.backend import Array, Backend, Prepare, Run, Step, check_capability, 
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.loop import gathering, on_rows, plain_loop, within
+from xpnet.backend.torch_update import Many, for_each, update
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels
 from xpnet.ops import scaled_for_float16
@@ -32,7 +33,7 @@ ALIGNED_BYTES = 16 << 20
 def _add_scaled(y: Array, x: Array, factor: Any) -> Array:
     """One pass over the arrays instead of two; a scheduled factor is an array, and is not read."""
     if isinstance(factor, float):
-        return y.add_(x, alpha=factor)
+        return y.add_scaled(x, factor) if isinstance(y, Many) else y.add_(x, alpha=factor)
     y += factor * x
     return y
 
@@ -116,6 +117,8 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         # Of a number, `maximum` would make an array on the host, which no capture bears.
         "at_least": lambda x, low: torch.clamp(x, min=low),
         "at_most": lambda x, high: torch.clamp(x, max=high),
+        "for_each": for_each,
+        "update": update,
     }
     if kind == "cpu" and torch.backends.mkl.is_available():
         kernels["matmul"] = _matmul_cpu
