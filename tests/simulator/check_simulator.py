@@ -255,6 +255,102 @@ def test_record_and_replay(capture):
     assert step.get().tolist() == [3]
 
 
+def kinds(graph):
+    """Of its nodes, as the text for Graphviz names them."""
+    return re.findall(r'label="\{(\w+)', graph.debug_dot_str(1))
+
+
+def test_a_graph_is_written_down(capture):
+    x, y = gpu(4), gpu(4)
+
+    def work():
+        x.__iadd__(1.0)
+        y[...] = x
+
+    graph = capture(work)
+    lines = graph.debug_dot_str(1).splitlines()
+    assert lines[0] == "digraph dot {"
+    assert lines.count("}") == 2
+    assert sum(" label=" in line for line in lines) == graph.nodes == 2
+    assert '"graph_1_node_0" -> "graph_1_node_1" [headlabel=0];' in lines
+    assert any(line.startswith("| {ID | 0 (topoId: 1) | add") for line in lines)
+    assert kinds(graph) == ["KERNEL", "MEMCPY"]
+
+
+KINDS = {
+    "a dense copy": (lambda x, y, z: y.__setitem__(..., x), ["MEMCPY"]),
+    "of one element": (lambda x, y, z: y.__setitem__((0, 1, ...), x[1, 1, ...]), ["MEMCPY"]),
+    "of a row": (lambda x, y, z: y.__setitem__(0, x[1]), ["MEMCPY"]),
+    "into a column": (lambda x, y, z: y.__setitem__((..., 0), x[:, 0]), ["KERNEL"]),
+    "turned over": (lambda x, y, z: y.__setitem__(..., x.T), ["KERNEL"]),
+    "of another dtype": (lambda x, y, z: y.__setitem__(..., z), ["KERNEL"]),
+    "broadcast": (lambda x, y, z: y.__setitem__(..., x[0]), ["KERNEL"]),
+    "into one row of axes": (lambda x, y, z: y[:1].__setitem__(..., x[:1]), ["KERNEL"]),
+    "onto itself": (lambda x, y, z: y.__setitem__(slice(1, None), y[1:]), []),
+    "copy()": (lambda x, y, z: x.copy(), ["KERNEL"]),
+    "copyto": (lambda x, y, z: cupy.copyto(y.T, x.T), ["MEMCPY"]),
+    "copyto, turned over": (lambda x, y, z: cupy.copyto(y, x.T), ["KERNEL"]),
+    "zeros": (lambda x, y, z: cupy.zeros((3, 3), order="F"), ["MEMSET"]),
+    "zeros_like": (lambda x, y, z: cupy.zeros_like(x), ["MEMSET"]),
+    "fill(0)": (lambda x, y, z: x.fill(0), ["MEMSET"]),
+    "0.0 into a row": (lambda x, y, z: x.__setitem__(0, 0.0), ["MEMSET"]),
+    "0.0 into a column": (lambda x, y, z: x.__setitem__((..., 0), 0.0), ["KERNEL"]),
+    "fill(1)": (lambda x, y, z: x.fill(1), ["KERNEL"]),
+    "full of zeros": (lambda x, y, z: cupy.full((3, 3), 0.0), ["KERNEL"]),
+    "ones": (lambda x, y, z: cupy.ones(3), ["KERNEL"]),
+    "a number": (lambda x, y, z: cupy.asarray(0.5), ["KERNEL"]),
+    "mean": (lambda x, y, z: x.mean(), ["KERNEL"] * 2),
+    "mean of rows": (lambda x, y, z: cupy.mean(x, axis=-1), ["KERNEL"] * 2),
+    "mean of columns": (lambda x, y, z: x.mean(axis=0), ["KERNEL"]),
+    "mean of a view": (lambda x, y, z: x[:, 1:].mean(), ["KERNEL"]),
+    "mean of integers": (lambda x, y, z: z.mean(), ["KERNEL"]),
+    "sum": (lambda x, y, z: x.sum(), ["KERNEL"]),
+    "sum of columns": (lambda x, y, z: x.sum(axis=0), ["KERNEL"]),
+    "three arrays": (lambda x, y, z: cupy.concat([x, y, x]), ["KERNEL"] * 3),
+}
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_the_kinds_of_nodes(capture, what):
+    function, expected = KINDS[what]
+    x, y, z = gpu(3, 3), gpu(3, 3, seed=1), gpu(3, 3).astype("int32")
+    kept = []
+    graph = capture(lambda: kept.append(function(x, y, z)))
+    assert kinds(graph) == expected
+    assert graph.nodes == len(expected)
+    graph.launch()
+    results = [y.get(), kept[0]]
+    y[...] = gpu(3, 3, seed=1)
+    again = function(x, y, z)
+    np.testing.assert_array_equal(results[0], y.get())
+    if again is not None:
+        np.testing.assert_array_equal(results[1].get(), again.get())
+
+
+def test_means_are_numpy_s():
+    x = gpu(4, 5, 6)
+    for axis in (None, 0, -1, (1, 2)):
+        for keep in (False, True):
+            np.testing.assert_array_equal(
+                x.mean(axis=axis, keepdims=keep).get(), x.get().mean(axis=axis, keepdims=keep)
+            )
+    assert cupy.asarray(np.arange(4)).mean().get() == 1.5
+
+
+def test_many_arrays_are_joined_by_a_table_of_addresses(capture):
+    """Which comes from the host."""
+    x = gpu(4)
+    for join in (cupy.concat, cupy.concatenate, cupy.stack):
+        assert capture(lambda join=join: join([x] * 8)).nodes == 8
+        with pytest.raises(RuntimeError, match="so H2D transfers are disallowed"):
+            capture(lambda join=join: join([x] * 9))
+    simulator.reset()
+    assert cupy.stack([x] * 9).shape == (9, 4)
+    assert simulator.uploads == 1
+    mixed = [x] * 8 + [x.astype("float64")]
+    assert capture(lambda: cupy.concat(mixed)).nodes == 9
+
+
 def test_work_on_another_stream_is_not_recorded(capture):
     x, other = gpu(3), cupy.cuda.Stream(non_blocking=True)
 
@@ -492,20 +588,6 @@ def test_gemm_rounds_operands(blas):
     assert product(1.5, "uint16", (14, 14, 14), out="uint16") == 0x3FC0
 
 
-def test_gemm_strided_batched(blas):
-    a, b = gpu(2, 3, 4), gpu(2, 4, 5, seed=1)
-    c = cupy.zeros((2, 3, 5), "float32")
-    one, zero = ctypes.byref(ctypes.c_float(1)), ctypes.byref(ctypes.c_float(0))
-    pointers = [ctypes.c_void_p(x.data.ptr) for x in (b, a, c)]
-    long = ctypes.c_longlong
-    status = blas.lib.cublasGemmStridedBatchedEx(
-        blas.handle, 0, 0, 5, 3, 4, one, pointers[0], 0, 5, long(20), pointers[1], 0, 4,
-        long(12), zero, pointers[2], 0, 5, long(15), 2, 68, -1,
-    )  # fmt: skip
-    assert status == 0
-    np.testing.assert_allclose(c.get(), a.get() @ b.get(), rtol=1e-5)
-
-
 def test_gemm_in_a_capture(blas, capture):
     x, y, z = (cupy.ones((2, 2), "float32") for _ in range(3))
     stream = cupy.cuda.Stream(non_blocking=True)
@@ -692,6 +774,27 @@ def test_raw_kernels_are_strict(kernels):
         kernels.get_function("divergent")((1,), (32,), (y,))
     with pytest.raises(RuntimeError, match="NOT_FOUND"):
         kernels.get_function("absent")
+
+
+COOPERATIVE = r"""
+extern "C" __global__ void count(unsigned *arrived, int *seen) {
+    if (threadIdx.x == 0) {
+        atomicAdd(arrived, 1u);
+        while (*(volatile unsigned *)arrived < gridDim.x) { }
+    }
+    __syncthreads();
+    seen[blockIdx.x * blockDim.x + threadIdx.x] = *arrived;
+}
+"""
+
+
+def test_cooperative_kernels_have_one_block():
+    count = cupy.RawKernel(COOPERATIVE, "count", enable_cooperative_groups=True)
+    arrived, seen = cupy.zeros(1, "uint32"), cupy.zeros(64, "int32")
+    with pytest.raises(NotImplementedError, match="simulator: count: a cooperative kernel of 2 bl"):
+        count((2,), (32,), (arrived, seen))
+    count((1,), (32,), (arrived, seen))
+    assert seen.get().tolist() == [1] * 32 + [0] * 32
 
 
 def test_without_a_compiler(monkeypatch):

@@ -14,8 +14,7 @@ struct call {
     void *stream, *workspace, *a, *b, *c;
     size_t workspace_size;
     double alpha, beta;
-    long long stride_a, stride_b, stride_c;
-    int create, ta, tb, m, n, k, lda, ldb, ldc, type_ab, type_c, compute, batch;
+    int create, ta, tb, m, n, k, lda, ldb, ldc, type_ab, type_c, compute;
 };
 struct handle {
     long long magic;
@@ -49,11 +48,6 @@ int cublasSetStream_v2(struct handle *h, void *stream) {
     h->workspace_size = 0;
     return SUCCESS;
 }
-int cublasGetStream_v2(struct handle *h, void **stream) {
-    if (!known(h)) return NOT_INITIALIZED;
-    *stream = h->stream;
-    return SUCCESS;
-}
 int cublasSetWorkspace_v2(struct handle *h, void *workspace, size_t size) {
     if (!known(h)) return NOT_INITIALIZED;
     if ((uintptr_t)workspace % 16) return INVALID_VALUE; /* 256 on a GPU */
@@ -61,25 +55,9 @@ int cublasSetWorkspace_v2(struct handle *h, void *workspace, size_t size) {
     h->workspace_size = size;
     return SUCCESS;
 }
-int cublasSetPointerMode_v2(struct handle *h, int mode) {
-    if (!known(h)) return NOT_INITIALIZED;
-    return mode ? NOT_SUPPORTED : SUCCESS;
-}
-int cublasSetMathMode(struct handle *h, int mode) { return known(h) ? SUCCESS : NOT_INITIALIZED; }
 int cublasGetVersion_v2(struct handle *h, int *version) {
     *version = 130100;
     return SUCCESS;
-}
-const char *cublasGetStatusString(int status) {
-    switch (status) {
-    case 0: return "success";
-    case 1: return "the library was not initialized";
-    case 7: return "an unsupported value or parameter was passed to the function";
-    case 13: return "the GPU program failed to execute";
-    case 14: return "an internal operation failed";
-    case 15: return "the functionality requested is not supported";
-    default: return "unknown error";
-    }
 }
 
 static float bits_to_float(uint32_t bits) {
@@ -111,30 +89,24 @@ static void store(void *p, size_t i, int type, double x) {
     default: ((uint16_t *)p)[i] = rounded(x, 16) >> 16;
     }
 }
-static size_t width(int type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
 
 /* The operands are unpacked to doubles, op(A) by columns, so that the inner loop is a vector's. */
 void simulator_compute(struct call *s) {
     size_t m = s->m, n = s->n, k = s->k, tf32 = s->compute == COMPUTE_32F_FAST_TF32;
     double *a = malloc((m * k + m + 1) * sizeof *a), *sum = a + m * k;
-    for (int batch = 0; batch < s->batch; batch++) {
-        const char *A = (char *)s->a + batch * s->stride_a * width(s->type_ab);
-        const char *B = (char *)s->b + batch * s->stride_b * width(s->type_ab);
-        char *C = (char *)s->c + batch * s->stride_c * width(s->type_c);
-        for (size_t p = 0; p < k; p++)
-            for (size_t i = 0; i < m; i++)
-                a[i + p * m] = load(A, s->ta ? p + i * s->lda : i + p * s->lda, s->type_ab, tf32);
-        for (size_t j = 0; j < n; j++) {
-            memset(sum, 0, m * sizeof *sum);
-            for (size_t p = 0; p < k; p++) {
-                double b = load(B, s->tb ? j + p * s->ldb : p + j * s->ldb, s->type_ab, tf32);
-                for (size_t i = 0; i < m; i++) sum[i] += a[i + p * m] * b;
-            }
-            for (size_t i = 0; i < m; i++) {
-                size_t at = i + j * s->ldc; /* with beta = 0, C is not read: it may hold NaN */
-                double old = s->beta == 0 ? 0 : s->beta * load(C, at, s->type_c, 0);
-                store(C, at, s->type_c, s->alpha * sum[i] + old);
-            }
+    for (size_t p = 0; p < k; p++)
+        for (size_t i = 0; i < m; i++)
+            a[i + p * m] = load(s->a, s->ta ? p + i * s->lda : i + p * s->lda, s->type_ab, tf32);
+    for (size_t j = 0; j < n; j++) {
+        memset(sum, 0, m * sizeof *sum);
+        for (size_t p = 0; p < k; p++) {
+            double b = load(s->b, s->tb ? j + p * s->ldb : p + j * s->ldb, s->type_ab, tf32);
+            for (size_t i = 0; i < m; i++) sum[i] += a[i + p * m] * b;
+        }
+        for (size_t i = 0; i < m; i++) {
+            size_t at = i + j * s->ldc; /* with beta = 0, C is not read: it may hold NaN */
+            double old = s->beta == 0 ? 0 : s->beta * load(s->c, at, s->type_c, 0);
+            store(s->c, at, s->type_c, s->alpha * sum[i] + old);
         }
     }
     free(a);
@@ -149,35 +121,25 @@ static int supported(int a, int b, int c, int compute) {
 }
 static int at_least(int x, int least) { return x >= (least > 1 ? least : 1); }
 
-int cublasGemmStridedBatchedEx(struct handle *h, int ta, int tb, int m, int n, int k,
-                               const void *alpha, const void *A, int type_a, int lda,
-                               long long stride_a, const void *B, int type_b, int ldb,
-                               long long stride_b, const void *beta, void *C, int type_c, int ldc,
-                               long long stride_c, int batch, int compute, int algo) {
+int cublasGemmEx(struct handle *h, int ta, int tb, int m, int n, int k, const void *alpha,
+                 const void *A, int type_a, int lda, const void *B, int type_b, int ldb,
+                 const void *beta, void *C, int type_c, int ldc, int compute, int algo) {
     if (!known(h)) return NOT_INITIALIZED;
-    if (ta < 0 || ta > 2 || tb < 0 || tb > 2 || m < 0 || n < 0 || k < 0 || batch < 0)
-        return INVALID_VALUE;
+    if (ta < 0 || ta > 2 || tb < 0 || tb > 2 || m < 0 || n < 0 || k < 0) return INVALID_VALUE;
     if (!at_least(lda, ta ? k : m) || !at_least(ldb, tb ? n : k) || !at_least(ldc, m))
         return INVALID_VALUE;
     if (!alpha || !beta) return INVALID_VALUE;
     if (!supported(type_a, type_b, type_c, compute)) return NOT_SUPPORTED;
-    if (m == 0 || n == 0 || batch == 0) return SUCCESS;
+    if (m == 0 || n == 0) return SUCCESS;
     int wide = compute == COMPUTE_64F;
     struct call call = {
         .stream = h->stream, .workspace = h->workspace, .workspace_size = h->workspace_size,
         .a = (void *)A, .b = (void *)B, .c = C,
         .alpha = wide ? *(double *)alpha : *(float *)alpha,
         .beta = wide ? *(double *)beta : *(float *)beta,
-        .stride_a = stride_a, .stride_b = stride_b, .stride_c = stride_c,
         .ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc,
-        .type_ab = type_a, .type_c = type_c, .compute = compute, .batch = batch};
+        .type_ab = type_a, .type_c = type_c, .compute = compute};
     if (recorder) return recorder(&call);
     simulator_compute(&call);
     return SUCCESS;
-}
-int cublasGemmEx(struct handle *h, int ta, int tb, int m, int n, int k, const void *alpha,
-                 const void *A, int type_a, int lda, const void *B, int type_b, int ldb,
-                 const void *beta, void *C, int type_c, int ldc, int compute, int algo) {
-    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, A, type_a, lda, 0, B, type_b, ldb,
-                                      0, beta, C, type_c, ldc, 0, 1, compute, algo);
 }

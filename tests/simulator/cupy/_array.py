@@ -20,6 +20,7 @@ _IMPLICIT = (
     "Please use `.get()` to construct a NumPy array explicitly."
 )
 _BLAS = {"matmul", "dot", "tensordot", "inner", "vdot", "einsum"}
+_JOINING = set("concat concatenate stack hstack vstack dstack column_stack".split())
 # Their results' shapes, or what they do, depend on values: CuPy reads those on the host.
 _COUNTING = set(
     "argwhere bincount compress extract flatnonzero intersect1d nonzero setdiff1d trim_zeros "
@@ -138,7 +139,7 @@ class ndarray:
         return apply("copy", lambda a: a.flatten(order), self)
 
     def fill(self, value):
-        self[...] = value
+        self[...] = value  # of zeros, in a dense array: a memset
 
     def sort(self, axis=-1):
         submit("sort", lambda: self._a.sort(axis), [self._memory], [self._memory])
@@ -153,19 +154,21 @@ class ndarray:
     def __setitem__(self, key, value):
         key, arrays = self._key(key)
         memories = [a._memory for a in arrays]
+        on_device = isinstance(value, ndarray)
         value, key = _plain(value, memories), _plain(key, [])
         self._a[key].__class__  # noqa: B018 - an index that does not exist is refused now
         if np.ndim(value):
             np.broadcast_to(value, self._a[key].shape)
-        if get_current_stream()._capture is None:
+        if not _capturing():
             self._a[key] = value
-        name = "copy" if np.ndim(value) else "fill"
-        submit(
-            f"scatter {name}" if arrays else name,
-            (lambda: self._a.__setitem__(key, value)) if get_current_stream()._capture else None,
-            memories,
-            [self._memory],
-        )
+        name, kind = "copy" if np.ndim(value) else "fill", "KERNEL"
+        if arrays:
+            name = f"scatter {name}"
+        else:
+            kind = _kind_of_write(self._a[key], value, on_device)
+        if kind is not None:
+            later = (lambda: self._a.__setitem__(key, value)) if _capturing() else None
+            submit(name, later, memories, [self._memory], kind=kind)
 
     def _key(self, key):
         """The index as a tuple, and the arrays in it; out-of-range elements wrap around."""
@@ -195,6 +198,10 @@ for _name in "shape dtype ndim size nbytes itemsize strides flags".split():
     setattr(ndarray, _name, property(operator.attrgetter(f"_a.{_name}")))
 
 
+def _capturing():
+    return get_current_stream()._capture is not None
+
+
 def _one(arguments):
     return arguments[0] if len(arguments) == 1 else arguments
 
@@ -209,6 +216,24 @@ def _plain(x, memories):
     if isinstance(x, list | tuple):
         return type(x)(_plain(i, memories) for i in x)
     return x
+
+
+def _kind_of_write(target, value, on_device):
+    """What ``target[...] = value`` is on a GPU: a node's kind; None where nothing is done.
+
+    `_scatter_op` in CuPy's _core/_routines_indexing.pyx, and `fill` in its _core/core.pyx.
+    """
+    dense = target.flags.c_contiguous
+    if not on_device:
+        return "MEMSET" if dense and value == 0 else "KERNEL"
+    while value.ndim and value.shape[0] == 1:
+        value = value[0]
+    if (value.shape, value.strides) == (target.shape, target.strides):
+        if value.ctypes.data == target.ctypes.data:
+            return None  # as after x[1:] += 1
+        if dense and value.dtype == target.dtype:
+            return "MEMCPY"
+    return "KERNEL"
 
 
 def _poison(a):
@@ -310,17 +335,23 @@ def empty(shape, dtype=float, order="C"):
 def full(shape, fill_value, dtype=None, order="C"):
     if dtype is None:
         dtype = getattr(fill_value, "dtype", None) or np.array(fill_value).dtype
-    a = empty(shape, dtype, order)
-    a[...] = fill_value
-    return a
+    return _filled(empty(shape, dtype, order), fill_value)
+
+
+def _filled(new, value, kind="KERNEL"):
+    """A new array, filled; zeros() does it by a memset, full() and ones() by a kernel."""
+    memories = []
+    value = _plain(value, memories)
+    submit("fill", lambda: new._a.__setitem__(..., value), memories, [new._memory], kind=kind)
+    return new
 
 
 def zeros(shape, dtype=float, order="C"):
-    return full(shape, 0, dtype, order)
+    return _filled(empty(shape, dtype, order), 0, "MEMSET")
 
 
 def ones(shape, dtype=float, order="C"):
-    return full(shape, 1, dtype, order)
+    return _filled(empty(shape, dtype, order), 1)
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
@@ -330,13 +361,11 @@ def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
 
 
 def full_like(a, fill_value, dtype=None, order="K", subok=None, shape=None):
-    new = empty_like(a, dtype, order, None, shape)
-    new[...] = fill_value
-    return new
+    return _filled(empty_like(a, dtype, order, None, shape), fill_value)
 
 
 def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
-    return full_like(a, 0, dtype, order, subok, shape)
+    return _filled(empty_like(a, dtype, order, None, shape), 0, "MEMSET")
 
 
 def ones_like(a, dtype=None, order="K", subok=None, shape=None):
@@ -355,7 +384,9 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
     a = np.array(obj, dtype=dtype, order=order, ndmin=ndmin)
     _kind(a.dtype)
     if a.ndim == 0:  # a fill, by value
-        return full((), a[()], a.dtype)
+        new = empty((), a.dtype)
+        new.fill(a[()])
+        return new
     if get_current_stream()._capture is None:
         reserve(a.nbytes)
     else:
@@ -463,12 +494,56 @@ def _function(name, original, blas=False):
             memories = []
             plain = _plain(args, memories)
             fixed = {k: _plain(v, memories) for k, v in kwargs.items()}
-            submit(name, lambda: original(*plain, **fixed), memories, memories[:1])
+            dense = name == "copyto" and _copied_as_it_lies(*plain, **fixed)
+            kind = "MEMCPY" if dense else "KERNEL"
+            submit(name, lambda: original(*plain, **fixed), memories, memories[:1], kind=kind)
             return None
-        return apply(name, adapted, *args, out=out, **kwargs)
+        if name == "mean" and out is None and _divides(*args, **kwargs):
+            total = namespace["sum"](*args, **kwargs)
+            return namespace["true_divide"](total, args[0].size // total.size, out=total)
+        result = apply(name, adapted, *args, out=out, **kwargs)
+        if name in _JOINING:
+            _join(name, args[0])
+        return result
 
     function.__name__ = function.__qualname__ = name
     return function
+
+
+def _copied_as_it_lies(target, source, **rest):
+    """`_can_memcpy` in CuPy's _manipulation/basic.py."""
+    if not isinstance(source, np.ndarray) or not source.ndim or rest:
+        return False
+    both = source.flags, target.flags
+    dense = all(f.c_contiguous for f in both) or all(f.f_contiguous for f in both)
+    return dense and (source.dtype, source.size) == (target.dtype, target.size)
+
+
+def _join(name, arrays):
+    """What joining costs beside its first node: `_concatenate` in _core/_routines_manipulation.pyx.
+
+    Up to eight arrays are copied one by one; more, if they are small and of one dtype, by one
+    kernel that reads a table of their addresses, which the host uploads.
+    """
+    small = sum(a.nbytes for a in arrays) < (2 << 20) * len(arrays)
+    if len(arrays) > 8 and small and len({a.dtype for a in arrays}) == 1:
+        asarray(np.zeros(len(arrays), np.int64))
+        return
+    for _ in arrays[1:]:
+        submit(name, lambda: None)
+
+
+def _divides(a, axis=None, dtype=None, keepdims=False):
+    """Whether the mean is CUB's sum and a division: `_ndarray_mean` in _routines_statistics.pyx.
+
+    CUB adds up whole arrays and, of dense ones, whole rows; else it is one kernel of CuPy's own.
+    """
+    dense = a.flags.c_contiguous or a.flags.f_contiguous
+    if not (dense and a.size and a.dtype.kind == "f" and a.itemsize >= 4):
+        return False
+    axes = range(a.ndim) if axis is None else np.atleast_1d(axis) % a.ndim
+    last = range(a.ndim - len(axes), a.ndim) if a.flags.c_contiguous else range(len(axes))
+    return dtype in (None, a.dtype) and (len(axes) == a.ndim or sorted(axes) == list(last))
 
 
 def _fact(original):

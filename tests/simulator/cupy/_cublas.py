@@ -18,8 +18,7 @@ class Call(ctypes.Structure):
             ctypes.c_void_p: "stream workspace a b c",
             ctypes.c_size_t: "workspace_size",
             ctypes.c_double: "alpha beta",
-            ctypes.c_longlong: "stride_a stride_b stride_c",
-            ctypes.c_int: "create ta tb m n k lda ldb ldc type_ab type_c compute batch",
+            ctypes.c_int: "create ta tb m n k lda ldb ldc type_ab type_c compute",
         }.items()
         for name in names.split()
     ]

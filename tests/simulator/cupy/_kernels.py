@@ -13,9 +13,8 @@ from cupy._memory import MemoryPointer
 from cupy._stream import submit
 
 # The last two: some systems' checks forbid the jumps from stack to stack in cuda_on_cpu.h.
-# The last: where it is on, it forbids the jumps from stack to stack in cuda_on_cpu.h.
 _OPTIONS = ["-O1", "-std=c++20", "-fwrapv", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
-_OPTIONS += ["-U_FORTIFY_SOURCE", "-fno-stack-protector"]
+_OPTIONS += ["-fno-stack-protector"]
 _TOGETHER = re.compile(r"__sync(threads|warp)|__shfl_|__(ballot|any|all)_sync|__reduce_\w+_sync")
 _C_TYPES = {
     "bool": "bool",
@@ -195,12 +194,10 @@ class RawModule:
     def __init__(self, code=None, *, path=None, options=(), backend="nvrtc",
                  translate_cucomplex=False, enable_cooperative_groups=False,
                  name_expressions=None, jitify=False):  # fmt: skip
-        if code is None or name_expressions or enable_cooperative_groups:
-            raise NotImplementedError(
-                'simulator: a RawModule needs `code`, of extern "C" kernels; blocks run one '
-                "after another, so that there are no cooperative groups"
-            )
+        if code is None or name_expressions:
+            raise NotImplementedError('simulator: a RawModule needs `code`, of extern "C" kernels')
         self.code, self.options = code, tuple(options)
+        self.cooperative = enable_cooperative_groups
         self._together = _kernels(code)
 
     def compile(self, log_stream=None):
@@ -210,7 +207,7 @@ class RawModule:
     def get_function(self, name):
         if name not in self._together:
             raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
-        return RawKernel(self.code, name, self.options)
+        return RawKernel(self.code, name, self.options, enable_cooperative_groups=self.cooperative)
 
     def _library(self, name):
         """Compiled by twos: kernels whose threads work together, and the others, which are fast."""
@@ -262,6 +259,11 @@ class RawKernel:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         if shared_mem > min(self.max_dynamic_shared_size_bytes, 227 * 1024):
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        if self._module.cooperative and int(np.prod(grid)) > 1:
+            raise NotImplementedError(
+                f"simulator: {self.name}: a cooperative kernel of {np.prod(grid)} blocks; they run "
+                "one after another, and the first would wait for the others forever"
+            )
         if len(args) != len(self._types):
             raise TypeError(f"{self.name}: {len(args)} arguments for {len(self._types)} parameters")
         reads, writes, values, kept = [], [], [], []

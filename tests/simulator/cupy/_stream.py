@@ -35,13 +35,13 @@ class _Capture:
         self.origin, self.nodes, self.invalid = origin, [], False
         self.forked = set()  # streams that joined through an event and have not come back
 
-    def node(self, name, function, reads, writes):
+    def node(self, name, function, reads, writes, kind):
         if self.invalid:
             raise CUDARuntimeError(901)
         # Weak references: a graph owns none of the memory that it works on.
         reads, writes = [weakref.ref(m) for m in reads], [weakref.ref(m) for m in writes]
         pools = {r: (r().private, r()._pool, r().capture is self) for r in (*reads, *writes)}
-        self.nodes.append((name, function, reads, writes, pools))
+        self.nodes.append((name, function, reads, writes, pools, kind))
 
 
 class Graph:
@@ -54,6 +54,7 @@ class Graph:
         self._memory = {r: facts for node in capture.nodes for r, facts in node[4].items()}
         self._lost = any(r() is None and not facts[2] for r, facts in self._memory.items())
         self.names = [node[0] for node in capture.nodes]
+        self._kinds = [node[5] for node in capture.nodes]
         self.nodes = len(self.names)
 
     def launch(self, stream=None):
@@ -79,6 +80,22 @@ class Graph:
 
     def upload(self, stream=None):
         pass
+
+    def debug_dot_str(self, flags=0):
+        """As cudaGraphDebugDotPrint words it with the flag "verbose", whatever the flags are; the
+        edges are those of a graph without branches."""
+        nodes = [
+            f'"graph_1_node_{i}"[style="bold" shape="record" label="{{{kind}\n'
+            f"| {{ID | {i} (topoId: {self.nodes - 1 - i}) | {name}\\<\\<\\<1,1,0\\>\\>\\>}}\n"
+            '}"];'
+            for i, (name, kind) in enumerate(zip(self.names, self._kinds, strict=True))
+        ]
+        edges = [
+            f'"graph_1_node_{i - 1}" -> "graph_1_node_{i}" [headlabel=0];'
+            for i in range(1, self.nodes)
+        ]
+        head = ["digraph dot {", "subgraph cluster_1 {", 'label="graph_1" graph[style="dashed"];']
+        return "\n".join([*head, *nodes, *edges, "}", "}", ""])
 
 
 class Stream:
@@ -246,14 +263,15 @@ def _order(stream, reads, writes):
         memory.written, memory.read = (stream._number, now), {}
 
 
-def submit(name, function, reads=(), writes=(), stream=None):
+def submit(name, function, reads=(), writes=(), stream=None, kind="KERNEL"):
     """Do a piece of work, or record it where the stream is capturing.
 
-    Outside a capture `function` may be None: the caller has done the work itself.
+    Outside a capture `function` may be None: the caller has done the work itself. The kind is the
+    node's: "KERNEL", "MEMCPY" or "MEMSET".
     """
     stream = stream or get_current_stream()
     if stream._capture:
-        stream._capture.node(name, function, reads, writes)
+        stream._capture.node(name, function, reads, writes, kind)
         return
     _order(stream, reads, writes)
     simulator.launches += 1

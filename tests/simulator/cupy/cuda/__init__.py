@@ -3,7 +3,7 @@
 from cupy import simulator as _simulator
 from cupy._memory import MemoryPointer, MemoryPool, alloc, using_allocator
 from cupy._stream import Event, Graph, Stream, get_current_stream, get_elapsed_time
-from cupy.cuda import device, memory, runtime, stream
+from cupy.cuda import device, memory, nvrtc, runtime, stream
 from cupy.cuda.device import Device
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "get_elapsed_time",
     "is_available",
     "memory",
+    "nvrtc",
     "runtime",
     "stream",
     "using_allocator",
