@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from benchmarks import jax_training, pytorch_training
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem, operands
 from benchmarks.worker import Skipped
 
-__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "reference"]
+if TYPE_CHECKING:
+    from xpnet.backend import Backend
+
+__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "reference", "training"]
 
 
 # -- xpnet -----------------------------------------------------------------------------
@@ -33,7 +36,6 @@ def _xpnet(
     def contender(problem: Problem) -> Epoch:
         import xpnet
         from xpnet.errors import UsageError
-        from xpnet.trainer import Trainer
 
         try:
             backend = xpnet.select(
@@ -57,25 +59,33 @@ def _xpnet(
                     backend.fallbacks,
                 ),
             )
-        network = xpnet.mlp(problem.sizes, problem.case.activation)
-        adam = problem.case.optimizer == "adam"
-        rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
-        trainer = Trainer(replace(network, params=problem.params), rule, backend=backend)
-        feed = trainer.feed
-        targets = feed.targets(problem.t, classes=True)
-        data = (feed.samples(problem.x), feed.backend.asarray(targets))
-
-        def epoch(order: np.ndarray) -> np.ndarray:
-            losses = []
-            rows = feed.backend.asarray(order)
-            for params, state, chunk in trainer.run(trainer.params, trainer.state, data, rows):
-                trainer.params, trainer.state = params, state
-                losses.append(chunk)
-            return np.concatenate(losses)
-
-        return epoch
+        return training(problem, backend)
 
     return contender
+
+
+def training(problem: Problem, backend: Backend) -> Epoch:
+    """A backend's training, without the calls around an epoch."""
+    import xpnet
+    from xpnet.trainer import Trainer
+
+    network = xpnet.mlp(problem.sizes, problem.case.activation)
+    adam = problem.case.optimizer == "adam"
+    rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
+    trainer = Trainer(replace(network, params=problem.params), rule, backend=backend)
+    feed = trainer.feed
+    targets = feed.targets(problem.t, classes=True)
+    data = (feed.samples(problem.x), feed.backend.asarray(targets))
+
+    def epoch(order: np.ndarray) -> np.ndarray:
+        losses = []
+        rows = feed.backend.asarray(order)
+        for params, state, chunk in trainer.run(trainer.params, trainer.state, data, rows):
+            trainer.params, trainer.state = params, state
+            losses.append(chunk)
+        return np.concatenate(losses)
+
+    return epoch
 
 
 # -- Plain NumPy -----------------------------------------------------------------------

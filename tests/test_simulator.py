@@ -15,24 +15,30 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import mega
 from xpnet.backend.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Untraceable, trace
 
 TESTS = Path(__file__).resolve().parent
 SIMULATOR = TESTS / "simulator"
 
 
-def simulated(*words: str) -> subprocess.CompletedProcess[str]:
-    """A Python that finds the simulator where others find CuPy."""
+def simulator_environment() -> dict[str, Any]:
+    """For `subprocess`: a Python that finds the simulator where others find CuPy."""
     if shutil.which("g++") is None or shutil.which("gcc") is None:
         pytest.skip("the simulator of CuPy compiles its kernels: g++ or gcc is not installed")
-    environment = {**os.environ, "PYTHONPATH": f"{SIMULATOR}{os.pathsep}{TESTS.parent}"}
+    path = f"{SIMULATOR}{os.pathsep}{TESTS.parent}"
+    return {"cwd": TESTS.parent, "env": {**os.environ, "PYTHONPATH": path}}
+
+
+def simulated(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
-        capture_output=True, text=True, cwd=TESTS.parent, env=environment, check=False,
+        capture_output=True, text=True, check=False, **simulator_environment(),
     )  # fmt: skip
 
 
@@ -144,6 +150,9 @@ def kernels() -> dict[str, str]:
     done = simulated("-c", script)
     assert done.returncode == 0, done.stderr
     texts: dict[str, str] = json.loads(done.stdout)
+    for units, threads in ((2, 512), (2, 1024)):
+        shape = mega.Shape(784, 50, 10, 100, units, threads)
+        texts[f"{mega.NAME} {threads}"] = mega.source(shape)
     return texts
 
 
@@ -161,7 +170,7 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
         "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
         "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
         "xpnet_rates",
-        "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16",
+        "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16", mega.NAME,
     }  # fmt: skip
     for name, text in texts.items():
         program = ctypes.c_void_p()

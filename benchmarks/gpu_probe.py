@@ -1,0 +1,591 @@
+"""``python -m benchmarks.gpu_probe FOLDER``: first contact with a GPU, in under a minute.
+
+A line for each check, and no check stops the others: what fails is said and counted. After each,
+FOLDER/probe.json has everything that is known so far. FOLDER/steps.dot has the graphs of one step,
+as CUDA describes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import functools
+import importlib.metadata
+import json
+import re
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from benchmarks.contenders import training
+from benchmarks.mega import Mega, Shape, reference
+from benchmarks.problems import Case, batches
+from benchmarks.results import numbers
+from xpnet.files import write_whole
+
+__all__ = ["main", "nodes_by_type"]
+
+PACKAGES = (
+    "xpnet", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-pathfinder", "cuda-bindings", "torch",
+    "jax", "nvidia-cublas", "nvidia-cuda-nvrtc", "array-api-compat", "pytest", "pytest-xdist",
+)  # fmt: skip
+# Steps of the first call: what a graph may hold, so that the timed call needs no other one.
+FIRST_STEPS = 100
+LAUNCHES = 50  # of a graph of one step, in a row
+# cublasComputeType_t, in float32: the last three allow cuBLAS to round the operands first.
+COMPUTE_TYPES = {68: "32F", 77: "FAST_TF32", 75: "FAST_16BF", 74: "FAST_16F"}
+CHECKED_STEPS = 3  # of the one kernel, held against NumPy
+VERBOSE = 1  # cudaGraphDebugDotFlagsVerbose
+DOT_CHARACTERS = 400_000  # of a graph, kept
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Find out what works on this GPU, what a step's graph holds, and what each part takes."""
+
+    folder: tyro.conf.Positional[Path]
+    """For probe.json and steps.dot; made where it is missing."""
+    networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("S", "M", "L", "D")
+    """As benchmarks.train_step names them; the first is also looked at part by part."""
+    steps: int = 2000
+    """Steps of a timed training."""
+    chain: int = 200
+    """Calls of each part of a step, in one graph."""
+    mega: Annotated[tuple[str, ...], tyro.conf.arg(metavar="UxT ...")] = (
+        "2x512", "4x512", "1x512", "2x1024",
+    )  # fmt: skip
+    """Hidden units and threads of a block of the single kernel."""
+
+
+class Report:
+    """What was found: a line on the terminal for each check, and the file, whole after each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.found: dict[str, Any] = {}
+        self.failed = 0
+        self.current = ""
+        self.status: int | None = None  # to exit with, after a signal
+        self._path = folder / "probe.json"
+        self._began = time.perf_counter()
+
+    def check(self, name: str, work: Callable[[], Any], under: str = "") -> None:
+        """Do it, and keep what it returns, or the words of its error."""
+        if self.status is not None:  # what the signal raised was lost: in a callback of C's, say
+            raise SystemExit(self.status)
+        began = time.perf_counter()
+        self.current = f"{under}: {name}" if under else name
+        try:
+            value = work()
+        except Exception as error:
+            text = str(error).replace("\n", " ")[:300]
+            value = f"FAILED {type(error).__name__}: {text}"
+            self.failed += 1
+            traceback.print_exc(limit=-4)
+        (self.found.setdefault(under, {}) if under else self.found)[name] = value
+        now = time.perf_counter()
+        words = value if isinstance(value, str) else json.dumps(value, default=str)
+        seconds = f"[{now - began:.1f} s, at {now - self._began:.0f}]"
+        print(f"{self.current:<30} {words}  {seconds}", flush=True)
+        self._write()
+
+    def each(self, under: str, works: dict[str, Callable[[], Any]]) -> None:
+        """Several that belong together."""
+        for name, work in works.items():
+            self.check(name, work, under)
+
+    def stop(self, number: int, frame: Any) -> None:
+        """The handler of a signal."""
+        self.status = 128 + number
+        raise SystemExit(self.status)
+
+    def say_where(self) -> None:
+        """It was stopped: in which check."""
+        self.found["stopped"] = self.current
+        print(f"probe: stopped during {self.current}", flush=True)
+        self._write()
+
+    def _write(self) -> None:
+        write_whole(self._path, json.dumps(self.found, indent=1, default=str) + "\n")
+
+
+# -- What is there ---------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def libraries() -> dict[str, Callable[[], Any]]:
+    """CUDA's, and which files they were loaded from."""
+
+    def cupy() -> Any:
+        return importlib.import_module("cupy")
+
+    def cublas() -> int:
+        library, handle = _cublas()
+        version = ctypes.c_int()
+        library.cublasGetVersion_v2(handle, ctypes.byref(version))
+        library.cublasDestroy_v2(handle)
+        return version.value
+
+    def loaded() -> list[str]:
+        words = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+        files = {w[-1] for w in words if len(w) > 5}
+        return sorted(f for f in files if re.search("cublas|nvrtc", Path(f).name))
+
+    return {
+        "driver": lambda: cupy().cuda.runtime.driverGetVersion(),
+        "runtime": lambda: cupy().cuda.runtime.runtimeGetVersion(),
+        "cublas": cublas,
+        "nvrtc": lambda: cupy().cuda.nvrtc.getVersion(),
+        "loaded": loaded,
+    }
+
+
+def _cublas() -> tuple[Any, ctypes.c_void_p]:
+    """The library, and a handle of its own."""
+    import cupy
+
+    from xpnet.backend.cublas import load
+
+    library = load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+    handle = ctypes.c_void_p()
+    status = library.cublasCreate_v2(ctypes.byref(handle))
+    if status:
+        raise RuntimeError(f"cublasCreate failed with status {status}")
+    return library, handle
+
+
+def selected() -> str:
+    import xpnet
+
+    return str(xpnet.select("cuda"))
+
+
+def trains() -> dict[str, dict[str, Any]]:
+    """The digits, on both devices."""
+    import xpnet
+
+    data, _ = xpnet.datasets.load("digits")
+    found: dict[str, dict[str, Any]] = {}
+    for device in ("cuda", "cpu"):
+        began = time.perf_counter()
+        trainer = xpnet.Trainer(
+            xpnet.mlp([64, 30, 10]),
+            xpnet.optim.Adam(0.01),
+            backend=xpnet.select(device),
+            scaling=data.scaling,
+        )
+        history = trainer.fit(data.x, data.t, epochs=2)
+        found[device] = {
+            "loss": history.losses[-1],
+            "accuracy": trainer.evaluate(data.x, data.t)["accuracy"],
+            "seconds": round(time.perf_counter() - began, 2),
+        }
+    if abs(found["cuda"]["loss"] - found["cpu"]["loss"]) > 0.01 * found["cpu"]["loss"]:
+        raise RuntimeError(f"the devices do not agree: {found}")
+    return found
+
+
+# -- Graphs ----------------------------------------------------------------------------
+
+# cudaGraphDebugDotPrint's words for what cudaGraphNodeGetType calls otherwise.
+NODE_TYPES = {
+    "KERNEL": "Kernel",
+    "MEMCPY": "Memcpy",
+    "MEMSET": "Memset",
+    "HOST": "Host",
+    "GRAPH": "Graph",
+    "EMPTY": "Empty",
+    "WAIT_EVENT": "WaitEvent",
+    "EVENT_RECORD": "EventRecord",
+    "MEM_ALLOC": "MemAlloc",
+    "MEM_FREE": "MemFree",
+    "CONDITIONAL": "Conditional",
+}
+# A statement of a node, up to the end of its label; an edge has an arrow behind the first name.
+NODE = re.compile(r'^\s*"\w+"\s*\[(?P<look>.*?)label="(?P<label>.*?)"\s*\];', re.M | re.S)
+
+
+def nodes_by_type(dot: str) -> dict[str, int]:
+    """Count a graph's nodes in the text that `cupy.cuda.Graph.debug_dot_str` returns.
+
+    Parameters
+    ----------
+    dot : str
+        With or without the flag "verbose", with which every kind of node is named.
+
+    Returns
+    -------
+    dict of str to int
+        "Kernel", "Memcpy", "Memset", ...; "Unknown" is what the text does not tell.
+    """
+    counts: Counter[str] = Counter()
+    for node in NODE.finditer(dot):
+        # "{KERNEL | ...", "{\nMEMCPY | ...", "3\nMEMSET ...", and of a kernel only its name.
+        words = re.sub(r"^[\s{]*(?:\d+\s)?\s*", "", node["label"]).split()
+        word = words[0] if words else ""
+        if word in NODE_TYPES:
+            counts[NODE_TYPES[word]] += 1
+        elif 'shape="octagon"' in node["look"]:
+            counts["Kernel"] += 1
+        else:
+            counts["Graph" if re.fullmatch(r"graph_\d+", word) else "Unknown"] += 1
+    return dict(counts)
+
+
+def nodes_of(graph: Any) -> dict[str, int]:
+    """By the CUDA runtime where its bindings are installed, else by the graph's description."""
+    try:
+        from cuda.bindings import runtime
+
+        _, _, count = runtime.cudaGraphGetNodes(graph.graph, 0)
+        _, nodes, _ = runtime.cudaGraphGetNodes(graph.graph, count)
+        types = [runtime.cudaGraphNodeGetType(node)[1].name for node in nodes[:count]]
+    except Exception:  # not installed, of another version, or a graph that is none of CUDA's
+        return nodes_by_type(graph.debug_dot_str(VERBOSE))
+    return dict(Counter(name.removeprefix("cudaGraphNodeType") for name in types))
+
+
+def kept_graphs() -> tuple[Any, list[Any]]:
+    """A `CupyGraphs`, and the list in which the graphs that it captures appear."""
+    from xpnet.backend.cuda_graphs import CupyGraphs
+
+    graphs: list[Any] = []
+
+    class Keeping(CupyGraphs):
+        def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+            launch: Any = super().capture(work)
+            graphs.append(launch.__self__)
+            return launch  # type: ignore[no-any-return]
+
+    return Keeping(0), graphs
+
+
+def microseconds(work: Callable[[], Any], count: int, repeats: int = 5) -> float:
+    """Of the GPU's time, for each of the `count` things that one call queues; the median."""
+    import cupy
+
+    work()
+    cupy.cuda.Device().synchronize()
+    start, end = cupy.cuda.Event(), cupy.cuda.Event()
+    times = []
+    for _ in range(repeats):
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(1e3 * cupy.cuda.get_elapsed_time(start, end) / count)
+    return round(float(np.median(times)), 2)
+
+
+# -- Whole steps -----------------------------------------------------------------------
+
+
+def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, bool]]:
+    """What is trained, by its name in the report: the case, and whether kernels are fused."""
+    first = networks[0]
+    cases = [
+        (Case(first, device="cuda"), True),
+        (Case(first, device="cuda"), False),
+        (Case(first, optimizer="adam", device="cuda"), True),
+        (Case(first, device="cuda", precision="tf32"), True),
+        (Case(first, device="cuda", precision="bfloat16"), True),
+        *((Case(network, device="cuda"), True) for network in networks[1:]),
+    ]
+    return {
+        f"{case.network} {case.optimizer} {case.precision}{'' if fused else ' unfused'}": (
+            case,
+            fused,
+        )
+        for case, fused in cases
+    }
+
+
+def step(name: str, case: Case, fused: bool, steps: int, dot: Path) -> dict[str, Any]:
+    """Train it: microseconds a step, and what its graph is made of."""
+    import xpnet
+    from xpnet.backend.captured import captured_loop
+    from xpnet.kernels import with_kernels
+
+    began = time.perf_counter()
+    backend = xpnet.select("cuda", "cupy", precision=case.precision)
+    kernels = backend.kernels if fused else {"matmul": backend.kernels["matmul"]}
+    keeping, graphs = kept_graphs()
+    backend = replace(
+        backend,
+        loop=lambda step: captured_loop(with_kernels(step, kernels), keeping, backend.fallbacks),
+    )
+    epoch = training(case.problem(), backend)
+    losses = epoch(batches(case, min(steps, FIRST_STEPS)))
+    first = time.perf_counter() - began
+    order = batches(case, steps)
+    epoch(order)
+    began = time.perf_counter()
+    losses = epoch(order)
+    seconds = time.perf_counter() - began
+    found: dict[str, Any] = {
+        "us": round(1e6 * seconds / steps, 1),
+        "graph_of_one_us": None,
+        "nodes": None,
+        "first_s": round(first, 2),
+        "loss": float(losses[-1]),
+        "fallbacks": list(backend.fallbacks),
+    }
+    if graphs:  # the last one is the shortest
+        graph = graphs[-1]
+        with dot.open("a", encoding="utf-8") as file:
+            file.write(f"// {name}\n{graph.debug_dot_str(VERBOSE)[:DOT_CHARACTERS]}\n")
+        found["nodes"] = nodes_of(graph)
+        found["graph_of_one_us"] = microseconds(
+            lambda: [graph.launch() for _ in range(LAUNCHES)], LAUNCHES
+        )
+    return found
+
+
+# -- The parts of a step ---------------------------------------------------------------
+
+
+def parts(case: Case) -> dict[str, Callable[[], Any]]:
+    """A call of each part of a step, on arrays of the case's first and last layers."""
+    import cupy
+
+    import xpnet
+    from xpnet import losses, ops
+    from xpnet.feed import Feed
+    from xpnet.kernels import for_each
+    from xpnet.layers import Affine, Sigmoid
+
+    problem = case.problem()
+    inputs, hidden, classes = problem.sizes[0], problem.sizes[1], problem.sizes[-1]
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> Any:
+        return cupy.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+    X, T = cupy.asarray(problem.x), cupy.asarray(problem.t)
+    rows = cupy.asarray(batches(case, 1)[0])
+    as_bytes, t = X[: problem.batch], T[: problem.batch]
+    x, h, z = (normal(problem.batch, width) for width in (inputs, hidden, classes))
+    W1, W2, b1, b2 = (
+        normal(*shape) for shape in ((inputs, hidden), (hidden, classes), (hidden,), (classes,))
+    )
+    tiny, one = cupy.zeros(32, "float32"), cupy.asarray(np.float32(1))
+    each, many = normal(problem.batch), cupy.zeros(64, "float32")
+    feed = Feed(xpnet.select("cuda"), "float32")
+    loss = losses.SoftmaxWithLoss()
+    rule = xpnet.optim.SGD(1e-6)
+    pairs = [(p, normal(*p.shape)) for p in (W1, b1, W2, b2)]
+
+    def both_ways() -> Any:
+        value, cache = loss.forward(z, t)
+        return value, loss.backward(cache, one)
+
+    return {
+        "tiny add": lambda: cupy.add(tiny, 1, out=tiny),
+        "gather samples": lambda: cupy.take(X, rows, axis=0),
+        "gather labels": lambda: cupy.take(T, rows, axis=0),
+        "scale": lambda: feed.prepare(as_bytes),
+        "product x W1": lambda: ops.matmul(x, W1),
+        "product xT dh": lambda: ops.matmul(x.T, h),
+        "product h W2": lambda: ops.matmul(h, W2),
+        "product dz W2T": lambda: ops.matmul(z, W2.T),
+        "product hT dz": lambda: ops.matmul(h.T, z),
+        "affine 1": lambda: Affine().forward(x, W1, b1),
+        "bias": lambda: cupy.add(h, b1, out=h),
+        "sigmoid": lambda: Sigmoid().forward(h),
+        "sigmoid back": lambda: Sigmoid().backward(h, h),
+        "softmax": lambda: losses.softmax_cross_entropy(z, t),
+        "softmax with loss and back": both_ways,
+        "mean": lambda: ops.average(each),
+        "sum of columns, hidden": lambda: h.sum(axis=0),
+        "sum of columns, classes": lambda: z.sum(axis=0),
+        "ones 0-d": lambda: cupy.ones((), "float32"),
+        "write 0-d": lambda: many[3, ...].__setitem__(..., one),
+        "zeros": lambda: cupy.zeros(64, "float32"),
+        "copy": lambda: h.copy(),
+        "update": lambda: for_each(rule.rule, rule.lr, pairs),
+    }
+
+
+def chained(part: Callable[[], Any], kernels: Any, count: int) -> dict[str, Any]:
+    """Microseconds and nodes of one call, from a graph of many in a row."""
+    from xpnet.kernels import with_kernels
+
+    keeping, graphs = kept_graphs()
+    calls = with_kernels(lambda: [part() for _ in range(count)], kernels)
+    with keeping.aside():
+        calls()
+        launch = keeping.capture(calls)
+    nodes = {kind: round(n / count, 2) for kind, n in nodes_of(graphs[-1]).items()}
+    return {"us": microseconds(launch, count), "nodes": nodes}
+
+
+def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
+    """Each part in a chain of its own."""
+    import xpnet
+
+    kernels = xpnet.select("cuda").kernels
+    return {
+        name: functools.partial(chained, part, kernels, count) for name, part in parts(case).items()
+    }
+
+
+def rounding(compute: int) -> float:
+    """How far a product of float32 numbers is from float64's, by a compute type of cuBLAS."""
+    import cupy
+
+    m, k, n = 64, 200, 32
+    a, b = (
+        cupy.asarray(np.random.default_rng(i).standard_normal(shape, dtype=np.float32))
+        for i, shape in enumerate(((m, k), (k, n)))
+    )
+    out = cupy.empty((m, n), "float32")
+    one, zero = (ctypes.byref(ctypes.c_float(number)) for number in (1.0, 0.0))
+    library, handle = _cublas()
+    # By columns, as cuBLAS counts, out' = b' a'; the zeros are no transposition, and float32.
+    status = library.cublasGemmEx(
+        handle, 0, 0, n, m, k, one, b.data.ptr, 0, n, a.data.ptr, 0, k, zero,
+        out.data.ptr, 0, n, compute, -1,
+    )  # fmt: skip
+    cupy.cuda.Device().synchronize()
+    library.cublasDestroy_v2(handle)
+    if status:
+        raise RuntimeError(f"cublasGemmEx refuses compute type {compute}: status {status}")
+    exact = a.get().astype(np.float64) @ b.get().astype(np.float64)
+    return float(np.linalg.norm(out.get() - exact) / np.linalg.norm(exact))
+
+
+# -- One kernel for all steps ----------------------------------------------------------
+
+
+def cut(text: str) -> tuple[int, int]:
+    """(units, threads) of a block; "2x512"."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    units, threads = (int(n) for n in match.groups()) if match else (0, 0)
+    if units < 1 or threads % 32 or not 32 <= threads <= 1024:
+        raise ValueError(
+            f"--mega {text}: expected units and threads of a block, the threads a multiple of 32 "
+            "up to 1024, such as 2x512"
+        )
+    return units, threads
+
+
+def mega(case: Case, units: int, threads: int, steps: int) -> dict[str, Any]:
+    """Hold the first steps against NumPy, then time all of them."""
+    problem = case.problem()
+    if len(problem.sizes) != 3:
+        raise ValueError(f"network {case.network}: expected one hidden layer, such as S has")
+    inputs, hidden, classes = problem.sizes
+    shape = Shape(inputs, hidden, classes, problem.batch, units, threads)
+    order = batches(case, steps)
+    kernel = Mega(shape, problem.x, problem.t, problem.params, order, problem.lr)
+    count = min(CHECKED_STEPS, steps)
+    kernel.run(count)
+    losses, params = kernel.results(count)
+    expected, trained = reference(problem.x, problem.t, problem.params, order[:count], problem.lr)
+    errors = {
+        "loss_error": float(np.max(np.abs(losses - expected) / expected)),
+        # Of the change, not of the weight.
+        "weight_error": max(
+            float(np.max(np.abs(params[k] - w)) / np.max(np.abs(w - problem.params[k])))
+            for k, w in trained.items()
+        ),
+    }
+    if not max(errors.values()) < 1e-3:
+        raise RuntimeError(f"it trains something else: {errors}")
+    found = {"us": microseconds(lambda: kernel.run(steps), steps, 3), "blocks": shape.blocks}
+    losses, _ = kernel.results(steps)
+    return {**found, **errors, "last_loss": float(losses[-1])}
+
+
+# -- The command -----------------------------------------------------------------------
+
+
+def probe(arguments: Arguments, report: Report) -> None:
+    """All checks, in the order of how much would be lost without them."""
+    folder, steps = arguments.folder, arguments.steps
+    first = Case(arguments.networks[0], device="cuda")
+    report.check("versions", versions)
+    report.each("libraries", libraries())
+    report.check("selected", selected)
+    report.check("trains", trains)
+    dot = folder / "steps.dot"
+    dot.write_text("", encoding="utf-8")
+    report.each(
+        "steps",
+        {
+            name: functools.partial(step, name, case, fused, steps, dot)
+            for name, (case, fused) in lanes(arguments.networks).items()
+        },
+    )
+    try:
+        works = chains(first, arguments.chain)
+    except Exception as error:  # no GPU, no memory: said once
+        works = {"all": functools.partial(_raise, error)}
+    report.each("chains", works)
+    report.each(
+        "fast_16bf",
+        {f"{n} {name}": functools.partial(rounding, n) for n, name in COMPUTE_TYPES.items()},
+    )
+    report.each(
+        "mega",
+        {
+            f"HL{units} TPB{threads}": functools.partial(mega, first, units, threads, steps)
+            for units, threads in map(cut, arguments.mega)
+        },
+    )
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.gpu_probe")
+    try:
+        numbers(arguments)
+        for network in arguments.networks:
+            _ = Case(network).size
+        for text in arguments.mega:
+            cut(text)
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"python -m benchmarks.gpu_probe: {error}", file=sys.stderr)
+        return 2
+    report = Report(arguments.folder)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, report.stop) for number in signals]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            probe(arguments, report)
+    except SystemExit:
+        report.say_where()
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    print(f"probe: {report.failed} checks failed", flush=True)
+    return int(report.failed > 0) if report.status is None else report.status
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    sys.exit(main())
