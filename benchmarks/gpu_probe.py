@@ -257,7 +257,9 @@ def nodes_of(graph: Any) -> dict[str, int]:
         from cuda.bindings import runtime
 
         _, _, count = runtime.cudaGraphGetNodes(graph.graph, 0)
-        _, nodes, _ = runtime.cudaGraphGetNodes(graph.graph, count)
+        error, nodes, _ = runtime.cudaGraphGetNodes(graph.graph, count)
+        if int(error):
+            raise RuntimeError(f"cudaGraphGetNodes: {error}")
         types = [runtime.cudaGraphNodeGetType(node)[1].name for node in nodes[:count]]
     except Exception:  # not installed, of another version, or a graph that is none of CUDA's
         return nodes_by_type(graph.debug_dot_str(VERBOSE))
@@ -351,9 +353,12 @@ def step(name: str, case: Case, fused: bool, steps: int, dot: Path) -> dict[str,
     }
     if graphs:  # the last one is the shortest
         graph = graphs[-1]
+        text = graph.debug_dot_str(VERBOSE)
         with dot.open("a", encoding="utf-8") as file:
-            file.write(f"// {name}\n{graph.debug_dot_str(VERBOSE)[:DOT_CHARACTERS]}\n")
+            file.write(f"// {name}\n{text[:DOT_CHARACTERS]}\n")
         found["nodes"] = nodes_of(graph)
+        if nodes_by_type(text) != found["nodes"]:  # then the text is not as we think
+            found["nodes_in_dot"] = nodes_by_type(text)
         found["graph_of_one_us"] = microseconds(
             lambda: [graph.launch() for _ in range(LAUNCHES)], LAUNCHES
         )
