@@ -13,7 +13,6 @@ from cupy._array import (
     empty_like,
     full,
     full_like,
-    get_array_module,
     is_available,
     ndarray,
     ones,

@@ -92,9 +92,6 @@ class ndarray:
     def __int__(self):
         return int(self.item())
 
-    def __complex__(self):
-        return complex(self.item())
-
     def __bool__(self):
         return bool(self.get())
 
@@ -135,14 +132,8 @@ class ndarray:
     def copy(self, order="C"):
         return apply("copy", lambda a: a.copy(order), self)
 
-    def flatten(self, order="C"):
-        return apply("copy", lambda a: a.flatten(order), self)
-
     def fill(self, value):
         self[...] = value  # of zeros, in a dense array: a memset
-
-    def sort(self, axis=-1):
-        submit("sort", lambda: self._a.sort(axis), [self._memory], [self._memory])
 
     def __getitem__(self, key):
         key, arrays = self._key(key)
@@ -566,12 +557,6 @@ def astype(x, dtype, /, *, copy=True):
 
 def is_available():
     return simulator.device_count > 0
-
-
-def get_array_module(*args):
-    import cupy
-
-    return cupy if any(isinstance(a, ndarray) for a in args) else np
 
 
 for _name in (

@@ -121,10 +121,6 @@ class Stream:
     def __hash__(self):
         return hash(self.ptr)
 
-    def use(self):
-        _local.stream = self
-        return self
-
     def _seen(self):
         """Its clock, with what the legacy stream and the blocking ones wait for of each other."""
         _merge(self._clock, _host)
@@ -143,11 +139,6 @@ class Stream:
         self._refuse_in_capture()
         simulator.syncs += 1
         _merge(_host, self._seen())
-
-    @property
-    def done(self):
-        self._refuse_in_capture()
-        return True
 
     def record(self, event=None):
         event = event or Event()
@@ -215,13 +206,6 @@ class Event:
             raise CUDARuntimeError(907)
         simulator.syncs += 1
         _merge(_host, self._clock)
-
-    @property
-    def done(self):
-        if self._capture in _captures:
-            self._capture.invalid = True
-            raise CUDARuntimeError(907)
-        return True
 
 
 def get_elapsed_time(start_event, end_event):
