@@ -22,7 +22,7 @@ from benchmarks.worker import Skipped
 if TYPE_CHECKING:
     from xpnet.backend import Backend
 
-__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "reference", "training"]
+__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "captured_by", "reference", "training"]
 
 
 # -- xpnet -----------------------------------------------------------------------------
@@ -44,24 +44,30 @@ def _xpnet(
         except UsageError as error:  # a precision that the library does not have
             raise Skipped(str(error)) from None
         if not fused:
-            from xpnet.backend.captured import captured_loop
             from xpnet.backend.cuda_graphs import CupyGraphs
-            from xpnet.backend.loop import gathering, on_rows
-            from xpnet.kernels import with_kernels
 
-            take = partial(backend.xp.take, axis=0)
-            products = {"matmul": backend.kernels["matmul"]}
-            backend = replace(
-                backend,
-                loop=lambda step, prepare: captured_loop(
-                    with_kernels(on_rows(step, gathering(take, prepare)), products),
-                    CupyGraphs(0),
-                    backend.fallbacks,
-                ),
-            )
+            backend = captured_by(CupyGraphs(0), backend, fused=False)
         return training(problem, backend)
 
     return contender
+
+
+def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend:
+    """A CuPy backend whose steps `graphs` captures; not fused, with a kernel for each operation."""
+    from xpnet.backend.captured import captured_loop
+    from xpnet.backend.cuda_gather import Gather
+    from xpnet.backend.loop import gathering, on_rows
+    from xpnet.kernels import with_kernels
+
+    kernels = backend.kernels if fused else {"matmul": backend.kernels["matmul"]}
+
+    def loop(step: Any, prepare: Any) -> Any:
+        one_by_one = gathering(partial(backend.xp.take, axis=0), prepare)
+        gather = Gather(prepare, backend.fallbacks) if fused else one_by_one
+        work = with_kernels(on_rows(step, gather), kernels)
+        return captured_loop(work, graphs, backend.fallbacks)
+
+    return replace(backend, loop=loop)
 
 
 def training(problem: Problem, backend: Backend) -> Epoch:

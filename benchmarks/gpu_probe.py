@@ -20,14 +20,14 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from benchmarks.contenders import training
+from benchmarks.contenders import captured_by, training
 from benchmarks.mega import Mega, Shape, reference
 from benchmarks.problems import Case, batches
 from benchmarks.results import numbers
@@ -324,17 +324,11 @@ def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, bool]]:
 def step(name: str, case: Case, fused: bool, steps: int, dot: Path) -> dict[str, Any]:
     """Train it: microseconds a step, and what its graph is made of."""
     import xpnet
-    from xpnet.backend.captured import captured_loop
-    from xpnet.kernels import with_kernels
 
     began = time.perf_counter()
-    backend = xpnet.select("cuda", "cupy", precision=case.precision)
-    kernels = backend.kernels if fused else {"matmul": backend.kernels["matmul"]}
     keeping, graphs = kept_graphs()
-    backend = replace(
-        backend,
-        loop=lambda step: captured_loop(with_kernels(step, kernels), keeping, backend.fallbacks),
-    )
+    backend = xpnet.select("cuda", "cupy", precision=case.precision)
+    backend = captured_by(keeping, backend, fused=fused)
     epoch = training(case.problem(), backend)
     losses = epoch(batches(case, min(steps, FIRST_STEPS)))
     first = time.perf_counter() - began
@@ -374,9 +368,12 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
 
     import xpnet
     from xpnet import losses, ops
+    from xpnet.backend.cuda_gather import Gather
+    from xpnet.backend.cuda_graphs import CupyGraphs
     from xpnet.feed import Feed
     from xpnet.kernels import for_each
     from xpnet.layers import Affine, Sigmoid
+    from xpnet.passes import add_bias_then
 
     problem = case.problem()
     inputs, hidden, classes = problem.sizes[0], problem.sizes[1], problem.sizes[-1]
@@ -394,19 +391,23 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
     )
     tiny, one = cupy.zeros(32, "float32"), cupy.asarray(np.float32(1))
     each, many = normal(problem.batch), cupy.zeros(64, "float32")
+    numbers = [cupy.asarray(np.float32(i)) for i in range(32)]
+    count, factor = cupy.asarray(np.int32(0)), 1.0 / problem.batch
     feed = Feed(xpnet.select("cuda"), "float32")
+    gather, graphs = Gather(feed.prepare, []), CupyGraphs(0)
     loss = losses.SoftmaxWithLoss()
     rule = xpnet.optim.SGD(1e-6)
     pairs = [(p, normal(*p.shape)) for p in (W1, b1, W2, b2)]
 
     def both_ways() -> Any:
         value, cache = loss.forward(z, t)
-        return value, loss.backward(cache, one)
+        return value, loss.backward(cache, 1.0)
 
     return {
         "tiny add": lambda: cupy.add(tiny, 1, out=tiny),
-        "gather samples": lambda: cupy.take(X, rows, axis=0),
-        "gather labels": lambda: cupy.take(T, rows, axis=0),
+        "batch": lambda: gather((X, T), rows),
+        "take samples": lambda: cupy.take(X, rows, axis=0),
+        "take labels": lambda: cupy.take(T, rows, axis=0),
         "scale": lambda: feed.prepare(as_bytes),
         "product x W1": lambda: ops.matmul(x, W1),
         "product xT dh": lambda: ops.matmul(x.T, h),
@@ -414,19 +415,23 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
         "product dz W2T": lambda: ops.matmul(z, W2.T),
         "product hT dz": lambda: ops.matmul(h.T, z),
         "affine 1": lambda: Affine().forward(x, W1, b1),
+        "bias and sigmoid": lambda: add_bias_then(h, b1, Sigmoid()),
         "bias": lambda: cupy.add(h, b1, out=h),
         "sigmoid": lambda: Sigmoid().forward(h),
         "sigmoid back": lambda: Sigmoid().backward(h, h),
-        "softmax": lambda: losses.softmax_cross_entropy(z, t),
+        "softmax": lambda: losses.softmax_cross_entropy(z, t, factor),
         "softmax with loss and back": both_ways,
-        "mean": lambda: ops.average(each),
+        "mean": lambda: losses.weighted_sum(each, factor),
+        "mean by CuPy": lambda: each.mean(),
+        "bias gradients": lambda: ops.sum_rows([h, z]),
         "sum of columns, hidden": lambda: h.sum(axis=0),
         "sum of columns, classes": lambda: z.sum(axis=0),
+        "losses of a graph": lambda: graphs.stack(numbers, many[:32]),
         "ones 0-d": lambda: cupy.ones((), "float32"),
         "write 0-d": lambda: many[3, ...].__setitem__(..., one),
         "zeros": lambda: cupy.zeros(64, "float32"),
         "copy": lambda: h.copy(),
-        "update": lambda: for_each(rule.rule, rule.lr, pairs),
+        "update": lambda: for_each(rule.rule, rule.lr, pairs, count),
     }
 
 

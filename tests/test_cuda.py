@@ -22,6 +22,7 @@ import pytest
 from conftest import usable_cupy
 
 import xpnet
+from benchmarks.contenders import captured_by
 from benchmarks.gpu_probe import VERBOSE, nodes_by_type
 from benchmarks.problems import products as products_of
 from xpnet import layers, losses, ops, optim
@@ -102,7 +103,7 @@ ARGUMENTS: dict[str, list[Any]] = {
     "ops.sigmoid": [[normal(5, 7)], [np.array([-1000.0, 0.0, 1000.0], np.float32)]],
     "ops.add_scaled": [[normal(5, 7), normal(5, 7), -0.3]],
     "ops.sum_rows": [[[normal(100, 33), normal(7, 3, 5), normal(1, 1)]], [[normal(40, 70)]]],
-    "passes._add_bias_then": [
+    "passes.add_bias_then": [
         [normal(5, 7), normal(7), gate]
         for gate in (layers.Sigmoid(), layers.Tanh(), layers.ReLU(), layers.LeakyReLU(0.2))
     ],
@@ -764,7 +765,6 @@ def rows_of(heading: str) -> list[list[str]]:
 
 def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a microsecond or more, whatever it does: this is what a small step takes."""
-    from xpnet.backend.captured import captured_loop
     from xpnet.backend.cuda_graphs import CupyGraphs
 
     graphs: list[Any] = []
@@ -776,13 +776,7 @@ def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.Mon
         return launch
 
     monkeypatch.setattr(CupyGraphs, "capture", kept)
-    products = {"matmul": cuda.kernels["matmul"]}
-    unfused = replace(
-        cuda,
-        loop=lambda step, prepare: captured_loop(
-            with_kernels(on_rows(step, taking(prepare)), products), CupyGraphs(0), []
-        ),
-    )
+    unfused = captured_by(CupyGraphs(0), cuda, fused=False)
     x = RNG.integers(0, 256, (100, 784)).astype(np.uint8)
     table = rows_of("network")
     assert len(table) == 4

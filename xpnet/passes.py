@@ -183,13 +183,13 @@ def _forward_both(node: Node, after: Any, args: list[Array]) -> tuple[Any, tuple
     if bias is not None:
         y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
         if bias.shape == y.shape[-1:] and bias.dtype == y.dtype:
-            return cache, _add_bias_then(y, bias, after)
+            return cache, add_bias_then(y, bias, after)
     y, cache = gate.forward(*args)  # which also says what does not fit
     return cache, after.forward(y)
 
 
 @elementwise
-def _add_bias_then(y: Array, bias: Array, gate: Gate) -> tuple[Array, Any]:
+def add_bias_then(y: Array, bias: Array, gate: Gate) -> tuple[Array, Any]:
     """An elementwise gate's forward of y + bias."""
     return gate.forward(y + bias)
 
