@@ -905,6 +905,27 @@ def test_a_gpu_without_instructions_for_it(simulator: Any, capability: str, prec
 # -- The command line ------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("always::xpnet.errors.NotCapturedWarning")
+def test_the_command_line_says_what_ran_slower_than_it_could(
+    cupy: Any, in_tmp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xpnet import train as command
+    from xpnet.backend import captured
+
+    def refuse(*args: Any) -> Any:
+        raise captured.NotCapturedError("no graphs today")
+
+    monkeypatch.setattr(captured, "_record", refuse)
+    words = ["--device", "cuda", "--out", "run", "--epochs", "2"]
+    assert command.main(words) == 0
+    printed = capsys.readouterr()
+    assert "no graphs today; it runs in the plain loop: slower, same results" in printed.err
+    said = [line for line in printed.out.splitlines() if line.startswith("slower")]
+    assert said == [
+        "slower    the step is not captured into a CUDA graph: no graphs today (docs/gpu.md)"
+    ]
+
+
 def test_the_command_line_on_the_gpu(
     cupy: Any, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,8 @@ from xpnet.trainer import Trainer
 
 __all__ = ["build_trainer", "main"]
 
+SHOWN_FALLBACKS = 5  # lines about what runs slower than it could, at a time
+
 
 def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     """The network, optimizer and trainer that the settings ask for."""
@@ -101,6 +103,7 @@ class _Log:
     def __init__(self, config: Config, folder: Path, metric: str) -> None:
         self.config, self.path, self.metric = config, folder / "metrics.jsonl", metric
         self.trimmed = False
+        self.told = 0  # of the backend's fallbacks
 
     def say(self, text: str) -> None:
         if not self.config.quiet:
@@ -115,11 +118,21 @@ class _Log:
             self._append(epoch)
         except OSError as error:  # the whole file is written again at the end
             warnings.warn(f"metrics not written, training goes on: {error}", stacklevel=2)
+        self.tell(trainer.backend)
         words = [f"epoch {epoch.epoch:3d}/{self.config.epochs}"]
         for name, value in self._fields(epoch).items():
             if name.startswith(("train_", "val_")) and value is not None:
                 words.append(f"{name.replace('_', ' ')} {value:.4f}")
         self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
+
+    def tell(self, backend: Backend) -> None:
+        """What has turned out to run slower than it could, since it was last told."""
+        found = backend.fallbacks[self.told :]
+        for line in found[:SHOWN_FALLBACKS]:
+            self.say(f"slower    {line} (docs/gpu.md)")
+        if len(found) > SHOWN_FALLBACKS:
+            self.say(f"slower    and {len(found) - SHOWN_FALLBACKS} more like these")
+        self.told = len(backend.fallbacks)
 
     def _append(self, epoch: Epoch) -> None:
         if not self.trimmed and self.path.exists():
