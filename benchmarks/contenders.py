@@ -9,47 +9,59 @@ the same batches; x is uint8 on the host and may be brought to any form once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+import xpnet
 from benchmarks import jax_training, pytorch_training
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem, operands
 from benchmarks.worker import Skipped
+from xpnet.backend import Backend
+from xpnet.errors import UsageError
+from xpnet.trainer import Trainer
 
-if TYPE_CHECKING:
-    from xpnet.backend import Backend
-
-__all__ = ["BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "captured_by", "reference", "training"]
+__all__ = [
+    "BFLOAT16", "CONTENDERS", "FLOORS", "Contender", "Training", "captured_by", "reference",
+    "training",
+]  # fmt: skip
 
 
 # -- xpnet -----------------------------------------------------------------------------
 
 
-def _xpnet(
-    library: str, precision: str | None = None, *, fused: bool = True
-) -> Callable[[Problem], Epoch]:
-    """By default in the case's precision; on CuPy also with a kernel for each operation."""
+@dataclass
+class Training:
+    """An epoch of xpnet's trainer, which also tells what its backend could not fuse."""
 
-    def contender(problem: Problem) -> Epoch:
-        import xpnet
-        from xpnet.errors import UsageError
+    trainer: Trainer
+    data: tuple[Any, ...]
 
-        try:
-            backend = xpnet.select(
-                problem.case.device, library, precision=precision or problem.case.precision
-            )
-        except UsageError as error:  # a precision that the library does not have
-            raise Skipped(str(error)) from None
-        if not fused:
-            from xpnet.backend.cuda_graphs import CupyGraphs
+    @property
+    def fallbacks(self) -> list[str]:
+        """See `xpnet.backend.Backend`; each once, though every graph may have found it."""
+        return list(dict.fromkeys(self.trainer.feed.backend.fallbacks))
 
-            backend = captured_by(CupyGraphs(0), backend, fused=False)
-        return training(problem, backend)
+    def __call__(self, order: np.ndarray) -> np.ndarray:
+        trainer, losses = self.trainer, []
+        rows = trainer.feed.backend.asarray(order)
+        for params, state, chunk in trainer.run(trainer.params, trainer.state, self.data, rows):
+            trainer.params, trainer.state = params, state
+            losses.append(chunk)
+        return np.concatenate(losses)
 
-    return contender
+
+def training(problem: Problem, backend: Backend) -> Training:
+    """A backend's training, without the calls around an epoch."""
+    network = xpnet.mlp(problem.sizes, problem.case.activation)
+    adam = problem.case.optimizer == "adam"
+    rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
+    trainer = Trainer(replace(network, params=problem.params), rule, backend=backend)
+    feed = trainer.feed
+    targets = feed.targets(problem.t, classes=True)
+    return Training(trainer, (feed.samples(problem.x), feed.backend.asarray(targets)))
 
 
 def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend:
@@ -70,28 +82,25 @@ def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend
     return replace(backend, loop=loop)
 
 
-def training(problem: Problem, backend: Backend) -> Epoch:
-    """A backend's training, without the calls around an epoch."""
-    import xpnet
-    from xpnet.trainer import Trainer
+def _xpnet(
+    library: str, precision: str | None = None, *, fused: bool = True
+) -> Callable[[Problem], Epoch]:
+    """By default in the case's precision; on CuPy also with a kernel for each operation."""
 
-    network = xpnet.mlp(problem.sizes, problem.case.activation)
-    adam = problem.case.optimizer == "adam"
-    rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
-    trainer = Trainer(replace(network, params=problem.params), rule, backend=backend)
-    feed = trainer.feed
-    targets = feed.targets(problem.t, classes=True)
-    data = (feed.samples(problem.x), feed.backend.asarray(targets))
+    def contender(problem: Problem) -> Epoch:
+        try:
+            backend = xpnet.select(
+                problem.case.device, library, precision=precision or problem.case.precision
+            )
+        except UsageError as error:  # a precision that the library does not have
+            raise Skipped(str(error)) from None
+        if not fused:
+            from xpnet.backend.cuda_graphs import CupyGraphs
 
-    def epoch(order: np.ndarray) -> np.ndarray:
-        losses = []
-        rows = feed.backend.asarray(order)
-        for params, state, chunk in trainer.run(trainer.params, trainer.state, data, rows):
-            trainer.params, trainer.state = params, state
-            losses.append(chunk)
-        return np.concatenate(losses)
+            backend = captured_by(CupyGraphs(0), backend, fused=False)
+        return training(problem, backend)
 
-    return epoch
+    return contender
 
 
 # -- Plain NumPy -----------------------------------------------------------------------

@@ -22,9 +22,10 @@ import numpy as np
 import tyro
 
 import xpnet
+from benchmarks.interrupts import orderly
 from benchmarks.results import Measurement, Recorder, numbers, recording
 from benchmarks.timing import calls_in, quartiles, rounds_of, settle, timed
-from benchmarks.worker import Failed, Skipped, Worker
+from benchmarks.worker import Failed, Skipped, Worker, stop
 from xpnet.trainer import Trainer
 
 __all__ = ["AXES", "main", "serve", "slope"]
@@ -147,6 +148,7 @@ def measure_axis(name: str, arguments: Arguments, recorder: Recorder) -> list[Me
     try:
         for value in values:
             workers[value] = Worker("benchmarks.growth", {**base, name: value})
+            workers[value].ready()
             workers[value].ask(do="prepare", seconds=arguments.seconds)
 
         def turn(value: int) -> float:
@@ -156,8 +158,7 @@ def measure_axis(name: str, arguments: Arguments, recorder: Recorder) -> list[Me
         times = rounds_of({value: partial(turn, value) for value in values}, arguments.rounds)
         memory = {value: workers[value].ask(do="memory")["mib"] for value in values}
     finally:
-        for worker in workers.values():
-            worker.stop()
+        stop(workers.values())
     measurements = []
     for value, seconds in times.items():
         measurements.append(
@@ -171,7 +172,7 @@ def measure_axis(name: str, arguments: Arguments, recorder: Recorder) -> list[Me
                 "expected_memory_slope": axis.memory_slope,
             }
         )
-        recorder.add(measurements[-1])
+        recorder.put(measurements[-1])
     return measurements
 
 
@@ -202,13 +203,14 @@ def measure_start(rounds: int, recorder: Recorder) -> None:
             "unit": "ms",
             **quartiles([1e3 * second for second in seconds]),
         }
-        recorder.add(measurement)
+        recorder.put(measurement)
         print(
             f"{name:<32}{measurement['median']:>8.0f}{measurement['q1']:>8.0f}"
             f"{measurement['q3']:>8.0f}"
         )
 
 
+@orderly
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.growth")
     try:

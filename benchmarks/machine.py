@@ -16,6 +16,9 @@ __all__ = ["record"]
 PACKAGES = (
     "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "array-api-compat",
     "cupy-cuda13x", "cupy-cuda12x",
+    # What CuPy multiplies with, what it compiles with, and who finds them.
+    "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
+    "cuda-pathfinder", "cuda-bindings",
 )  # fmt: skip
 # Settings that change what is measured, by the beginnings of their names.
 VARIABLES = (

@@ -12,16 +12,16 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from benchmarks.interrupts import orderly
 from benchmarks.products import LANES, LIBRARIES, Point
 from benchmarks.results import Measurement, Recorder, numbers, recording
-from benchmarks.timing import WINDOW_SECONDS, quartiles, ratio, rounds_of
-from benchmarks.worker import Failed, Skipped, Worker
+from benchmarks.timing import WINDOW_SECONDS, quartiles, ratio, turns
+from benchmarks.worker import LIMIT_SECONDS, Failed, Skipped, Worker, stop
 from xpnet.backend.cpu import cpu_memory
 
 __all__ = ["main"]
@@ -65,6 +65,9 @@ class Arguments:
     the CPU; on GPUs 256 MiB, more than their caches hold."""
     baseline: str = "numpy cpu"
     """Library and device that the others are compared with."""
+    limit: float = LIMIT_SECONDS
+    """Seconds in which a library has to answer, be it to be imported, to prepare a product or to
+    time it; else it is ended, and the others go on."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON lines: the machine, then a line per measurement."""
     pictures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -135,22 +138,33 @@ def _shape(text: str) -> tuple[int, int, int]:
     return m, k, n
 
 
-def start(arguments: Arguments) -> dict[str, Worker]:
-    """A worker for each library and device that is there; says what is skipped."""
-    workers: dict[str, Worker] = {}
-    for device in arguments.devices:
-        for library in arguments.libraries:
+def start(arguments: Arguments) -> tuple[dict[str, Worker], list[str]]:
+    """A worker for each library and device that is there, and the names of who failed.
+
+    Says what is skipped.
+    """
+    workers, failed = {}, []
+    try:
+        for device in arguments.devices:
+            for library in arguments.libraries:
+                setup = {"library": library, "device": device}
+                workers[f"{library} {device}"] = Worker(
+                    "benchmarks.products", setup, arguments.limit
+                )
+        for name, worker in list(workers.items()):
             try:
-                worker = Worker("benchmarks.products", {"library": library, "device": device})
+                worker.ready()
             except Skipped as reason:
-                print(f"{library} {device}: skipped, {reason}")
-                continue
+                print(f"{name}: skipped, {reason}")
+                del workers[name]
             except Failed as reason:
-                for worker in workers.values():
-                    worker.stop()
-                raise Failed(f"{library} {device}: {reason}") from None
-            workers[f"{library} {device}"] = worker
-    return workers
+                print(f"{name}: FAILED, {reason}", flush=True)
+                failed.append(name)
+                del workers[name]
+    except BaseException:
+        stop(workers.values())
+        raise
+    return workers, failed
 
 
 def lanes_of(name: str, arguments: Arguments) -> tuple[str, ...]:
@@ -163,25 +177,47 @@ def lanes_of(name: str, arguments: Arguments) -> tuple[str, ...]:
 Ceilings = dict[str, dict[str, float]]
 
 
-def ceilings(workers: dict[str, Worker], arguments: Arguments) -> Ceilings:
-    """Per device: the best library's rate on a large square product in each lane, in GFLOP/s,
-    and "copy", the best copy bandwidth in GB/s, where a library tells it."""
+def ceilings(workers: dict[str, Worker], arguments: Arguments) -> tuple[Ceilings, list[str]]:
+    """The machine's limits by device, and what failed.
+
+    The best library's rate on a large square product in each lane, in GFLOP/s, and "copy", the
+    best copy bandwidth in GB/s, where a library tells it.
+    """
     found: Ceilings = {}
+    failed = []
     for name, worker in workers.items():
         device = name.split()[1]
         best = found.setdefault(device, {})
         # On a GPU, 8192 takes seconds of random numbers on the host for each lane and library.
         n = {"cpu": 2048, "cuda": 8192}[device] // (2 if arguments.quick else 1)
         point = Point("square", 1, n, n, n)
-        for lane in lanes_of(name, arguments):
-            ready = worker.ask(do="prepare", lane=lane, point=point, seconds=0.05, rotate=0)
-            if "without" not in ready:
-                seconds = min(worker.ask(do="time")["seconds"] for _ in range(3))
-                best[lane] = max(best.get(lane, 0.0), point.flops / seconds / 1e9)
-        copied = worker.ask(do="copy")["bytes_per_second"]
-        if copied is not None:
-            best["copy"] = max(best.get("copy", 0.0), copied / 1e9)
-    return found
+        for lane in (*lanes_of(name, arguments), "copy"):
+            try:
+                if lane == "copy":
+                    rate = worker.ask(do="copy")["bytes_per_second"] or 0.0
+                else:
+                    ask = {"lane": lane, "point": point, "seconds": 0.05, "rotate": 0}
+                    if "without" in worker.ask(do="prepare", **ask):
+                        continue
+                    rate = point.flops / min(worker.ask(do="time")["seconds"] for _ in range(3))
+            except Failed as reason:
+                failed.append(_says(f"{name} {lane}, the largest product", reason))
+                if not worker.alive:
+                    break
+            else:
+                if rate:
+                    best[lane] = max(best.get(lane, 0.0), rate / 1e9)
+    return found, failed
+
+
+def _says(who: str, reason: Failed) -> str:
+    print(f"{who}: FAILED, {reason}", flush=True)
+    return who
+
+
+def without_the_dead(workers: dict[str, Worker]) -> dict[str, Worker]:
+    """Who can still be asked; to ask the others for each point would only repeat a line."""
+    return {name: worker for name, worker in workers.items() if worker.alive}
 
 
 def measure(
@@ -192,7 +228,7 @@ def measure(
     limits: Ceilings,
     recorder: Recorder,
 ) -> tuple[list[Measurement], list[str]]:
-    """One point in one lane, on every library that has it; and the names of who failed."""
+    """One point in one lane, on every library that has it; and what failed."""
     ready: dict[str, dict[str, Any]] = {}
     failed = []
     for name, worker in workers.items():
@@ -204,55 +240,79 @@ def measure(
                 rotate=arguments.rotate,
             )  # fmt: skip
         except Failed as reason:
-            print(f"{name} {lane} {point.batch}x {point.shape}: FAILED, {reason}")
-            failed.append(name)
+            failed.append(_says(f"{name} {lane} {point.batch}x {point.shape}", reason))
             continue
         if "without" not in answer:
             ready[name] = answer
         elif not answer["without"].endswith("only"):
             print(f"{name} {lane} {point.batch}x {point.shape}: {answer['without']}")
 
-    def turn(name: str) -> float:
-        seconds: float = workers[name].ask(do="time")["seconds"]
-        return seconds
+    times: dict[str, list[float]] = {}
+
+    def measurements() -> list[Measurement]:
+        return [
+            _measurement(point, lane, name, ready[name], times, arguments.baseline, limits)
+            for name in times
+        ]
 
     rounds = arguments.rounds or {"quick": 3, "default": 5, "full": 15}[size_name(arguments)]
-    times = rounds_of({name: partial(turn, name) for name in ready}, rounds)
-    measurements = []
-    for name, seconds in times.items():
-        device = name.split()[1]
-        middle = quartiles(seconds)["median"]
-        gflops = point.flops / middle / 1e9
-        peak, intensity = limits[device][lane], point.flops / point.bytes(lane)
-        measurement = {
-            "case": {**point._asdict(), "lane": lane},
-            "contender": name,
-            "unit": "us",
-            **quartiles([1e6 * value for value in seconds]),
-            "gflops": gflops,
-            "share_of_ceiling": gflops / peak,
-            # What memory and arithmetic allow: the roofline, at flops per byte.
-            "flops_per_byte": intensity,
-            "roofline_gflops": min(peak, limits[device].get("copy", math.inf) * intensity),
-            "error": ready[name]["error"],
-            "calls": ready[name]["calls"],
-            "operand_sets": ready[name]["copies"],
-        }
-        if arguments.baseline in times:
-            measurement["times_baseline"] = ratio(times[arguments.baseline], seconds)["median"]
-        recorder.add(measurement)
-        measurements.append(measurement)
-    return measurements, failed
+    lost: set[str] = set()
+    for name in turns(tuple(ready), rounds):
+        if name in lost:
+            continue
+        try:
+            seconds = workers[name].ask(do="time")["seconds"]
+        except Failed as reason:  # what it has measured so far stays
+            failed.append(_says(f"{name} {lane} {point.batch}x {point.shape}", reason))
+            lost.add(name)
+            continue
+        times.setdefault(name, []).append(seconds)
+        recorder.put(*measurements())
+    return measurements(), failed
+
+
+def _measurement(
+    point: Point,
+    lane: str,
+    name: str,
+    ready: dict[str, Any],
+    times: dict[str, list[float]],
+    baseline: str,
+    limits: Ceilings,
+) -> Measurement:
+    seconds = times[name]
+    gflops = point.flops / quartiles(seconds)["median"] / 1e9
+    measurement = {
+        "case": {**point._asdict(), "lane": lane},
+        "contender": name,
+        "unit": "us",
+        **quartiles([1e6 * value for value in seconds]),
+        "gflops": gflops,
+        "flops_per_byte": point.flops / point.bytes(lane),
+        "error": ready["error"],
+        "calls": ready["calls"],
+        "operand_sets": ready["copies"],
+    }
+    best = limits[name.split()[1]]
+    if lane in best:
+        measurement["share_of_ceiling"] = gflops / best[lane]
+        # What memory and arithmetic allow: the roofline, at flops per byte.
+        roofline = best.get("copy", math.inf) * measurement["flops_per_byte"]
+        measurement["roofline_gflops"] = min(best[lane], roofline)
+    if baseline in times:
+        measurement["times_baseline"] = ratio(times[baseline], seconds)["median"]
+    return measurement
 
 
 def row(m: Measurement) -> str:
     case = m["case"]
     times = f"{m['times_baseline']:>8.2f}" if "times_baseline" in m else f"{'-':>8}"
     shape = f"{case['m']}x{case['k']}x{case['n']}"
+    share = f"{100 * m['share_of_ceiling']:>6.0f} %" if "share_of_ceiling" in m else f"{'-':>8}"
     return (
         f"{case['kind']:<10}{case['batch']:>6} {shape:<16}{case['lane']:<9}{m['contender']:<12}"
         f"{m['median']:>11.1f}{m['q1']:>11.1f}{m['q3']:>11.1f}{m['gflops']:>10.1f}"
-        f"{100 * m['share_of_ceiling']:>6.0f} %{times}"
+        f"{share}{times}"
     )
 
 
@@ -262,6 +322,7 @@ HEADER = (
 )
 
 
+@orderly
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.matmul")
     try:
@@ -280,17 +341,20 @@ def main(args: Sequence[str] | None = None) -> int:
     fits = [point for point in chosen if point.bytes("float64") <= room]
     if len(fits) < len(chosen):
         print(f"{len(chosen) - len(fits)} points left out: too large for this memory")
-    workers: dict[str, Worker] = {}
-    failed = 0
+    workers, failed = start(arguments)
     try:
-        workers = start(arguments)
         if not any(lanes_of(name, arguments) for name in workers):
             print("python -m benchmarks.matmul: no library is left", file=sys.stderr)
-            return 3
-        limits = ceilings(workers, arguments)
-        about = {name: worker.ask(do="about")["about"] for name, worker in workers.items()}
-        for name, text in about.items():
-            print(f"{name}: {text}")
+            return 1 if failed else 3
+        limits, broken = ceilings(workers, arguments)
+        failed += broken
+        about = {}
+        for name, worker in without_the_dead(workers).items():
+            try:
+                about[name] = worker.ask(do="about")["about"]
+                print(f"{name}: {about[name]}")
+            except Failed as reason:
+                failed.append(_says(f"{name}, its version", reason))
         for device, best in limits.items():
             rates = [
                 f"{k} {v:.1f} GB/s" if k == "copy" else f"{k} {v:.0f} GFLOP/s"
@@ -302,16 +366,13 @@ def main(args: Sequence[str] | None = None) -> int:
             lanes = dict.fromkeys(lane for name in workers for lane in lanes_of(name, arguments))
             for point in fits:
                 for lane in lanes:
-                    found, broken = measure(point, lane, workers, arguments, limits, recorder)
-                    failed += len(broken)
+                    able = without_the_dead(workers)
+                    found, broken = measure(point, lane, able, arguments, limits, recorder)
+                    failed += broken
                     for m in found:
                         print(row(m), flush=True)
-    except Failed as reason:
-        print(f"python -m benchmarks.matmul: {reason}", file=sys.stderr)
-        return 1
     finally:
-        for worker in workers.values():
-            worker.stop()
+        stop(workers.values())
     if arguments.pictures is not None:
         from benchmarks.pictures import draw_matmul
 

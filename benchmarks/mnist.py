@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from benchmarks import machine
+from benchmarks.interrupts import Interrupted, orderly
+from xpnet.files import write_whole
 
 __all__ = ["RUNS", "main"]
 
@@ -45,7 +47,17 @@ class Arguments:
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
     """Of the matrix products."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON file for the results."""
+    """JSON file for the results, those so far after each run."""
+    limit: float = 3600.0
+    """Seconds that a run may take; else it is ended, and the others go on."""
+
+
+class RunFailed(Exception):
+    """A training ended with this status."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 def backend_of(arguments: Arguments) -> str:
@@ -53,7 +65,13 @@ def backend_of(arguments: Arguments) -> str:
 
 
 def run(options: str, arguments: Arguments) -> dict[str, Any]:
-    """One training in a process of its own."""
+    """One training in a process of its own.
+
+    Raises
+    ------
+    RunFailed
+        It ended with another status than 0, or not within its limit.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "xpnet.train", "--device", arguments.device, "--quiet"]
         command += ["--dataset", "mnist", "--backend", backend_of(arguments)]
@@ -62,13 +80,12 @@ def run(options: str, arguments: Arguments) -> dict[str, Any]:
         if arguments.data_dir is not None:
             command += ["--data-dir", str(arguments.data_dir.resolve())]
         began = time.perf_counter()
-        status = subprocess.run(command, check=False).returncode
+        try:
+            status = subprocess.run(command, check=False, timeout=arguments.limit).returncode
+        except subprocess.TimeoutExpired:
+            raise RunFailed(1, f"xpnet.train took more than {arguments.limit:g} s") from None
         if status:  # it has said why
-            print(
-                f"python -m benchmarks.mnist: xpnet.train ended with status {status}",
-                file=sys.stderr,
-            )
-            raise SystemExit(status)
+            raise RunFailed(status, f"xpnet.train ended with status {status}")
         wall = time.perf_counter() - began
         summary = json.loads(Path(folder, "run", "summary.json").read_text())
     # Of all children so far, the largest: the runs go from small to large.
@@ -84,6 +101,7 @@ def run(options: str, arguments: Arguments) -> dict[str, Any]:
     }
 
 
+@orderly
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.mnist")
     results: dict[str, Any] = {
@@ -91,19 +109,31 @@ def main(args: Sequence[str] | None = None) -> int:
         "precision": arguments.precision, "runs": {},
     }  # fmt: skip
     results["machine"] = machine.record()
-    missed = 0
+    worst, out = 0, arguments.out
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     for name, options, expected in RUNS:
-        result = results["runs"][name] = run(options, arguments)
+        try:
+            result = run(options, arguments)
+        except Interrupted:
+            if out is not None and results["runs"]:
+                print(f"wrote {out}: {len(results['runs'])} runs so far", flush=True)
+            raise
+        except RunFailed as reason:  # the next network may fare better
+            print(f"python -m benchmarks.mnist: {name}: {reason}", file=sys.stderr, flush=True)
+            worst = max(worst, reason.status)
+            continue
+        results["runs"][name] = result
+        if out is not None:
+            write_whole(out, json.dumps(results, indent=2) + "\n")
         verdict = "" if result["test_accuracy"] >= expected else f"  BELOW {expected}"
-        missed += bool(verdict)
+        worst = max(worst, int(bool(verdict)))
         print(
             f"{name:<38} {result['test_accuracy']:.4f}  {result['wall_seconds']:6.1f} s  "
-            f"{result['peak_resident_mib']} MiB{verdict}"
+            f"{result['peak_resident_mib']} MiB{verdict}",
+            flush=True,
         )
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
-    return 1 if missed else 0
+    return worst
 
 
 if __name__ == "__main__":

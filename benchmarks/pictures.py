@@ -129,7 +129,7 @@ def _heat_map(header: Header, square: list[Measurement], lane: str, path: Path) 
         for m in square:
             if m["contender"] == name:
                 place = batches.index(m["case"]["batch"]), sizes.index(m["case"]["n"])
-                grid[place] = 100 * m["share_of_ceiling"]
+                grid[place] = 100 * m.get("share_of_ceiling", np.nan)
         image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=100, origin="lower", aspect="auto")
         for (i, j), value in np.ndenumerate(grid):
             if not np.isnan(value):

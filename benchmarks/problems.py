@@ -20,8 +20,8 @@ __all__ = [
 SAMPLES = 60_000  # as many as MNIST has
 LR = {"sgd": 0.1, "adam": 1e-3}
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, everywhere
-# On a GPU so many steps are captured into one graph, by the opponents that capture; every order
-# that is timed there is a multiple, so that nobody needs a second graph for a remainder.
+# On a GPU the opponents that capture have so many steps in one graph; every order that is timed
+# there is a multiple, so that they need no second graph for a remainder. xpnet chooses by itself.
 STEPS_PER_GRAPH = 100
 
 # Rows of each batch, shape=(steps, batch), to the losses of the steps; trains.

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.pytorch_training import allow_tf32
 from benchmarks.timing import calls_in, settle
 from benchmarks.worker import Skipped
 
@@ -109,7 +110,7 @@ def _torch(device: str, lane: str) -> Product:
     if device == "cpu" and lane in ("tf32", "float16"):
         raise Skipped("on GPUs only")
     torch.set_grad_enabled(False)
-    torch.backends.cuda.matmul.allow_tf32 = lane == "tf32"
+    allow_tf32(torch, lane == "tf32")
     dtype = getattr(torch, "float32" if lane == "tf32" else lane)
 
     def by_events(call: Callable[[], Any], calls: int) -> float:

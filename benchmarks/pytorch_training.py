@@ -7,6 +7,7 @@ one graph. Losses are read back once an epoch, as xpnet does.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -25,7 +26,7 @@ from benchmarks.problems import (
 )
 from benchmarks.worker import Skipped
 
-__all__ = ["autocast", "compiled", "eager", "floor", "graph"]
+__all__ = ["allow_tf32", "autocast", "compiled", "eager", "floor", "graph"]
 
 # The scale that autocast's losses in float16 begin with. PyTorch's own, 2 to the 16, may overflow
 # in the first steps, which are then left out: no training that could be checked.
@@ -50,8 +51,20 @@ def _torch(device: str, lane: str) -> Any:
     if device == "cuda":
         if not torch.cuda.is_available():
             raise Skipped("torch sees no usable GPU")
-        torch.set_float32_matmul_precision("high" if lane == "tf32" else "highest")
+        allow_tf32(torch, lane == "tf32")
     return torch
+
+
+def allow_tf32(torch: Any, allowed: bool) -> None:
+    """By the old setting: Inductor, at least that of PyTorch 2.9, fails under the new one.
+
+    Some versions warn of it, once.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Please use the new API settings to control TF32", UserWarning
+        )
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def _parts(problem: Problem, lane: str, **options: Any) -> Parts:

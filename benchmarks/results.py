@@ -1,8 +1,9 @@
-"""Results as JSON lines: first the machine, then a line per measurement, as it is taken.
+"""Results as JSON lines: first the machine, then a line per measurement.
 
 A measurement is ``{"case": {...}, "contender": ..., "unit": ..., "q1": ..., "median": ...,
 "q3": ..., "values": [...]}``, the values in the order of the rounds, and whatever else the
-benchmark knows of it. A run that is broken off leaves what it has measured.
+benchmark knows of it; "provisional" says that its one value comes from before the rounds. The
+file is whole at any moment, so that a run that is broken off leaves what it has measured.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.interrupts import Interrupted
+from xpnet.files import write_whole
 
 __all__ = ["FOLDER", "Measurement", "Recorder", "newest", "numbers", "read", "recording"]
 
@@ -23,24 +26,34 @@ Measurement = dict[str, Any]
 
 
 class Recorder:
-    """Takes measurements, and writes each at once where a file was asked for."""
+    """Takes measurements; the file that was asked for has all of them at any moment."""
 
     def __init__(self, header: dict[str, Any], path: Path | None) -> None:
         self.header, self.path = header, path
-        self.measurements: list[Measurement] = []
+        self._found: dict[tuple[str, str], tuple[Measurement, str]] = {}  # with its line
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._write("w", header)
+        self.write()
 
-    def add(self, measurement: Measurement) -> None:
-        self.measurements.append(measurement)
+    @property
+    def measurements(self) -> list[Measurement]:
+        return [measurement for measurement, _ in self._found.values()]
+
+    def put(self, *measurements: Measurement) -> None:
+        """Add measurements; one of the same case and contender is replaced where it stands."""
+        for m in measurements:
+            self._found[json.dumps(m["case"]), m["contender"]] = m, _line(m)
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file whole, so that even a run that is killed leaves one to be read."""
         if self.path is not None:
-            self._write("a", measurement)
+            lines = [line for _, line in self._found.values()]
+            write_whole(self.path, "".join([_line(self.header), *lines]))
 
-    def _write(self, mode: str, line: dict[str, Any]) -> None:
-        assert self.path is not None
-        with self.path.open(mode, encoding="utf-8") as file:
-            file.write(json.dumps(rounded(line)) + "\n")
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(rounded(value)) + "\n"
 
 
 @contextmanager
@@ -48,7 +61,13 @@ def recording(benchmark: str, path: Path | None, **settings: Any) -> Iterator[Re
     """A recorder with its header: benchmark, settings, machine; says where it wrote."""
     header = {"benchmark": benchmark, **settings, "machine": machine.record()}
     recorder = Recorder(header, path)
-    yield recorder
+    try:
+        yield recorder
+    except Interrupted:
+        recorder.write()  # the signal may have come between a measurement and its line
+        if path is not None:
+            print(f"wrote {path}: {len(recorder.measurements)} measurements so far", flush=True)
+        raise
     if path is not None:
         print(f"wrote {path}")
 

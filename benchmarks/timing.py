@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["WINDOW_SECONDS", "calls_in", "quartiles", "ratio", "rounds_of", "settle", "timed"]
+__all__ = [
+    "WINDOW_SECONDS", "calls_in", "quartiles", "ratio", "rounds_of", "settle", "timed", "turns",
+]  # fmt: skip
 
 WINDOW_SECONDS = 0.02  # at least
 STEADY = 0.1  # two windows in a row that differ by less are steady
@@ -62,16 +64,21 @@ def settle(call: Callable[[], object], seconds: float = SETTLE_SECONDS) -> None:
         call()
 
 
+def turns(names: Iterable[Name], rounds: int) -> Iterator[Name]:
+    """Whose turn it is: each has one a round, every other round in reverse order."""
+    order = list(names)
+    for _ in range(rounds):
+        yield from order
+        order.reverse()
+
+
 def rounds_of(
     contenders: Mapping[Name, Callable[[], float]], rounds: int
 ) -> dict[Name, list[float]]:
-    """Each contender's windows: one a round, every other round in reverse order."""
+    """Each contender's windows, in turns."""
     values: dict[Name, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for _ in range(rounds):
-        for name in names:
-            values[name].append(contenders[name]())
-        names.reverse()
+    for name in turns(contenders, rounds):
+        values[name].append(contenders[name]())
     return values
 
 
@@ -85,5 +92,8 @@ def quartiles(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Quartiles of a / b, round by round: a drift of the machine's speed cancels."""
-    return quartiles([x / y for x, y in zip(a, b, strict=True)])
+    """Quartiles of a / b, round by round: a drift of the machine's speed cancels.
+
+    Of a run that was broken off, the rounds that both have.
+    """
+    return quartiles([x / y for x, y in zip(a, b, strict=False)])

@@ -2,7 +2,9 @@
 
 Gather, forward, backward, update. Each contender has a process of its own, which waits while the
 others run; they take turns, a window each, so that a machine whose speed drifts treats them
-alike. Before its time counts, a contender's losses must follow those of a float64 run.
+alike. Before its time counts, a contender's losses must follow those of a float64 run. Whatever
+was measured is in the file at once: a provisional turn of each contender as soon as it is
+prepared, then every turn of the rounds.
 
 With ``--device cuda`` the opponents are those of a GPU, lane by lane: float32 is float32 for all,
 tf32 for all. A time is the clock's, from the call to the losses on the host.
@@ -14,8 +16,8 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -25,12 +27,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, reference
+from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, Training, reference
+from benchmarks.interrupts import orderly
 from benchmarks.problems import STEPS_PER_GRAPH, Case, batches, products
 from benchmarks.products import ITEM_BYTES
 from benchmarks.results import Measurement, Recorder, numbers, recording
-from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle, timed
-from benchmarks.worker import Failed, Skipped, Worker
+from benchmarks.timing import calls_in, quartiles, ratio, settle, timed, turns
+from benchmarks.worker import LIMIT_SECONDS, Failed, Skipped, Worker, stop
+from xpnet.errors import NotCapturedWarning
 
 __all__ = ["main", "serve"]
 
@@ -69,6 +73,9 @@ class Arguments:
     """Turns of each contender."""
     seconds: float = 0.1
     """Length of a turn, at least; as many steps as fill it."""
+    limit: float = LIMIT_SECONDS
+    """Seconds in which a contender has to answer, be it to import its library, to compile or to
+    train a turn; else it is ended, and the others go on."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON lines: the machine, then a line per measurement."""
 
@@ -81,6 +88,8 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
         os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
     # Else each of JAX's processes takes three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # A step that runs in the plain loop would pass for a slow captured one.
+    warnings.simplefilter("error", NotCapturedWarning)
     epoch = CONTENDERS[case.device][setup["contender"]](case.problem())
     multiple = 1 if case.device == "cpu" else STEPS_PER_GRAPH
     order = np.empty(0)
@@ -110,7 +119,8 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
             order = batches(case, whole(calls_in(question["seconds"], measure)))
             for part in (order[: whole(len(order) / 4)], order):
                 epoch(part)
-            return {"steps": len(order), "seconds": first[0]}
+            fallbacks = epoch.fallbacks if isinstance(epoch, Training) else []
+            return {"steps": len(order), "seconds": first[0], "fallbacks": fallbacks}
         settle(partial(epoch, order[: whole(len(order) / 4)]))
         return {"seconds": timed(partial(epoch, order)) / len(order)}
 
@@ -138,17 +148,73 @@ def lane_of(case: Case, name: str) -> str:
     return "bfloat16" if name in BFLOAT16 else case.precision
 
 
-def start(case: Case, names: Sequence[str]) -> dict[str, Worker | Skipped | Failed]:
+def start(case: Case, names: Sequence[str], limit: float) -> dict[str, Worker | Skipped | Failed]:
     """A process for each, all at once: the imports of some take many seconds."""
+    workers = {
+        name: Worker("benchmarks.train_step", {"case": asdict(case), "contender": name}, limit)
+        for name in names
+    }
 
-    def one(name: str) -> Worker | Skipped | Failed:
+    def ready(worker: Worker) -> Worker | Skipped | Failed:
         try:
-            return Worker("benchmarks.train_step", {"case": asdict(case), "contender": name})
+            return worker.ready()
         except (Skipped, Failed) as reason:
             return reason
 
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+    try:
+        return {name: ready(worker) for name, worker in workers.items()}
+    except BaseException:
+        stop(workers.values())
+        raise
+
+
+class Rounds:
+    """What is known of the contenders of one case, and recorded as it becomes known.
+
+    A contender's provisional turn counts until it has one of the rounds, in which all take turns.
+    """
+
+    def __init__(self, case: Case, recorder: Recorder) -> None:
+        self._case, self._recorder = case, recorder
+        self.known: dict[str, dict[str, Any]] = {}
+        self._provisional: dict[str, float] = {}
+        self._seconds: dict[str, list[float]] = {}
+
+    def begin(self, name: str, seconds: float) -> None:
+        self._provisional[name] = seconds
+        self._record()
+
+    def add(self, name: str, seconds: float) -> None:
+        self._seconds.setdefault(name, []).append(seconds)
+        self._record()
+
+    def _record(self) -> None:
+        # All of them: another turn of the baseline changes everybody's ratio.
+        self._recorder.put(*self.measurements())
+
+    def measurements(self) -> list[Measurement]:
+        return [self._measurement(name) for name in self._provisional]
+
+    def _values(self, name: str) -> list[float]:
+        return self._seconds.get(name) or [self._provisional[name]]
+
+    def _measurement(self, name: str) -> Measurement:
+        values = self._values(name)
+        known = self.known[name]
+        measurement = {
+            "case": self._case.fields(),
+            "contender": name,
+            "unit": "us/step",
+            **quartiles([1e6 * value for value in values]),
+            "samples_per_second": self._case.size.batch / quartiles(values)["median"],
+            **{key: value for key, value in known.items() if value is not None and value != []},
+        }
+        if name not in self._seconds:
+            measurement["provisional"] = True
+        if BASELINE in self._provisional:
+            # How many times as fast.
+            measurement["times_pytorch"] = ratio(self._values(BASELINE), values)["median"]
+        return measurement
 
 
 def measure(
@@ -160,61 +226,73 @@ def measure(
     expected = reference(problem)(order)
     untrained = reference(problem._replace(lr=0.0))(order)
     failed: list[str] = []
-    workers: dict[str, Worker] = {}
-    known: dict[str, dict[str, Any]] = {}
-    started = start(case, names)
+    started = start(case, names, arguments.limit)
+    workers = {name: w for name, w in started.items() if isinstance(w, Worker)}
+    rounds = Rounds(case, recorder)
+
+    def fails(name: str, reason: Failed) -> None:
+        print(f"{name}: FAILED, {reason}", flush=True)
+        failed.append(name)
+        if name in workers:
+            workers.pop(name).stop()
+
+    def turn(name: str) -> float:
+        seconds: float = workers[name].ask(do="time")["seconds"]
+        return seconds
+
     try:
-        workers = {name: w for name, w in started.items() if isinstance(w, Worker)}
         for name, worker in started.items():
             try:
                 if isinstance(worker, Skipped | Failed):
                     raise worker
-                known[name] = {"loss_error": None, "first_seconds": 0.0}
+                error, first_seconds = None, 0.0
                 if name not in FLOORS:
                     checked = worker.ask(do="check")
                     error = check(checked["losses"], expected, untrained, lane_of(case, name))
-                    known[name] = {"loss_error": error, "first_seconds": checked["seconds"]}
+                    first_seconds = checked["seconds"]
                 prepared = worker.ask(do="prepare", seconds=arguments.seconds)
-                known[name]["steps"] = prepared["steps"]
                 # Until it is steady: the first calls, in which libraries compile and capture
                 # (caches on the disk may be cold).
-                known[name]["first_seconds"] += prepared["seconds"]
-                if case.device != "cpu":
-                    print(f"{name}: ready, first calls {known[name]['first_seconds']:.2f} s")
-                if name == "xpnet cupy" and case.network == BOOK_NETWORK:
-                    known[name]["book_seconds"] = worker.ask(do="book")["seconds"]
+                first_seconds += prepared["seconds"]
+                rounds.known[name] = {
+                    "loss_error": error,
+                    "first_seconds": first_seconds,
+                    "steps": prepared["steps"],
+                    "fallbacks": prepared["fallbacks"],
+                }
+                # At once: the next one may take minutes to compile, or hang.
+                rounds.begin(name, turn(name))
             except Skipped as reason:
-                print(f"{name}: skipped, {reason}")
+                print(f"{name}: skipped, {reason}", flush=True)
+                continue
             except Failed as reason:
-                print(f"{name}: FAILED, {reason}")
-                failed.append(name)
-                if name in workers:
-                    workers.pop(name).stop()
-
-        def turn(name: str) -> float:
-            seconds: float = workers[name].ask(do="time")["seconds"]
-            return seconds
-
-        seconds = rounds_of({name: partial(turn, name) for name in workers}, arguments.rounds)
+                fails(name, reason)
+                continue
+            if case.device != "cpu":
+                print(f"{name}: ready, first calls {first_seconds:.2f} s", flush=True)
+            if prepared["fallbacks"]:
+                print(not_fused(name, prepared["fallbacks"]), flush=True)
+            if name == "xpnet cupy" and case.network == BOOK_NETWORK:
+                try:
+                    rounds.known[name]["book_seconds"] = worker.ask(do="book")["seconds"]
+                except Failed as reason:  # its turns may be had nevertheless
+                    print(f"{name}: a whole training FAILED, {reason}", flush=True)
+                    failed.append(name)
+        for name in turns(tuple(workers), arguments.rounds):
+            if name in workers:
+                try:
+                    rounds.add(name, turn(name))
+                except Failed as reason:  # what it has measured so far stays
+                    fails(name, reason)
     finally:
-        for worker in workers.values():
-            worker.stop()
-    measurements = []
-    for name, values in seconds.items():
-        measurement = {
-            "case": case.fields(),
-            "contender": name,
-            "unit": "us/step",
-            **quartiles([1e6 * value for value in values]),
-            "samples_per_second": case.size.batch / quartiles(values)["median"],
-            **{key: value for key, value in known[name].items() if value is not None},
-        }
-        if BASELINE in seconds:
-            # How many times as fast.
-            measurement["times_pytorch"] = ratio(seconds[BASELINE], values)["median"]
-        recorder.add(measurement)
-        measurements.append(measurement)
-    return measurements, failed
+        stop(workers.values())
+    return rounds.measurements(), failed
+
+
+def not_fused(name: str, fallbacks: Sequence[str]) -> str:
+    """What of a contender's step runs operation by operation, and why: a line each."""
+    lines = [f"{name}: {len(fallbacks)} of its functions not fused, slower than it could be"]
+    return "\n".join([*lines, *(f"  {line}" for line in fallbacks)])
 
 
 def cost(case: Case) -> str:
@@ -240,6 +318,7 @@ def table(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
+@orderly
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.train_step")
     known = CONTENDERS[arguments.device]
@@ -277,11 +356,7 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"\n{case}, {data} data")
             if case.device != "cpu":
                 print(cost(case))
-            try:
-                measurements, broken = measure(case, arguments, recorder)
-            except Failed as reason:
-                print(f"python -m benchmarks.train_step: {reason}", file=sys.stderr)
-                return 1
+            measurements, broken = measure(case, arguments, recorder)
             print(table(measurements), flush=True)
             failed, measured = failed + len(broken), measured + len(measurements)
     if not measured:

@@ -6,9 +6,12 @@ import ctypes
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import types
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -31,12 +34,17 @@ from benchmarks import (
     readme,
     train_step,
 )
-from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, Contender, reference
+from benchmarks.contenders import BFLOAT16, CONTENDERS, FLOORS, Contender, Training, reference
+from benchmarks.interrupts import orderly
 from benchmarks.problems import NETWORKS, STEPS_PER_GRAPH, Case, Epoch, Problem, batches, products
 from benchmarks.products import LIBRARIES, Point, Product
-from benchmarks.results import newest, read, recording
+from benchmarks.results import Recorder, newest, read, recording
 from benchmarks.timing import calls_in, quartiles, ratio, rounds_of, settle
+from benchmarks.timing import turns as whose_turn
 from benchmarks.worker import Failed, Skipped, Worker
+from xpnet.errors import NotCapturedWarning
+
+ROOT = Path(__file__).parents[1]
 
 # -- Timing ----------------------------------------------------------------------------
 
@@ -55,6 +63,8 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     drift = np.array([1.0, 1.0, 10.0, 10.0, 10.0])
     found = ratio(list(3.0 * drift), list(2.0 * drift))
     assert found["q1"] == found["median"] == found["q3"] == 1.5
+    # Broken off in the midst of a round: the rounds that both have count.
+    assert ratio([2.0, 4.0, 600.0], [1.0, 2.0])["values"] == [2.0, 2.0]
 
 
 def test_contenders_take_turns_from_both_ends() -> None:
@@ -65,6 +75,7 @@ def test_contenders_take_turns_from_both_ends() -> None:
         return float(len(turns))
 
     values = rounds_of({name: lambda name=name: turn(name) for name in "abc"}, 3)
+    assert list(whose_turn("abc", 3)) == turns
     assert "".join(turns) == "abccbaabc"
     assert values == {"a": [1.0, 6.0, 7.0], "b": [2.0, 5.0, 8.0], "c": [3.0, 4.0, 9.0]}
 
@@ -370,6 +381,221 @@ def test_train_step_measures_and_skips(
     assert (tmp_path / "train-step-sigmoid-sgd.png").stat().st_size > 5000
 
 
+class Inside:
+    """A worker within this process, that fails when it is told to."""
+
+    def __init__(self, module: str, setup: dict[str, Any], limit: float) -> None:
+        self.name = setup["contender"]
+        self.serve = train_step.serve(setup)
+        self.asked: list[str] = []
+
+    def ready(self) -> Inside:
+        return self
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        self.asked.append(question["do"])
+        if self.name == "book loop" and self.asked.count("time") == 3:
+            raise Failed("gave no answer within 1 s")
+        return self.serve(question)
+
+    def kill(self) -> None:
+        pass
+
+    stop = kill
+
+
+def test_what_was_measured_stays(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    own_environment: None,
+) -> None:
+    """At any moment, in the file; also of a contender that hangs in the midst of the rounds."""
+    out, moments = tmp_path / "steps.jsonl", []
+    wrote = Recorder.write
+
+    def write(recorder: Recorder) -> None:
+        wrote(recorder)
+        moments.append(
+            [(m["contender"], len(m["values"]), m.get("provisional", False)) for m in read(out)[1]]
+        )
+
+    ours = CONTENDERS["cpu"]["xpnet numpy"]
+
+    def unfused(problem: Problem) -> Epoch:
+        training = ours(problem)
+        assert isinstance(training, Training)
+        training.trainer.feed.backend.fallbacks.extend(2 * ["f is not fused: it sums"])
+        return training
+
+    monkeypatch.setattr(Recorder, "write", write)
+    monkeypatch.setattr(train_step, "Worker", Inside)
+    monkeypatch.setattr(train_step, "BASELINE", "book loop")
+    monkeypatch.setitem(CONTENDERS["cpu"], "xpnet numpy", unfused)
+    words = ["--networks", "12-5-3/4", "--rounds", "3", "--seconds", "0.0001", "--out", str(out)]
+    assert train_step.main([*words, "--only", "xpnet numpy", "book loop"]) == 1
+    printed = capsys.readouterr().out
+    assert "book loop: FAILED, gave no answer within 1 s" in printed
+    assert "xpnet numpy: 1 of its functions not fused, slower than it could be\n  f is" in printed
+    x, book = "xpnet numpy", "book loop"
+    assert moments == [
+        [],
+        [(x, 1, True)],
+        [(x, 1, True), (book, 1, True)],
+        [(x, 1, False), (book, 1, True)],
+        [(x, 1, False), (book, 1, False)],
+        # Here the order is reversed, and the third turn of the loop does not end.
+        [(x, 2, False), (book, 1, False)],
+        [(x, 3, False), (book, 1, False)],
+    ]
+    _, (ours_measured, theirs) = read(out)
+    assert ours_measured["fallbacks"] == ["f is not fused: it sums"]
+    assert "fallbacks" not in theirs
+    faster = theirs["values"][0] / ours_measured["values"][0]
+    assert ours_measured["times_pytorch"] == pytest.approx(faster, rel=1e-3)
+
+
+def test_a_step_that_is_not_captured_fails(
+    monkeypatch: pytest.MonkeyPatch, own_environment: None
+) -> None:
+    def contender(problem: Problem) -> Epoch:
+        def epoch(order: np.ndarray) -> np.ndarray:
+            warnings.warn("cannot capture this step", NotCapturedWarning, stacklevel=2)
+            return np.zeros(len(order))
+
+        return epoch
+
+    monkeypatch.setitem(CONTENDERS["cuda"], "refused", contender)
+    setup = {"case": asdict(Case("20-4-3/5", device="cuda")), "contender": "refused"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pytest's own filter would raise it, too
+        serve = train_step.serve(setup)
+        with pytest.raises(NotCapturedWarning, match="cannot capture this step"):
+            serve({"do": "check"})
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, command: types.ModuleType, name: str) -> set[float]:
+    """Who hangs is given up at once; returns the limits that the command asked for."""
+    limits = set()
+
+    class Impatient(Worker):
+        def __init__(self, module: str, setup: dict[str, Any], limit: float) -> None:
+            limits.add(limit)
+            super().__init__(module, setup, 0.5 if name in setup.values() else limit)
+
+    monkeypatch.setattr(command, "Worker", Impatient)
+    return limits
+
+
+def test_a_contender_that_hangs_is_left_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging").mkdir()
+    (tmp_path / "hanging" / "sklearn.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hanging"), str(ROOT)]))
+    out = tmp_path / "steps.jsonl"
+    words = ["--networks", "12-5-3/4", "--rounds", "2", "--seconds", "0.001", "--out", str(out)]
+    only = ["--only", "scikit-learn", "xpnet numpy", "book loop", "--limit", "300"]
+    limits = impatient(monkeypatch, train_step, "scikit-learn")
+    assert train_step.main([*words, *only]) == 1
+    assert limits == {300.0}
+    assert "scikit-learn: FAILED, gave no answer within 0.5 s" in capsys.readouterr().out
+    assert [(m["contender"], len(m["values"])) for m in read(out)[1]] == [
+        ("xpnet numpy", 2), ("book loop", 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_train_step_ends_in_an_orderly_way(number: signal.Signals, tmp_path: Path) -> None:
+    """The signal reaches its workers, too, as from `timeout` and Ctrl-C."""
+    out = tmp_path / "steps.jsonl"
+    words = ["--networks", "12-5-3/4", "--rounds", "100000", "--seconds", "0.001"]
+    command = [sys.executable, "-m", "benchmarks.train_step", *words, "--out", str(out), "--only"]
+    with subprocess.Popen(
+        [*command, "xpnet numpy", "book loop"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=ROOT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
+            if out.exists() and sum(len(m["values"]) for m in read(out)[1]) > 6:
+                break
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers = [int(pid) for pid in children.read_text().split()]
+        os.killpg(process.pid, number)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, printed
+    assert f"interrupted by {number.name}" in printed
+    assert f"wrote {out}: 2 measurements so far" in printed
+    assert "FAILED" not in printed
+    assert len(workers) == 2
+    assert all(map(gone, workers))
+    a, b = (m["values"] for m in read(out)[1])
+    assert min(len(a), len(b)) >= 3
+    assert abs(len(a) - len(b)) <= 1
+
+
+def test_a_second_signal_does_not_break_off_the_clean_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done: list[str] = []
+
+    @orderly
+    def main(args: Any = None) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:  # an interrupt is no error
+            done.append("caught")
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("cleaned up")
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert main() == 143
+    assert done == ["cleaned up"]
+    assert capsys.readouterr().out == "interrupted by SIGTERM\n"
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_only_the_warning_of_the_setting_is_silenced() -> None:
+    class Matmul:
+        text = "Please use the new API settings to control TF32 behavior, such as ..."
+
+        def __setattr__(self, name: str, value: bool) -> None:
+            warnings.warn(self.text, UserWarning, stacklevel=2)
+            self.__dict__[name] = value
+
+    matmul = Matmul()
+    torch = types.SimpleNamespace(
+        backends=types.SimpleNamespace(cuda=types.SimpleNamespace(matmul=matmul))
+    )
+    pytorch_training.allow_tf32(torch, True)
+    assert matmul.__dict__ == {"allow_tf32": True}
+    Matmul.text = "something else"
+    with pytest.warns(UserWarning, match="something else"):
+        pytorch_training.allow_tf32(torch, False)
+
+
+def test_mnist_keeps_the_runs_that_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, kept = tmp_path / "deep" / "mnist.json", []
+
+    def run(options: str, arguments: mnist.Arguments) -> dict[str, Any]:
+        kept.append(len(json.loads(out.read_text())["runs"]) if out.exists() else 0)
+        if len(kept) == 2:
+            raise mnist.RunFailed(5, "xpnet.train ended with status 5")
+        return {"test_accuracy": 0.99, "wall_seconds": 1.0, "peak_resident_mib": 1}
+
+    monkeypatch.setattr(mnist, "run", run)
+    assert mnist.main(["--out", str(out)]) == 5
+    assert kept == [0, 1, 1]
+    assert list(json.loads(out.read_text())["runs"]) == [mnist.RUNS[0][0], mnist.RUNS[2][0]]
+    assert f"{mnist.RUNS[1][0]}: xpnet.train ended with status 5" in capsys.readouterr().err
+
+
 def test_train_step_refuses_an_unknown_contender(capsys: pytest.CaptureFixture[str]) -> None:
     assert train_step.main(["--only", "keras"]) == 2
     assert "--only keras: expected some of xpnet numpy" in capsys.readouterr().err
@@ -431,6 +657,54 @@ def test_matmul_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
         assert m["times_baseline"] == 1.0
     names = {path.name for path in tmp_path.glob("*.png")}
     assert names == {"throughput-float32.png", "heat-map-float32.png", "roofline-cpu.png"}
+
+
+def test_matmul_goes_on_without_who_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
+    (hanging / "torch.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hanging), str(ROOT)]))
+    out = tmp_path / "products.jsonl"
+    words = ["--quick", "--sizes", "8", "--batches", "1", "--dtypes", "float32", "--rounds", "2"]
+    words += ["--seconds", "0.0005", "--limit", "300", "--devices", "cpu", "--out", str(out)]
+    limits = impatient(monkeypatch, matmul, "torch")
+    assert matmul.main([*words, "--libraries", "torch", "numpy"]) == 1
+    assert limits == {300.0}
+    assert "torch cpu: FAILED, gave no answer within 0.5 s" in capsys.readouterr().out
+    assert [(m["contender"], len(m["values"])) for m in read(out)[1]] == [("numpy cpu", 2)]
+
+
+def test_products_of_a_library_that_ends_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Ending:
+        """Answers, the third time that it is asked for a turn no longer."""
+
+        def __init__(self, last: int) -> None:
+            self.turns, self.last = 0, last
+
+        def ask(self, do: str, **question: Any) -> dict[str, Any]:
+            if do == "prepare":
+                return {"error": 0.0, "calls": 1, "copies": 1}
+            self.turns += 1
+            if self.turns > self.last:
+                raise Failed("its process ended: Killed")
+            return {"seconds": float(self.turns)}
+
+    workers: Any = {"numpy cpu": Ending(9), "torch cpu": Ending(2)}
+    arguments = matmul.Arguments(rounds=3, dtypes=("float32",))
+    recorder = Recorder({"benchmark": "matmul", "machine": {}}, tmp_path / "r.jsonl")
+    point = Point("square", 1, 2, 2, 2)
+    # No limit is known of this lane: then no share of it.
+    found, failed = matmul.measure(point, "float32", workers, arguments, {"cpu": {}}, recorder)
+    assert failed == ["torch cpu float32 1x 2x2x2"]
+    assert [m["values"] for m in found] == [[1e6, 2e6, 3e6], [1e6, 2e6]]
+    assert [m["times_baseline"] for m in found] == [1.0, 1.0]
+    assert [m["values"] for m in read(tmp_path / "r.jsonl")[1]] == [m["values"] for m in found]
+    assert matmul.row(found[0]).split()[-2:] == ["-", "1.00"]
+    assert "FAILED, its process ended: Killed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -707,13 +981,13 @@ def test_the_direct_cublas_call_is_a_row_major_product(
 
 def test_a_worker_that_cannot_start_is_skipped_with_the_reason() -> None:
     with pytest.raises(Failed, match="ModuleNotFoundError: No module named 'no_such_module'"):
-        Worker("no_such_module", {})
+        Worker("no_such_module", {}).ready()
     with pytest.raises(Skipped, match="float32 and float64 on the CPU only"):
-        Worker("benchmarks.products", {"library": "numpy", "device": "cuda"})
+        Worker("benchmarks.products", {"library": "numpy", "device": "cuda"}).ready()
 
 
 def test_a_worker_that_dies_gives_its_last_words() -> None:
-    worker = Worker("benchmarks.products", {"library": "numpy", "device": "cpu"})
+    worker = Worker("benchmarks.products", {"library": "numpy", "device": "cpu"}).ready()
     with pytest.raises(Failed, match="KeyError: 'lane'"):
         worker.ask(do="prepare", rotate=0)
     assert "numpy" in worker.ask(do="about")["about"]  # and it goes on
@@ -727,23 +1001,78 @@ def test_what_a_library_prints_is_no_answer(
     (tmp_path / "chatty.py").write_text(code + "    return lambda question: {'n': 1}\n")
     (tmp_path / "dying.py").write_text("import os\nos.write(2, b'last words\\n')\nos._exit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    worker = Worker("chatty", {})
+    worker = Worker("chatty", {}).ready()
     assert worker.ask(do="x") == {"n": 1}
     worker.stop()
     with pytest.raises(Failed, match="its process ended: last words"):
-        Worker("dying", {})
+        Worker("dying", {}).ready()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends, within ten seconds."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_worker_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve = "import os, time\ndef serve(setup):\n    time.sleep(setup['begin'])\n"
+    serve += "    return lambda q: time.sleep(q['seconds']) or {'pid': os.getpid()}\n"
+    (tmp_path / "hanging.py").write_text(serve)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    with pytest.raises(Failed, match=r"gave no answer within 0\.5 s"):
+        Worker("hanging", {"begin": 600}, 0.5).ready()
+    worker = Worker("hanging", {"begin": 0}, 300.0).ready()
+    pid = worker.ask(seconds=0)["pid"]
+    assert worker.alive
+    worker._limit = 0.2
+    with pytest.raises(Failed, match=r'within 0\.2 s, in File "\S+hanging\.py", line 4 in'):
+        worker.ask(seconds=600)
+    assert not worker.alive
+    assert gone(pid)
+    with pytest.raises(Failed, match="its process ended"):  # asked again, it says so
+        worker.ask(seconds=0)
+    worker.stop()
+    with pytest.raises(Failed, match="it was stopped"):
+        worker.ask(seconds=0)
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    """Even if that was killed, and the worker hangs."""
+    serve = "import os, time\ndef serve(setup):\n    return lambda q: time.sleep(600)\n"
+    (tmp_path / "hanging.py").write_text(serve)
+    code = "import os, signal\nfrom benchmarks.worker import Worker\n"
+    code += "worker = Worker('hanging', {}).ready()\nworker._put({})\n"
+    code += "print(worker._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == -signal.SIGKILL, found.stderr
+    assert gone(int(found.stdout))
 
 
 def test_results_are_written_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "r.jsonl"
     with recording("growth", path, backend="numpy") as recorder:
         times = {"q1": 1.0, "median": 1.23456789, "q3": 2.0, "values": [1.0]}
-        recorder.add({"case": {"a": 1}, "contender": "x", "unit": "us", **times})
-        assert len(path.read_text().splitlines()) == 2  # a run broken off here keeps it
+        assert read(path)[1] == []
+        one = {"case": {"a": 1}, "contender": "x", "unit": "us", **times}
+        recorder.put(one, {**one, "contender": "y"})
+        assert [m["contender"] for m in read(path)[1]] == ["x", "y"]  # broken off here, it is kept
+        recorder.put({**one, "values": [1.0, 2.0]})  # in its place
+        assert [m["values"] for m in read(path)[1]] == [[1.0, 2.0], [1.0]]
     header, measurements = read(path)
     assert header["backend"] == "numpy"
     assert header["machine"]["versions"]["numpy"] == np.__version__
     assert measurements[0]["median"] == 1.2346
+    assert list(path.parent.iterdir()) == [path]
     path.write_text('{"benchmark": "x", "machine": {}}\n{"median": 1\n')
     with pytest.raises(ValueError, match=r"r.jsonl, line 2: not JSON"):
         read(path)
