@@ -1,20 +1,36 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, in one command, within nine minutes.
+# Everything that is measured on a GPU, in two calls; nothing that was measured is lost.
 #
 #   benchmarks/gpu.sh [--dry-run] [--deadline SECONDS] [--stages NAME,NAME] [--wheels FOLDER]
-#                     [--data-dir FOLDER] [FOLDER]
+#                     [--data-dir FOLDER] [--out-archive FILE] [FOLDER]
 #
-# FOLDER      for the results; by default benchmarks/results/gpu-DATE
-# --deadline  seconds for all of it (520): a stage gets what is left of them at most, and one that
-#             no longer fits is left out, and said
-# --stages    environment, tests, float32, mnist, matmul, tf32, pictures; by default all
-# --wheels    folder with wheels of what is missing, and of nothing else, for they come before what
-#             is installed; beside CuPy, PyTorch, JAX and matplotlib perhaps: pip download --no-deps
-#             array-api-compat tqdm tyro docstring-parser typeguard tomli-w pooch platformdirs
-#             (they are unpacked into a temporary folder, by pip, without an index)
-# --data-dir  folder with the MNIST files: without it the steps train on random images, and the
-#             stage mnist is left out, since a machine like this may have no network
-# --dry-run   every stage on the CPU, tiny: is the script itself in order?
+# The first call asks whether all is in order, the second measures, with the stages and the
+# deadline that you get without naming any:
+#
+#   timeout -k 5 148 benchmarks/gpu.sh --stages train,probe,tests --deadline 140 \
+#       --wheels WHEELS --data-dir MNIST --out-archive first.tgz FOLDER
+#   timeout -k 5 450 benchmarks/gpu.sh \
+#       --wheels WHEELS --data-dir MNIST --out-archive second.tgz FOLDER
+#
+# FOLDER         for the results; by default benchmarks/results/gpu-DATE
+# --deadline     seconds for all of it (440): a stage gets what is left of them at most, and one
+#                that no longer fits is left out, and said
+# --stages       of environment, train, probe, tests, float32, mnist, tf32, matmul, pictures,
+#                compile, which run in this order; by default all but train, probe and tests, with
+#                --dry-run all. compile is PyTorch's compiler beside "xpnet cupy", by itself: it
+#                takes longest to begin
+# --wheels       folder with wheels of what is missing, and of nothing else, for they come before
+#                what is installed; beside CuPy, PyTorch, JAX and matplotlib perhaps: pip download
+#                --no-deps array-api-compat tqdm tyro docstring-parser typeguard tomli-w pooch
+#                platformdirs (they are unpacked into a temporary folder, by pip, without an index)
+# --data-dir     folder with the MNIST files: without it the steps train on random images, and the
+#                stages train and mnist are left out, since a machine like this may have no network
+# --out-archive  all of FOLDER as a .tgz, outside of it; replaced whole after every stage
+# --dry-run      every stage on the CPU, tiny: is the script itself in order?
+#
+# SIGTERM and SIGINT end the running stage, which writes what it has; report and archive are
+# written, within five seconds, and the status is 128 + the signal's number. Even after SIGKILL
+# the files in FOLDER are whole, and the archive is that of the last stage that ended.
 #
 # $PYTHON chooses the Python. Ends with status 1 if a stage failed, 2 if an option is wrong.
 
@@ -22,8 +38,9 @@ set -u
 SECONDS=0
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
-deadline=520 stages=environment,tests,float32,mnist,matmul,tf32,pictures
-dry='' wheels='' data_dir='' out=''
+known=environment,train,probe,tests,float32,mnist,tf32,matmul,pictures,compile
+deadline=440 stages=''
+dry='' wheels='' data_dir='' out='' archive=''
 
 refuse() {
     echo "benchmarks/gpu.sh: $1" >&2
@@ -37,47 +54,123 @@ while (($#)); do
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
-    --deadline | --stages | --wheels | --data-dir)
+    --deadline | --stages | --wheels | --data-dir | --out-archive)
         (($# > 1)) || refuse "$1: expected a value"
         case $1 in
         --deadline) deadline=$2 ;;
         --stages) stages=$2 ;;
         --wheels) wheels=$(cd "$2" && pwd) || refuse "--wheels $2: expected a folder" ;;
         --data-dir) data_dir=$(cd "$2" && pwd) || refuse "--data-dir $2: expected a folder" ;;
+        --out-archive)
+            mkdir -p "$(dirname "$2")" && archive=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") ||
+                refuse "--out-archive $2: its folder cannot be made"
+            ;;
         esac
         shift
         ;;
-    -*) refuse "$1: expected --dry-run, --deadline, --stages, --wheels or --data-dir" ;;
+    -*) refuse "$1: expected --dry-run, --deadline, --stages, --wheels, --data-dir or --out-archive" ;;
     *) out=$1 ;;
     esac
     shift
 done
 [[ $deadline =~ ^[0-9]+$ ]] || refuse "--deadline $deadline: expected seconds"
+[[ $stages ]] || stages=$([[ $dry ]] && echo $known || echo ${known/train,probe,tests,/})
 for name in ${stages//,/ }; do
-    [[ ,environment,tests,float32,mnist,matmul,tf32,pictures, == *,$name,* ]] ||
-        refuse "--stages $name: expected environment, tests, float32, mnist, matmul, tf32, pictures"
+    [[ ,$known, == *,$name,* ]] || refuse "--stages $name: expected ${known//,/, }"
 done
 
 out=${out:-$root/benchmarks/results/gpu-$(date +%F)}
 mkdir -p "$out" || refuse "$out: cannot be made"
 out=$(cd "$out" && pwd)
+[[ $archive == "$out"/* ]] && refuse "--out-archive $archive: expected a file outside of $out"
 cd "$root" || exit 2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+ulimit -c 0               # a process on a GPU that is aborted would write gigabytes
 export PYTHONUNBUFFERED=1 # who runs out of time has said where it was
-failed=0
+failed=0 stop=TERM alone=--foreground
+
+# background FILE COMMAND...: runs it, its output into the file, and waits. In a process group of
+# its own: a signal to this script is not the command's as well, and finds the script waiting, so
+# that its trap runs at once.
+background() {
+    local file=$1 pid status
+    shift
+    set -m
+    "$@" >"$file" 2>&1 &
+    pid=$!
+    set +m
+    wait "$pid"
+    status=$?
+    kill -KILL -- "-$pid" 2>/dev/null # what it has left behind
+    return $status
+}
+
+# All of the results so far, whole: under another name first.
+write_archive() {
+    [[ $archive ]] || return 0
+    tar -czf "$archive.tmp" -C "${out%/*}" "${out##*/}" 2>/dev/null
+    (($? < 2)) && mv -f "$archive.tmp" "$archive" # 1: a file changed meanwhile
+}
+
+measured() {
+    compgen -G "$out/train_step-*.jsonl" || compgen -G "$out/matmul.jsonl" ||
+        compgen -G "$out/mnist.json"
+} >/dev/null
+
+# report SECONDS: the table and the targets, also in summary.txt.
+report() {
+    local status
+    echo
+    background "$out/summary.txt" timeout --foreground --kill-after=1 "$1" \
+        "$python" -m benchmarks.gpu_report "$out"
+    status=$?
+    cat "$out/summary.txt"
+    return $status
+}
+
+# interrupted SIGNAL NUMBER: ends the running stage, which writes what it has.
+interrupted() {
+    local pid running
+    trap '' TERM INT
+    echo "INTERRUPTED by SIG$1 after $SECONDS s, stage $current"
+    jobs -pr >"$work/jobs"
+    mapfile -t running <"$work/jobs"
+    for pid in "${running[@]}"; do kill "-$stop" "$pid" 2>/dev/null; done
+    for ((i = 0; i < 15; i++)); do
+        jobs -pr >"$work/jobs"
+        [[ -s $work/jobs ]] || break
+        sleep 0.1
+    done
+    for pid in "${running[@]}"; do kill -KILL -- "-$pid" 2>/dev/null; done
+    write_archive
+    measured && report 2
+    write_archive
+    [[ $archive ]] && echo "wrote $archive"
+    exit $((128 + $2))
+}
+current=start
+# From here on no command substitution, but in other processes: bash 5.2 cannot parse a trap while
+# it waits for one, and then goes on somewhere else.
+trap 'interrupted TERM 15' TERM
+trap 'interrupted INT 2' INT
 
 if [[ $wheels ]]; then
-    packages=$(mktemp -d)
-    trap 'rm -rf "$packages"' EXIT
-    "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
-        --target "$packages" "$wheels"/*.whl || refuse "--wheels $wheels: pip could not unpack them"
-    PYTHONPATH=$PYTHONPATH:$packages
+    background "$work/pip.txt" "$python" -m pip install --quiet --disable-pip-version-check \
+        --no-index --no-deps --target "$work/packages" "$wheels"/*.whl ||
+        { cat "$work/pip.txt" && refuse "--wheels $wheels: pip could not unpack them"; }
+    PYTHONPATH=$PYTHONPATH:$work/packages
 fi
 
 # stage GROUP NAME LEAST MOST COMMAND...: runs it within its own limit and the time that is left,
-# its output in NAME.txt. LEAST is what it needs to be worth beginning; 15 s are for the report.
+# its output in NAME.txt. Then $stop ends the command, which is the only one to get it unless $alone
+# is empty: benchmarks end their workers. LEAST is what it needs to be worth beginning; $kept seconds are for later
+# stages that are worth more, and 10 for the report and for a stage that does not end at once.
+kept=0
 stage() {
-    local group=$1 name=$2 least=$3 most=$4 left=$((deadline - 15 - SECONDS)) began=$SECONDS status
+    local group=$1 name=$2 least=$3 most=$4 left=$((deadline - 10 - kept - SECONDS)) status
+    local began=$SECONDS
     shift 4
     [[ ,$stages, == *,$group,* ]] || return 0
     rm -f "$out/$name.jsonl" "$out/$name.json" # an earlier run's would pass for this one's
@@ -85,7 +178,9 @@ stage() {
         echo "$name: LEFT OUT, it needs some $least s and $left are left"
         return 0
     fi
-    timeout --kill-after=5 "$((left < most ? left : most))" "$@" >"$out/$name.txt" 2>&1
+    current=$name
+    background "$out/$name.txt" timeout $alone --signal="$stop" --kill-after=5 \
+        "$((left < most ? left : most))" "$@"
     status=$?
     if ((status == 0)); then
         echo "$name: done in $((SECONDS - began)) s"
@@ -96,10 +191,11 @@ stage() {
         tail -n 5 "$out/$name.txt" | cut -c 1-300
         failed=1
     fi
+    write_archive
 }
 
-# train PRECISION NETWORK LEAST MOST: the contenders of a network, side by side.
-train() {
+# steps GROUP NETWORK LEAST MOST: the contenders of a network, side by side.
+steps() {
     local name=train_step-$1-${2//\//-}
     stage "$1" "$name" "$3" "$4" "$python" -m benchmarks.train_step --networks "$2" \
         "${how[@]}" --out "$out/$name.jsonl"
@@ -115,50 +211,107 @@ from benchmarks import machine
 
 print(json.dumps(machine.record(), indent=2))'
 }
-export -f environment
-export root python dry
+
+# A picture takes seconds to import what draws it: all at once.
+pictures() {
+    local file name status=0 drawing=()
+    for file in "$out"/train_step-*.jsonl "$out/matmul.jsonl"; do
+        [[ -s $file ]] || continue
+        name=$(basename "$file" .jsonl)
+        "$python" -m benchmarks.pictures "$file" "$out/$name" &
+        drawing+=($!)
+    done
+    for file in "${drawing[@]}"; do wait "$file" || status=1; done
+    return $status
+}
+export -f environment pictures
+export root python dry out
+
+# Whether a stage that needs the MNIST files can run; says so if not.
+with_data() {
+    [[ ,$stages, == *,$1,* ]] || return 1
+    [[ $data_dir || $dry ]] || { echo "$1: LEFT OUT, it needs --data-dir" && return 1; }
+}
 
 data=()
 [[ $data_dir ]] && data=(--data-dir "$data_dir")
-stage environment environment 1 60 bash -c environment
+stage environment environment 1 30 bash -c environment
 
+# -- In order? -------------------------------------------------------------------------
+
+if with_data train; then
+    training=(--device cuda --dataset mnist "${data[@]}" --hidden 50 --activation sigmoid
+        --optimizer sgd --lr 0.1 --batch-size 100 --epochs 3)
+    [[ $dry ]] && training=(--device cpu --hidden 8 --epochs 1)
+    # SIGABRT has Python write where it hangs.
+    stop=ABRT stage train train 5 25 "$python" -X faulthandler -m xpnet.train "${training[@]}" \
+        --out "$work/train"
+fi
+
+simulator=$root/tests/simulator:$PYTHONPATH
+if [[ ! -e benchmarks/gpu_probe.py ]]; then
+    [[ ,$stages, == *,probe,* ]] && echo "probe: LEFT OUT, there is no benchmarks/gpu_probe.py"
+elif [[ $dry ]]; then
+    PYTHONPATH=$simulator stage probe probe 1 60 "$python" -m benchmarks.gpu_probe "$out"
+else
+    stage probe probe 5 50 "$python" -m benchmarks.gpu_probe "$out"
+fi
+
+# SIGINT has pytest print its failures so far, and at once if xdist's processes get it as well;
+# -v has a line for each test, in case even that fails.
 if [[ $dry ]]; then
-    PYTHONPATH=$root/tests/simulator:$PYTHONPATH XPNET_NEED_GPU=1 stage tests tests 1 60 "$python" \
-        -m pytest -q -p no:cacheprovider -m gpu tests/test_gates.py
-    how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
-    train float32 12-5-3/4 1 60
-    stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \
-        --dtypes float32 --libraries numpy --rounds 1 --seconds 0.0005 --out "$out/matmul.jsonl"
+    PYTHONPATH=$simulator XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 1 60 "$python" \
+        -m pytest -v -p no:cacheprovider -m gpu --tb=short -rfE tests/test_gates.py
 else
     # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side.
     side_by_side=()
-    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 8)
-    XPNET_NEED_GPU=1 stage tests tests 10 150 "$python" -m pytest -q -p no:cacheprovider -m gpu \
+    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 14)
+    CUPY_NVRTC_USE_PCH=1 XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 10 60 "$python" \
+        -m pytest -v -p no:cacheprovider -m gpu --continue-on-collection-errors --tb=short -rfE \
         "${side_by_side[@]}"
-    how=(--device cuda --precisions float32 --rounds 7 --seconds 0.2 "${data[@]}")
-    for network in S M L D; do train float32 "$network" 30 150; done
-    if [[ $data_dir ]]; then
-        stage mnist mnist 20 90 "$python" -m benchmarks.mnist --device cuda "${data[@]}" \
-            --out "$out/mnist.json"
-    elif [[ ,$stages, == *,mnist,* ]]; then
-        echo "mnist: LEFT OUT, it needs --data-dir"
-    fi
-    stage matmul matmul 40 110 "$python" -m benchmarks.matmul --quick --sizes 64 256 1024 \
-        --batches 1 16 --devices cuda --libraries torch jax cupy cublas \
-        --dtypes float32 tf32 bfloat16 float16 --baseline "cublas cuda" --out "$out/matmul.jsonl"
-    # torch.compile takes longest to begin, and has no other products in this lane.
-    how=(--device cuda --precisions tf32 --rounds 7 --seconds 0.2 "${data[@]}"
-        --only "xpnet cupy" "xpnet torch" "xpnet jax" "pytorch eager" "pytorch graph" "jax scan"
-        "jax scan unroll 4" "floor torch")
-    for network in S L M D; do train tf32 "$network" 25 100; done
 fi
-for file in "$out"/train_step-*.jsonl "$out/matmul.jsonl"; do
-    [[ -s $file ]] || continue
-    name=$(basename "$file" .jsonl)
-    stage pictures "pictures-$name" 2 30 "$python" -m benchmarks.pictures "$file" "$out/$name"
-done
 
-echo
-timeout 15 "$python" -m benchmarks.gpu_report "$out" 2>&1 | tee "$out/summary.txt"
-((PIPESTATUS[0] == 0)) || failed=1
+# -- Times: what is worth most comes first, ours before the opponents ------------------
+
+if [[ $dry ]]; then
+    how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
+    steps float32 12-5-3/4 1 60
+    stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \
+        --dtypes float32 --libraries numpy --rounds 1 --seconds 0.0005 --out "$out/matmul.jsonl"
+    stage pictures pictures 2 30 bash -c pictures
+    how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop")
+    steps compile 12-5-3/4 1 60
+else
+    gpu=(--device cuda --rounds 7 --seconds 0.2 "${data[@]}")
+    targets=("xpnet cupy" "pytorch eager" "floor torch" "jax scan" "jax scan unroll 4"
+        "pytorch graph")
+    # On a fresh machine the first imports read gigabytes.
+    how=("${gpu[@]}" --precisions float32 --limit 100 --only "${targets[@]}" "xpnet cupy unfused"
+        "xpnet torch" "xpnet jax" "jax step")
+    steps float32 S 30 220
+    how=("${gpu[@]}" --precisions float32 --limit 40 --only "${targets[@]}" "xpnet torch"
+        "xpnet jax")
+    for network in M L D; do steps float32 "$network" 20 60; done
+    # For the compiled opponent on S, a target of its own.
+    [[ ,$stages, == *,compile,* ]] && kept=75
+    with_data mnist && stage mnist mnist 15 60 "$python" -m benchmarks.mnist --device cuda \
+        "${data[@]}" --limit 30 --out "$out/mnist.json"
+    how=("${gpu[@]}" --precisions tf32 --limit 40 --only "${targets[@]}" "xpnet torch" "xpnet jax")
+    for network in S L M D; do steps tf32 "$network" 20 50; done
+    stage matmul matmul 30 70 "$python" -m benchmarks.matmul --quick --sizes 64 256 1024 \
+        --batches 1 16 --devices cuda --libraries cublas torch jax cupy --limit 30 \
+        --dtypes float32 tf32 bfloat16 float16 --baseline "cublas cuda" --out "$out/matmul.jsonl"
+    stage pictures pictures 3 20 bash -c pictures
+    kept=0
+    how=("${gpu[@]}" --precisions float32 --limit 120 --only "xpnet cupy" "pytorch compile")
+    for network in S M L D; do steps compile "$network" 40 140; done
+fi
+
+current=report
+# The first call has no times.
+if [[ $stages =~ float32|mnist|tf32|matmul|compile ]] || measured; then
+    report 4 || failed=1
+fi
+write_archive
+[[ $archive ]] && echo "wrote $archive"
 exit $failed

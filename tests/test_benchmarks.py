@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import types
 import warnings
@@ -760,11 +762,64 @@ def test_the_gpus_command_goes_through(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     step = "train_step-float32-12-5-3-4"
-    assert names >= {"environment.txt", "tests.txt", "matmul.jsonl", f"{step}.jsonl", "summary.txt"}
+    assert names >= {"environment.txt", "train.txt", "tests.txt", "matmul.jsonl", "summary.txt"}
+    assert names >= {f"{step}.jsonl", "train_step-compile-12-5-3-4.jsonl"}
     assert (tmp_path / "out" / step / "train-step-sigmoid-sgd.png").exists()
     table = (tmp_path / "out" / "summary.txt").read_text()
     assert found.stdout.endswith(table)
     assert re.search(r"^12-5-3/4 float32  sigmoid sgd  xpnet numpy +\d", table, re.MULTILINE)
+
+
+def test_the_gpus_command_says_its_two_calls() -> None:
+    printed = gpu_script("--help").stdout
+    assert "gpu.sh --stages train,probe,tests --deadline 140" in printed
+    text = SCRIPT.read_text()
+    known = re.search(r"^known=(\S+)", text, re.MULTILINE)
+    assert known is not None
+    assert known[1].split(",")[1:4] == ["train", "probe", "tests"]
+    for stage in known[1].split(","):
+        assert re.search(rf"\b(stage|steps|with_data) {stage}\b", text), stage
+        assert re.search(rf"\b{stage}\b", printed), stage
+    assert text.index("steps compile") > text.index("stage pictures")
+    # bash 5.2 cannot parse a trap while it waits for a command substitution.
+    after = text.split("trap 'interrupted INT 2' INT")[1]
+    own = re.sub(r"^pictures\(\) \{.*?^\}", "", after, flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\$\((?!\().*|`.*|<\(.*", own) == []
+
+
+def results_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {path.name: read(path)[1] for path in folder.glob("*.jsonl")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_gpus_command_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """At some moment after the first measurement."""
+    out, archive = tmp_path / "out", tmp_path / "deep" / "out.tgz"
+    words = ["--dry-run", "--stages", "float32,matmul,compile", "--out-archive", str(archive)]
+    with subprocess.Popen(
+        [str(SCRIPT), *words, str(out)], env={**os.environ, "PYTHON": sys.executable},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not any(results_in(out).values()):
+            time.sleep(0.01)
+        time.sleep(2.0 * random.Random(int(number)).random())
+        before = results_in(out)
+        process.send_signal(number)
+        began = time.monotonic()
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, printed
+    assert time.monotonic() - began < 10  # it promises 5, on a machine that others do not use
+    assert f"INTERRUPTED by {number.name} after" in printed
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path / "kept", filter="data")
+    kept = results_in(tmp_path / "kept" / "out")
+    assert kept == results_in(out)
+    assert any(before.values())
+    for name, measurements in before.items():
+        assert len(kept[name]) >= len(measurements)
+    assert "us/step" in (tmp_path / "kept" / "out" / "summary.txt").read_text()
+    assert "us/step" in printed
+    assert list(archive.parent.iterdir()) == [archive]
 
 
 def test_the_gpus_command_keeps_its_deadline(tmp_path: Path) -> None:
@@ -781,7 +836,7 @@ def test_the_gpus_command_goes_on_after_a_failure(tmp_path: Path) -> None:
     (tmp_path / "out" / "matmul.jsonl").write_text("{}\n")
     found = gpu_script("--dry-run", "--stages", "environment,pictures", str(tmp_path / "out"))
     assert "environment: done" in found.stdout
-    assert "pictures-matmul: FAILED" in found.stdout
+    assert "pictures: FAILED" in found.stdout
     assert "line 1: expected an object with 'benchmark'" in found.stdout
     assert found.returncode == 1
 
@@ -790,8 +845,9 @@ def test_the_gpus_command_goes_on_after_a_failure(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--fast"], "--fast: expected --dry-run, --deadline"),
+        (["--out-archive"], "--out-archive: expected a value"),
         (["--deadline", "soon"], "--deadline soon: expected seconds"),
-        (["--stages", "float8"], "--stages float8: expected environment, tests"),
+        (["--stages", "float8"], "--stages float8: expected environment, train, probe, tests"),
         (["--wheels", "/nowhere"], "--wheels /nowhere: expected a folder"),
         (["--wheels"], "--wheels: expected a value"),
     ],
@@ -827,8 +883,11 @@ def test_the_report_holds_targets_against_what_was_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = {"xpnet_cupy": 25.0, "xpnet_cupy_unfused": 41.0}
-    times |= {"pytorch_eager": 200.0, "pytorch_compile": 30.0, "jax_scan": 26.0}
+    times |= {"pytorch_eager": 200.0, "jax_scan": 26.0}
     made_up(tmp_path / "train_step-float32-S.jsonl", "S", "float32", **times)
+    # Another run, on a slower day: its ratio counts, our time in it does not.
+    late = {"xpnet_cupy": 50.0, "pytorch_compile": 60.0}
+    made_up(tmp_path / "train_step-compile-S.jsonl", "S", "float32", **late)
     again = {**times, "jax_scan_unroll_4": 20.0}
     made_up(tmp_path / "train_step-tf32-S.jsonl", "S", "tf32", **again)
     products = {"xpnet_cupy": 105.0, "floor_torch": 100.0}
@@ -843,17 +902,28 @@ def test_the_report_holds_targets_against_what_was_measured(
     assert "MNIST, book: 95.00 %, 0.50 s of training, 3.0 s from start to end" in printed
     assert ["S", "float32", "sigmoid", "sgd", "xpnet", "cupy", "25.0", "8.00", "x"] in lines
     for line in (
-        "S, us a step, xpnet cupy unfused <= 30 41.0 NO",
-        "S, us a step, xpnet cupy <= 20 25.0 NO",
+        "S, us a step, xpnet cupy <= 40 25.0 yes",
         "S, times as fast as pytorch eager >= 5 8.00 yes",
         "S, times as fast as pytorch compile >= 1.5 1.20 NO",
-        "S, times as fast as jax scan >= 0.95 1.04 yes",
-        "S, times as fast as jax scan unroll 4 >= 0.95 0.80 NO",  # the faster of the two
-        "L, over its bare products <= 1.1 1.05 yes",
-        "first calls of S: compile, capture < 1 s 1.50 s NO",
+        "S, times as fast as jax scan >= 1 1.04 yes",
+        "S, times as fast as jax scan unroll 4 >= 1 0.80 NO",  # the faster of the two
+        "L, over its bare products <= 1.25 1.05 yes",
+        "S, first calls: compile, capture, run < 3 s 1.50 s yes",
         "a book training, 10,000 steps of S < 1 s 0.25 s yes",
     ):
         assert line.split() in lines, line
+    # A compiled opponent is of one run only.
+    assert sum("times as fast as pytorch compile" in line for line in printed.splitlines()) == 1
+    # What was broken off before its rounds is said.
+    path = tmp_path / "train_step-float32-L.jsonl"
+    path.write_text(
+        path.read_text().replace('"median": 105.0', '"provisional": 1, "median": 105.0')
+    )
+    assert gpu_report.main([str(tmp_path)]) == 0
+    marked = [x for x in capsys.readouterr().out.splitlines() if "before the rounds" in x]
+    assert len(marked) == 1
+    assert "xpnet cupy" in marked[0]
+    assert "105.0" in marked[0]
     # And the pictures tell the lanes apart.
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     pictures.draw(tmp_path / "train_step-tf32-S.jsonl", tmp_path)
