@@ -165,8 +165,9 @@ fi
 
 # stage GROUP NAME LEAST MOST COMMAND...: runs it within its own limit and the time that is left,
 # its output in NAME.txt. Then $stop ends the command, which is the only one to get it unless $alone
-# is empty: benchmarks end their workers. LEAST is what it needs to be worth beginning; $kept seconds are for later
-# stages that are worth more, and 10 for the report and for a stage that does not end at once.
+# is empty: benchmarks end their workers. LEAST is what it needs to be worth beginning; $kept
+# seconds are for later stages that are worth more, and 10 for the report and for a stage that does
+# not end at once.
 kept=0
 stage() {
     local group=$1 name=$2 least=$3 most=$4 left=$((deadline - 10 - kept - SECONDS)) status
@@ -249,10 +250,10 @@ if with_data train; then
 fi
 
 simulator=$root/tests/simulator:$PYTHONPATH
-if [[ ! -e benchmarks/gpu_probe.py ]]; then
-    [[ ,$stages, == *,probe,* ]] && echo "probe: LEFT OUT, there is no benchmarks/gpu_probe.py"
-elif [[ $dry ]]; then
-    PYTHONPATH=$simulator stage probe probe 1 60 "$python" -m benchmarks.gpu_probe "$out"
+if [[ $dry ]]; then
+    # Status 1: checks have failed, as a few must where there is no GPU.
+    PYTHONPATH=$simulator stage probe probe 1 60 bash -c '"$python" -m benchmarks.gpu_probe "$out" \
+        --networks 20-6-3/8 --steps 20 --chain 2 --mega 6x64; (($? < 2))'
 else
     stage probe probe 5 50 "$python" -m benchmarks.gpu_probe "$out"
 fi
@@ -263,12 +264,13 @@ if [[ $dry ]]; then
     PYTHONPATH=$simulator XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 1 60 "$python" \
         -m pytest -v -p no:cacheprovider -m gpu --tb=short -rfE tests/test_gates.py
 else
-    # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side.
+    # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side. Left
+    # out are files that import PyTorch, fourteen times, and have nothing for a GPU.
     side_by_side=()
     "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 14)
     CUPY_NVRTC_USE_PCH=1 XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 10 60 "$python" \
         -m pytest -v -p no:cacheprovider -m gpu --continue-on-collection-errors --tb=short -rfE \
-        "${side_by_side[@]}"
+        "${side_by_side[@]}" --ignore tests/test_captured.py --ignore tests/test_benchmarks.py tests
 fi
 
 # -- Times: what is worth most comes first, ours before the opponents ------------------
