@@ -110,9 +110,9 @@ ARGUMENTS: dict[str, list[Any]] = {
     "ops.at_least": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "ops.at_most": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "ops.matmul": [[normal(5, 7), normal(7, 3)], [normal(7, 5).T, normal(7, 3)]],
-    "layers._sigmoid_backward": [[normal(5, 7), normal(5, 7)]],
-    "layers._tanh_backward": [[normal(5, 7), normal(5, 7)]],
-    "layers._relu_backward": [[normal(5, 7), normal(5, 7)], [normal(7, 5).T, normal(5, 7)]],
+    "layers.sigmoid_backward": [[normal(5, 7), normal(5, 7)]],
+    "layers.tanh_backward": [[normal(5, 7), normal(5, 7)]],
+    "layers.relu_backward": [[normal(5, 7), normal(5, 7)], [normal(7, 5).T, normal(5, 7)]],
     "layers._leaky_relu": [[normal(5, 7), 0.01]],
     "layers._drop": [
         [normal(5, 7), RNG.integers(-(2**31), 2**31, (5, 7)).astype(np.int32), 1 << 22, 1.5]

@@ -11,7 +11,7 @@ import pytest
 from conftest import usable_cupy
 
 import xpnet
-from xpnet import ops, optim
+from xpnet import layers, ops, optim
 from xpnet.backend import Backend, cpu
 from xpnet.errors import DeviceError, UsageError
 from xpnet.kernels import with_kernels
@@ -52,6 +52,7 @@ def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
     assert set(single.kernels) <= {
         "matmul", "sigmoid", "add_scaled", "at_least", "at_most", "elementwise", "for_each",
         "softmax_cross_entropy", "sum_rows", "update", "weighted_sum",
+        "sigmoid_backward", "tanh_backward", "relu_backward",
     }  # fmt: skip
 
 
@@ -126,6 +127,11 @@ def test_kernels_agree_with_the_plain_lines(single: Backend, shape: tuple[int, i
             rtol=1e-5,
             atol=1e-4,
         )
+    for name in ("sigmoid", "tanh", "relu"):
+        function = getattr(layers, f"{name}_backward")
+        y = offered(single, "sigmoid", x) if name == "sigmoid" else x
+        found = with_kernels(function, single.kernels)(y, b)
+        close(read(found), function(read(y), read(b)), rtol=1e-5, atol=1e-6)
     factors = [-0.25, arrays(single, ())[0]]
     for factor in factors:
         number = factor if isinstance(factor, float) else float(read(factor))

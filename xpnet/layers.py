@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from xpnet.gates import ONE, Grads
 from xpnet.hashing import hash32, random_bits
-from xpnet.kernels import elementwise
+from xpnet.kernels import elementwise, replaceable
 from xpnet.ops import Array, at_least, matmul, namespace, sigmoid
 
 __all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
@@ -109,11 +109,12 @@ class Sigmoid:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (_sigmoid_backward(cache, dout),)
+        return (sigmoid_backward(cache, dout),)
 
 
+@replaceable
 @elementwise
-def _sigmoid_backward(y: Array, dout: Array) -> Array:
+def sigmoid_backward(y: Array, dout: Array) -> Array:
     dx = 1.0 - y
     dx *= y
     dx *= dout
@@ -131,11 +132,12 @@ class Tanh:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (_tanh_backward(cache, dout),)
+        return (tanh_backward(cache, dout),)
 
 
+@replaceable
 @elementwise
-def _tanh_backward(y: Array, dout: Array) -> Array:
+def tanh_backward(y: Array, dout: Array) -> Array:
     dx = y * y
     dx *= -1.0
     dx += 1.0
@@ -154,11 +156,12 @@ class ReLU:
         return y, y
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        return (_relu_backward(cache, dout),)
+        return (relu_backward(cache, dout),)
 
 
+@replaceable
 @elementwise
-def _relu_backward(y: Array, dout: Array) -> Array:
+def relu_backward(y: Array, dout: Array) -> Array:
     # Not `where`: on a mask without a pattern it is ten times as slow, a branch mispredicted for
     # every other element.
     dx = namespace(dout).astype(y > 0, dout.dtype)
