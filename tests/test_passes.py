@@ -13,6 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import layers, losses, passes
+from xpnet.gates import Mul
 from xpnet.graph import Graph
 from xpnet.kernels import with_kernels
 from xpnet.ops import namespace
@@ -110,6 +111,18 @@ def test_an_output_that_two_gates_use_is_not_joined() -> None:
     _, _, asked = both(graph, inputs, y, wrt="W b", douts=[normal(4, 2)])
     assert "add_bias_then" not in asked.functions
     assert asked.sums == [1]
+
+
+def test_an_elementwise_gate_of_two_inputs_is_not_joined() -> None:
+    class Product(Mul):
+        elementwise = True
+
+    graph = Graph()
+    x, W, b, c = graph.inputs("x W b c")
+    y = graph.apply(Product(), layer(graph, x, W, b), c)
+    inputs = {"x": normal(4, 3), "W": normal(3, 2), "b": normal(2), "c": normal(4, 2)}
+    _, _, asked = both(graph, inputs, y, wrt="W b c", douts=[normal(4, 2)])
+    assert "add_bias_then" not in asked.functions
 
 
 def test_a_bias_that_two_layers_share_is_summed_by_its_gates() -> None:

@@ -49,9 +49,9 @@ class Gate(Protocol):
 
     Two more attributes let a graph join gates where a backend has kernels for that. A gate with
     ``elementwise = True`` has one input, computes each element by itself in both passes, and
-    follows what `xpnet.kernels.elementwise` asks of lines. A gate with ``bias = i`` adds its input
-    i, shape=(M,), to every row of its output, and may be given None in its place: the graph then
-    adds the bias itself, in one kernel with the elementwise gate that follows.
+    follows what `xpnet.kernels.elementwise` asks of lines. A gate with ``bias_input = i`` adds its
+    input i, shape=(M,), to every row of its output, and may be given None in its place: the graph
+    then adds the bias itself, in one kernel with the elementwise gate that follows.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...

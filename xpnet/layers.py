@@ -46,7 +46,7 @@ class Affine:
     .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
     """
 
-    bias: ClassVar[int] = 2
+    bias_input: ClassVar[int] = 2
 
     def forward(self, x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
         x_shape, W_shape = x.shape, W.shape

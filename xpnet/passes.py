@@ -109,6 +109,7 @@ def _followers(order: list[Node], ends: tuple[str, ...]) -> dict[str, Node]:
         node.inputs[0]: node
         for node in order
         if getattr(node.gate, "elementwise", False)
+        and len(node.inputs) == 1
         and uses[node.inputs[0]] == 1
         and _bias_of(known[node.inputs[0]]) is not None
     }
@@ -116,7 +117,7 @@ def _followers(order: list[Node], ends: tuple[str, ...]) -> dict[str, Node]:
 
 def _bias_of(node: Node) -> int | None:
     """The number of the input that a gate adds to each row of its output, if it has one."""
-    bias: int | None = getattr(node.gate, "bias", None)
+    bias: int | None = getattr(node.gate, "bias_input", None)
     return bias if bias is not None and bias < len(node.inputs) else None
 
 
