@@ -67,7 +67,7 @@ def training(problem: Problem, backend: Backend) -> Training:
 def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend:
     """A CuPy backend whose steps `graphs` captures; not fused, with a kernel for each operation."""
     from xpnet.backend.captured import captured_loop
-    from xpnet.backend.cuda_gather import Gather
+    from xpnet.backend.cuda.gather import Gather
     from xpnet.backend.loop import gathering, on_rows
     from xpnet.kernels import with_kernels
 
@@ -95,7 +95,7 @@ def _xpnet(
         except UsageError as error:  # a precision that the library does not have
             raise Skipped(str(error)) from None
         if not fused:
-            from xpnet.backend.cuda_graphs import CupyGraphs
+            from xpnet.backend.cuda.graphs import CupyGraphs
 
             backend = captured_by(CupyGraphs(0), backend, fused=False)
         return training(problem, backend)

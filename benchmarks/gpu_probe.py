@@ -163,7 +163,7 @@ def _cublas() -> tuple[Any, ctypes.c_void_p]:
     """The library, and a handle of its own."""
     import cupy
 
-    from xpnet.backend.cublas import load
+    from xpnet.backend.cuda.cublas import load
 
     library = load(cupy.cuda.runtime.runtimeGetVersion() // 1000)
     handle = ctypes.c_void_p()
@@ -268,7 +268,7 @@ def nodes_of(graph: Any) -> dict[str, int]:
 
 def kept_graphs() -> tuple[Any, list[Any]]:
     """A `CupyGraphs`, and the list in which the graphs that it captures appear."""
-    from xpnet.backend.cuda_graphs import CupyGraphs
+    from xpnet.backend.cuda.graphs import CupyGraphs
 
     graphs: list[Any] = []
 
@@ -368,8 +368,8 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
 
     import xpnet
     from xpnet import losses, ops
-    from xpnet.backend.cuda_gather import Gather
-    from xpnet.backend.cuda_graphs import CupyGraphs
+    from xpnet.backend.cuda.gather import Gather
+    from xpnet.backend.cuda.graphs import CupyGraphs
     from xpnet.feed import Feed
     from xpnet.kernels import for_each
     from xpnet.layers import Affine, Sigmoid

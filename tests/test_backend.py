@@ -104,9 +104,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
             compat = types.ModuleType("array_api_compat.cupy")
             monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
             monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
-            kernels: Any = types.ModuleType("xpnet.backend.cuda_kernels")
+            kernels: Any = types.ModuleType("xpnet.backend.cuda.kernels")
             kernels.make_kernels = lambda precision: {"matmul": cupy.matmul}
-            monkeypatch.setitem(sys.modules, "xpnet.backend.cuda_kernels", kernels)
+            monkeypatch.setitem(sys.modules, "xpnet.backend.cuda.kernels", kernels)
         forget()
 
     def forget() -> None:

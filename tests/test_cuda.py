@@ -266,7 +266,7 @@ def test_kernels_agree_with_the_lines(
 
 def fresh_kernels(backend: Backend) -> dict[str, Any]:
     """Kernels that have compiled nothing yet."""
-    from xpnet.backend.cuda_kernels import make_kernels
+    from xpnet.backend.cuda.kernels import make_kernels
 
     return make_kernels(backend.precision, [])
 
@@ -347,7 +347,7 @@ def test_lower_precisions_round_the_operands(
 
 
 def gather_by(prepare: Any, fallbacks: list[str]) -> Any:
-    from xpnet.backend.cuda_gather import Gather
+    from xpnet.backend.cuda.gather import Gather
 
     return Gather(prepare, fallbacks)
 
@@ -419,7 +419,7 @@ def test_samples_that_are_their_own_targets(cuda: Backend) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("count", [1, 32, 33, 100])
 def test_losses_are_put_side_by_side(cuda: Backend, count: int, dtype: str) -> None:
-    from xpnet.backend.cuda_graphs import CupyGraphs
+    from xpnet.backend.cuda.graphs import CupyGraphs
 
     losses = [cuda.asarray(np.asarray(i + 0.5, dtype)) for i in range(count)]
     out = cuda.asarray(np.full(count + 1, -1.0, dtype))
@@ -765,7 +765,7 @@ def rows_of(heading: str) -> list[list[str]]:
 
 def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a microsecond or more, whatever it does: this is what a small step takes."""
-    from xpnet.backend.cuda_graphs import CupyGraphs
+    from xpnet.backend.cuda.graphs import CupyGraphs
 
     graphs: list[Any] = []
     capture = CupyGraphs.capture

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from benchmarks import mega
-from xpnet.backend.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Untraceable, trace
+from xpnet.backend.cuda.fuse import C_TYPES, NUMBER, WHOLE_NUMBER, Kind, Untraceable, trace
 
 TESTS = Path(__file__).resolve().parent
 SIMULATOR = TESTS / "simulator"
@@ -90,14 +90,14 @@ def test_what_the_simulator_offers_is_there_in_cupy() -> None:
 
 
 def kernels() -> dict[str, str]:
-    """CUDA C of every kind of kernel, as `xpnet.backend.cuda_kernels` writes it."""
+    """CUDA C of every kind of kernel, as `xpnet.backend.cuda.kernels` writes it."""
     script = """if True:
         import json, sys
         sys.path.insert(0, "tests")
         import cupy, numpy as np, test_cuda, xpnet
         from xpnet import optim
-        from xpnet.backend import cuda_kernels as k
-        from xpnet.backend.fuse import C_TYPES
+        from xpnet.backend.cuda import kernels as k
+        from xpnet.backend.cuda.fuse import C_TYPES
         from xpnet.kernels import with_kernels
         texts = {}
         make_raw, make = cupy.RawKernel, cupy.ElementwiseKernel
@@ -135,8 +135,8 @@ def kernels() -> dict[str, str]:
             p = {"W": cuda.asarray(np.ones((3, 2), "f4")), "b": cuda.asarray(np.ones(2, "f4"))}
             g = {name: a.copy() for name, a in p.items()}
             with_kernels(optim.update, fresh)(rule, g, optim.init(rule, p), p)
-        from xpnet.backend.cuda_gather import Gather
-        from xpnet.backend.cuda_graphs import CupyGraphs
+        from xpnet.backend.cuda.gather import Gather
+        from xpnet.backend.cuda.graphs import CupyGraphs
         from xpnet.data import Scaling
         from xpnet.feed import Feed
         for dtype in ("float32", "float64"):

@@ -12,11 +12,11 @@ from array_api_compat import cupy as xp
 
 from xpnet.backend import Backend, Prepare, Run, Step, check_capability, out_of_memory
 from xpnet.backend.captured import captured_loop
-from xpnet.backend.cublas import WORKSPACE_BYTES
-from xpnet.backend.cuda_gather import Gather
-from xpnet.backend.cuda_graphs import CupyGraphs
-from xpnet.backend.cuda_kernels import make_kernels
-from xpnet.backend.cuda_upload import Uploader
+from xpnet.backend.cuda.cublas import WORKSPACE_BYTES
+from xpnet.backend.cuda.gather import Gather
+from xpnet.backend.cuda.graphs import CupyGraphs
+from xpnet.backend.cuda.kernels import make_kernels
+from xpnet.backend.cuda.upload import Uploader
 from xpnet.backend.loop import on_rows, within
 from xpnet.errors import DeviceError
 from xpnet.kernels import with_kernels

@@ -9,7 +9,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.fuse import C_TYPES, Kind, Lines, Untraceable, not_fused, trace
+from xpnet.backend.cuda.fuse import C_TYPES, Kind, Lines, Untraceable, not_fused, trace
 from xpnet.backend.loop import gathering
 
 __all__ = ["Gather", "gather_source"]

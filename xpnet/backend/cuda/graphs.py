@@ -10,7 +10,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.fuse import C_TYPES
+from xpnet.backend.cuda.fuse import C_TYPES
 
 __all__ = ["CupyGraphs", "stack_source"]
 

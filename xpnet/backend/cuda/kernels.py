@@ -14,10 +14,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.cublas import WORKSPACE_BYTES, Cublas, layout, load
-from xpnet.backend.cuda_sums import Softmax, SumRows, WeightedSum
-from xpnet.backend.cuda_update import Update
-from xpnet.backend.fuse import (
+from xpnet.backend.cuda.cublas import WORKSPACE_BYTES, Cublas, layout, load
+from xpnet.backend.cuda.fuse import (
     NUMBER,
     WHOLE_NUMBER,
     Kind,
@@ -26,6 +24,8 @@ from xpnet.backend.fuse import (
     not_fused,
     trace,
 )  # fmt: skip
+from xpnet.backend.cuda.sums import Softmax, SumRows, WeightedSum
+from xpnet.backend.cuda.update import Update
 
 __all__ = ["make_kernels"]
 

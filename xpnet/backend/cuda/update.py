@@ -8,7 +8,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.fuse import C_TYPES, NUMBER, Kind, Lines, Untraceable, not_fused, trace
+from xpnet.backend.cuda.fuse import C_TYPES, NUMBER, Kind, Lines, Untraceable, not_fused, trace
 
 __all__ = ["Update", "update_source"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xpnet.backend.fuse import C_TYPES
+from xpnet.backend.cuda.fuse import C_TYPES
 
 __all__ = ["Softmax", "SumRows", "WeightedSum"]
 

@@ -1,0 +1,1 @@
+"""What CuPy needs besides its arrays: kernels, products, graphs, memory."""
