@@ -98,6 +98,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(cupy: Any) -> None:
         monkeypatch.setitem(sys.modules, "cupy", cupy)
+        forget()
         if cupy is None:
             monkeypatch.delitem(sys.modules, "array_api_compat.cupy", raising=False)
         else:
@@ -105,14 +106,17 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
             monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
             kernels: Any = types.ModuleType("xpnet.backend.cuda.kernels")
-            kernels.make_kernels = lambda precision: {"matmul": cupy.matmul}
+            kernels.make_kernels = lambda precision, fallbacks: {"matmul": cupy.matmul}
             monkeypatch.setitem(sys.modules, "xpnet.backend.cuda.kernels", kernels)
-        forget()
 
     def forget() -> None:
         # From both places: `from xpnet.backend import cupy` looks at the attribute first.
-        sys.modules.pop("xpnet.backend.cupy", None)
-        vars(xpnet.backend).pop("cupy", None)
+        # What they have imported holds on to CuPy too.
+        for name in list(sys.modules):
+            if name.startswith(("xpnet.backend.cupy", "xpnet.backend.cuda")):
+                del sys.modules[name]
+        for name in ("cupy", "cuda"):
+            vars(xpnet.backend).pop(name, None)
 
     yield put
     forget()
