@@ -215,6 +215,52 @@ def flat(value: Any) -> list[Any]:
     return [v for part in value for v in flat(part)] if isinstance(value, tuple | list) else [value]
 
 
+@elementwise
+def with_a_number(x: Any) -> Any:
+    return 2.0 * x, 3.0
+
+
+@dataclass(frozen=True)
+class Branching:
+    """An activation that says it is elementwise, and looks at a value."""
+
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Any) -> Any:
+        return (x if x > 0 else -x), None
+
+
+def test_what_is_not_fused_is_noted_once_and_says_whose_lines_they_are(cuda: Backend) -> None:
+    from xpnet.backend.cuda.kernels import make_kernels
+    from xpnet.passes import add_bias_then
+
+    fallbacks: list[str] = []
+    kernels = make_kernels("float32", fallbacks)
+    x, one = cuda.asarray(normal(3)), cuda.asarray(normal(1))
+    for _ in range(2):
+        assert with_kernels(with_a_number, kernels)(x)[1] == 3.0
+        with_kernels(add_bias_then, kernels)(one, one, Branching())
+        p, state = {"p": x}, {"step": cuda.asarray(np.zeros((), np.int32))}
+        with_kernels(optim.update, kernels)(optim.SGD(np.float64(0.1)), {"p": x}, state, p)
+    assert fallbacks == [
+        "with_a_number is not fused: one of its results is smaller than the others",
+        "add_bias_then of Branching is not fused: a branch on a value",
+        "SGD.rule is not fused: expected rates that are Python numbers or arrays, and rows of one "
+        "dtype",
+    ]
+
+
+def test_a_loss_with_axes_is_refused(cuda: Backend) -> None:
+    class Rows(losses.SquaredLoss):
+        def forward(self, y: Any, t: Any, weight: Any = None) -> Any:
+            loss, cache = super().forward(y, t, weight)
+            return loss[None], cache
+
+    network = xpnet.mlp([64, 10], loss=Rows())
+    with pytest.raises(ValueError, match=r"the loss has shape \(1,\); expected a 0-d array"):
+        xpnet.Trainer(network, backend=cuda).fit(digits().x, np.eye(10)[digits().t], epochs=1)
+
+
 def test_every_marked_function_is_tested() -> None:
     marked = elementwise_functions()
     assert len(marked) >= 12

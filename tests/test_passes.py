@@ -6,7 +6,8 @@ On NumPy, with kernels that call the plain lines and write down that they were a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -123,6 +124,95 @@ def test_an_elementwise_gate_of_two_inputs_is_not_joined() -> None:
     inputs = {"x": normal(4, 3), "W": normal(3, 2), "b": normal(2), "c": normal(4, 2)}
     _, _, asked = both(graph, inputs, y, wrt="W b c", douts=[normal(4, 2)])
     assert "add_bias_then" not in asked.functions
+
+
+class Doubled(layers.Affine):
+    """2 (x W + b): what its base says of the bias does not hold."""
+
+    def forward(self, x: Any, W: Any, b: Any) -> Any:
+        y, cache = super().forward(x, W, b)
+        return 2.0 * y, cache
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True, True, True)) -> Any:
+        return super().backward(cache, 2.0 * dout, needs)
+
+
+class SlowBias(layers.Affine):
+    def backward(self, cache: Any, dout: Any, needs: Any = (True, True, True)) -> Any:
+        dx, dW, db = super().backward(cache, dout, needs)
+        return dx, dW, 0.1 * db
+
+
+class Renamed(layers.Affine):
+    """All that its base says holds."""
+
+
+@pytest.mark.parametrize(("gate", "joined"), [(Doubled, 0), (SlowBias, 0), (Renamed, 1)])
+def test_a_subclass_keeps_what_it_does_not_override(gate: type, joined: int) -> None:
+    graph = Graph()
+    x, W, b = graph.inputs("x W b")
+    y = graph.apply(layers.Tanh(), graph.apply(gate(), x, W, b))
+    inputs = {"x": normal(4, 3), "W": normal(3, 2), "b": normal(2)}
+    _, _, asked = both(graph, inputs, y, wrt="W b", douts=[normal(4, 2)])
+    assert asked.functions.count("add_bias_then") == joined
+    assert asked.sums == [1] * joined
+
+
+class Cubed(layers.Tanh):
+    def forward(self, x: Any) -> Any:
+        return x * x * x, x
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True,)) -> Any:
+        return (3.0 * cache * cache * dout,)
+
+
+class Slope:
+    """An elementwise gate that can be changed: a kernel would keep what it was."""
+
+    elementwise = True
+
+    def __init__(self, a: float) -> None:
+        self.a = a
+
+    def forward(self, x: Any) -> Any:
+        return x * self.a, None
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True,)) -> Any:
+        return (dout * self.a,)
+
+
+@pytest.mark.parametrize("gate", [Cubed(), Slope(0.5)], ids=lambda gate: type(gate).__name__)
+def test_a_gate_that_may_break_its_promise_is_not_joined(gate: Any) -> None:
+    graph = Graph()
+    x, W, b = graph.inputs("x W b")
+    y = graph.apply(gate, layer(graph, x, W, b))
+    inputs = {"x": normal(4, 3), "W": normal(3, 2), "b": normal(2)}
+    _, _, asked = both(graph, inputs, y, wrt="W b", douts=[normal(4, 2)])
+    assert "add_bias_then" not in asked.functions
+    assert asked.sums == [1]
+
+
+@dataclass(frozen=True)
+class Boom:
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Any) -> Any:
+        raise ValueError("this gate cannot do it")
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True,)) -> Any:
+        return (dout,)
+
+
+def test_an_error_names_its_own_gate() -> None:
+    graph = Graph()
+    x, W, b = graph.inputs("x W b")
+    graph.apply(Boom(), layer(graph, x, W, b))
+    inputs = {"x": normal(4, 3), "W": normal(3, 2), "b": normal(2)}
+    words = r"^Boom1\(Affine1 \(4, 2\)\): this gate cannot do it$"
+    with pytest.raises(ValueError, match=words):
+        graph.forward(inputs)
+    with pytest.raises(ValueError, match=words):
+        with_kernels(graph.forward, Asked().kernels)(inputs)
 
 
 def test_a_bias_that_two_layers_share_is_summed_by_its_gates() -> None:
@@ -247,9 +337,18 @@ class OldLoss:
         return namespace(dout).zeros_like(cache) + dout, None
 
 
-def test_a_loss_that_takes_no_number_is_given_an_array() -> None:
+class Steeper(losses.SquaredLoss):
+    """Overrides a pass of a loss that takes a number."""
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True, False, False)) -> Any:
+        dx, *rest = super().backward(cache, dout, needs)
+        return (dx * dout[None, None], *rest)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(OldLoss(), 1.0), (Steeper("sum"), 0.5)])
+def test_a_loss_that_takes_no_number_is_given_an_array(loss: Any, expected: float) -> None:
     graph = Graph()
     x, t = graph.inputs("x t")
-    graph.apply(OldLoss(), x, t)
-    _, tape = graph.forward({"x": normal(2, 3), "t": normal(2)})
-    np.testing.assert_array_equal(graph.backward(tape, "x")["x"], np.ones((2, 3)))
+    graph.apply(loss, x, t)
+    _, tape = graph.forward({"x": np.full((2, 3), 0.5), "t": np.zeros((2, 3))})
+    np.testing.assert_array_equal(graph.backward(tape, "x")["x"], np.full((2, 3), expected))

@@ -112,6 +112,18 @@ def test_a_rule_of_ones_own_is_asked_for_each_parameter() -> None:
     assert int(state["step"]) == 1
 
 
+def test_a_gradient_of_another_dtype_is_left_to_the_lines() -> None:
+    """Before anything is written: the fused kernels would fail half-way."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    params = {"W": torch.ones(3, 2), "b": torch.ones(2)}
+    grads = {"W": torch.ones(3, 2, dtype=torch.float64), "b": torch.ones(2)}
+    kernels = xpnet.select("cpu", "torch").kernels
+    state = optim.init(optim.Adam(0.1), params)
+    new, state = with_kernels(optim.update, kernels)(optim.Adam(0.1), grads, state, params)
+    np.testing.assert_allclose(new["W"], 0.9, rtol=1e-5)
+    assert int(state["step"]) == 1
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_agree_with_the_plain_lines(single: Backend, shape: tuple[int, int]) -> None:
     x, b, W = arrays(single, shape, shape, (shape[1], 10))

@@ -48,10 +48,12 @@ class Gate(Protocol):
     output is what the graph differentiates: no array has to be made for it.
 
     Two more attributes let a graph join gates where a backend has kernels for that. A gate with
-    ``elementwise = True`` has one input, computes each element by itself in both passes, and
-    follows what `xpnet.kernels.elementwise` asks of lines. A gate with ``bias_input = i`` adds its
-    input i, shape=(M,), to every row of its output, and may be given None in its place: the graph
-    then adds the bias itself, in one kernel with the elementwise gate that follows.
+    ``elementwise = True`` has one input, computes each element by itself in both passes, follows
+    what `xpnet.kernels.elementwise` asks of lines, and never changes (a frozen dataclass). A gate
+    with ``bias_input = i`` adds its input i, shape=(M,), to every row of its output, and may be
+    given None in its place: the graph then adds the bias itself, in one kernel with the elementwise
+    gate that follows. These attributes are of the class; a subclass that overrides a pass gives
+    them again, if they still hold.
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...

@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     ends: tuple[Node, ...]
     order: list[Node]  # of evaluation
     real: set[str]  # values that must not be integers
-    followers: dict[str, Node]  # by the name of a gate with a bias: the activation that follows it
+    joined: set[str]  # gates whose bias is added with the elementwise gate that follows
 
 
 class Back(NamedTuple):
@@ -98,27 +98,49 @@ def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
         if not getattr(node.gate, "moves", False) or node.name in real:
             integers = getattr(node.gate, "integers", ())
             real.update(s for i, s in enumerate(node.inputs) if i not in integers)
-    return Plan(tuple(nodes[name] for name in ends), order, real, _followers(order, ends))
+    return Plan(tuple(nodes[name] for name in ends), order, real, _joined(order, ends))
 
 
-def _followers(order: list[Node], ends: tuple[str, ...]) -> dict[str, Node]:
-    """For each gate with a bias whose output goes to one elementwise gate alone: that gate."""
+def _joined(order: list[Node], ends: tuple[str, ...]) -> set[str]:
+    """The gates with a bias whose output goes to one elementwise gate alone."""
     uses = Counter([source for node in order for source in node.inputs] + list(ends))
     known = {node.name: node for node in order}
     return {
-        node.inputs[0]: node
+        node.inputs[0]
         for node in order
-        if getattr(node.gate, "elementwise", False)
-        and len(node.inputs) == 1
+        if len(node.inputs) == 1
         and uses[node.inputs[0]] == 1
+        and _promise(node.gate, "elementwise")
+        and _is_frozen(node.gate)
         and _bias_of(known[node.inputs[0]]) is not None
     }
 
 
+def _promise(gate: Any, name: str) -> Any:
+    """What a gate's class says of its two passes by an attribute; None if it says nothing.
+
+    A subclass that overrides one of the passes need not keep what its base has promised: then the
+    attribute counts only if the subclass gives it again.
+    """
+    kind = type(gate)
+    for owner in kind.__mro__:
+        if name in vars(owner):
+            passes = ("forward", "backward")
+            same = all(getattr(kind, each, None) is getattr(owner, each, None) for each in passes)
+            return vars(owner)[name] if same else None
+    return None
+
+
+def _is_frozen(gate: Any) -> bool:
+    """Whether a gate stays what it is: a kernel is kept for it, its numbers in the text."""
+    parameters = getattr(gate, "__dataclass_params__", None)
+    return parameters.frozen if parameters else not getattr(gate, "__dict__", None)
+
+
 def _bias_of(node: Node) -> int | None:
     """The number of the input that a gate adds to each row of its output, if it has one."""
-    bias: int | None = getattr(node.gate, "bias_input", None)
-    return bias if bias is not None and bias < len(node.inputs) else None
+    bias = _promise(node.gate, "bias_input")
+    return bias if type(bias) is int and bias < len(node.inputs) else None
 
 
 def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
@@ -148,26 +170,24 @@ def evaluate(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Values and every gate's cache.
 
-    Where a backend computes two gates at once, the value between them is missing, unless `every`
-    value is asked for.
+    Where a backend adds a bias with the gate that follows, the value before that gate lacks the
+    bias, unless `every` value is asked for as it is.
     """
     values: dict[str, Array] = {}
     caches: dict[str, Any] = {}
-    followers = plan.followers if offered("elementwise") and not every else {}
+    joined = plan.joined if offered("elementwise") and not every else set()
+    biases: dict[str, Array] = {}  # that have not been added yet
     for node in plan.order:
         name, gate = node.name, node.gate
         if gate is None:
             values[name] = _value(node, inputs, name in plan.real)
             continue
-        if name in caches:
-            continue  # computed with the gate before it
         args = [values[source] for source in node.inputs]
         try:
-            if name in followers:
-                after = followers[name]
-                caches[name], (values[after.name], caches[after.name]) = _forward_both(
-                    node, after.gate, args
-                )
+            if name in joined:
+                values[name], caches[name], biases[name] = _without_bias(node, args)
+            elif (bias := biases.get(node.inputs[0]) if node.inputs else None) is not None:
+                values[name], caches[name] = add_bias_then(args[0], bias, gate)
             else:
                 values[name], caches[name] = gate.forward(*args)
         except MISFIT as error:
@@ -175,8 +195,8 @@ def evaluate(
     return values, caches
 
 
-def _forward_both(node: Node, after: Any, args: list[Array]) -> tuple[Any, tuple[Array, Any]]:
-    """A gate with a bias and the elementwise gate after it: its cache, and all of the other's."""
+def _without_bias(node: Node, args: list[Array]) -> tuple[Array, Any, Array | None]:
+    """A gate's output before its bias is added, its cache, and that bias; or all of the output."""
     gate, i = node.gate, _bias_of(node)
     assert gate is not None
     assert i is not None
@@ -184,9 +204,8 @@ def _forward_both(node: Node, after: Any, args: list[Array]) -> tuple[Any, tuple
     if bias is not None:
         y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
         if bias.shape == y.shape[-1:] and bias.dtype == y.dtype:
-            return cache, add_bias_then(y, bias, after)
-    y, cache = gate.forward(*args)  # which also says what does not fit
-    return cache, after.forward(y)
+            return y, cache, bias
+    return *gate.forward(*args), None  # which also says what does not fit
 
 
 @elementwise
@@ -324,7 +343,7 @@ def _starts(tape: Tape, douts: Iterable[Any] | None, kept: set[str]) -> list[Any
         if len(tape.outputs) != 1:
             raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
         (end,) = tape.outputs
-        if getattr(end.gate, "takes_number", False) and end.name not in kept:
+        if _promise(end.gate, "takes_number") and end.name not in kept:
             return [1.0]
         if not is_real(tape.values[0]):
             dtype = tape.values[0].dtype

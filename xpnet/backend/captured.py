@@ -168,6 +168,8 @@ def _record(
             graphs.mark()()
             times.append(time.perf_counter() - began)
         _check_form((params, state), (trial, trial_state))
+        if tuple(loss.shape):
+            raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a 0-d array")
         most = max(1, min(LONGEST, int(CHUNK_SECONDS / min(times[1:]))))
         length = _length(steps, most)
         losses = graphs.empty(length, loss)

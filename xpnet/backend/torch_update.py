@@ -33,11 +33,14 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
         (p, grads[name].contiguous(), *(state[f"{name}.{slot}"] for slot in optimizer.slots))
         for name, p in params.items()
     ]
-    if not all(_is_plain(a) for row in rows for a in row):
+    if not all(_is_plain(a) and a.dtype == row[0].dtype for row in rows for a in row):
         return NotImplemented
     lr, count = optimizer.lr, state["step"]
     if callable(lr):
         lr = lr(count.to(rows[0][0].dtype))
+        # On a GPU the kernels read it as float32.
+        if isinstance(lr, torch.Tensor) and lr.is_cuda and lr.dtype != torch.float32:
+            return NotImplemented
     count += 1
     step = count.to(torch.float32)  # as the kernels want it
     groups = [(0.0, rows)]

@@ -42,14 +42,23 @@ class Untraceable(Exception):
     """The lines do something else than computing each element by itself."""
 
 
-def not_fused(function: Callable[..., Any], reason: Untraceable, fallbacks: list[str]) -> None:
-    """Note that a function runs operation by operation: nothing is wrong, it is only slower.
+def not_fused(
+    function: Callable[..., Any],
+    reason: Untraceable | str,
+    fallbacks: list[str],
+    args: Sequence[Any] = (),
+) -> None:
+    """Note, once, that a function runs operation by operation: that is right, and only slower.
 
-    The note goes to `fallbacks` (see `Backend.fallbacks`) and to the logger "xpnet".
+    The note goes to `fallbacks` (see `Backend.fallbacks`) and to the logger "xpnet". It names the
+    gate or optimizer among the arguments, whose lines they may be.
     """
     name = getattr(function, "__qualname__", repr(function))
-    fallbacks.append(f"{name} is not fused: {reason}")
-    logging.getLogger("xpnet").debug("%s", fallbacks[-1])
+    whose = [type(a).__name__ for a in args if hasattr(a, "forward") or hasattr(a, "rule")]
+    note = f"{name}{f' of {whose[0]}' if whose else ''} is not fused: {reason}"
+    if note not in fallbacks:
+        fallbacks.append(note)
+        logging.getLogger("xpnet").debug("%s", note)
 
 
 class Kind(NamedTuple):

@@ -70,6 +70,8 @@ class _Fused:
             return NotImplemented
         kernel, lines = self._kernels[key]
         if not _same_shape(lines, args):
+            reason = "one of its results is smaller than the others"
+            not_fused(function, reason, self._fallbacks, args)
             return NotImplemented
         results = kernel(*(a for a, kind in zip(args, kinds, strict=True) if kind is not None))
         return _formed(lines.form, results if isinstance(results, tuple) else (results,))
@@ -82,7 +84,7 @@ class _Fused:
         try:
             lines = trace(function, args, kinds)
         except Untraceable as reason:
-            not_fused(function, reason, self._fallbacks)
+            not_fused(function, reason, self._fallbacks, args)
             return None
         inputs = [f"{kind.dtype} x{i}" for i, kind in enumerate(kinds) if kind is not None]
         outputs = [f"{o.dtype} y{i}" for i, o in enumerate(lines.outputs)]

@@ -39,6 +39,8 @@ class Update:
     ) -> Any:
         leaves = _leaves(rates)
         if leaves is None or not _of_one_kind(rows, leaves) or count.dtype != np.int32:
+            reason = "expected rates that are Python numbers or arrays, and rows of one dtype"
+            not_fused(rule, reason, self._fallbacks)
             return NotImplemented
         size = PARAMETER_BYTES // (8 * (len(rows[0]) + 1))
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
