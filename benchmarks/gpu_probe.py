@@ -13,7 +13,6 @@ import functools
 import importlib.metadata
 import json
 import re
-import signal
 import sys
 import time
 import traceback
@@ -28,6 +27,7 @@ import numpy as np
 import tyro
 
 from benchmarks.contenders import captured_by, training
+from benchmarks.interrupts import Interrupted, orderly
 from benchmarks.mega import Mega, Shape, reference
 from benchmarks.problems import Case, batches
 from benchmarks.results import numbers
@@ -74,14 +74,11 @@ class Report:
         self.found: dict[str, Any] = {}
         self.failed = 0
         self.current = ""
-        self.status: int | None = None  # to exit with, after a signal
         self._path = folder / "probe.json"
         self._began = time.perf_counter()
 
     def check(self, name: str, work: Callable[[], Any], under: str = "") -> None:
         """Do it, and keep what it returns, or the words of its error."""
-        if self.status is not None:  # what the signal raised was lost: in a callback of C's, say
-            raise SystemExit(self.status)
         began = time.perf_counter()
         self.current = f"{under}: {name}" if under else name
         try:
@@ -102,11 +99,6 @@ class Report:
         """Several that belong together."""
         for name, work in works.items():
             self.check(name, work, under)
-
-    def stop(self, number: int, frame: Any) -> None:
-        """The handler of a signal."""
-        self.status = 128 + number
-        raise SystemExit(self.status)
 
     def say_where(self) -> None:
         """It was stopped: in which check."""
@@ -568,6 +560,7 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+@orderly
 def main(args: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=args, prog="python -m benchmarks.gpu_probe")
     try:
@@ -581,19 +574,16 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"python -m benchmarks.gpu_probe: {error}", file=sys.stderr)
         return 2
     report = Report(arguments.folder)
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, report.stop) for number in signals]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             probe(arguments, report)
-    except SystemExit:
+    except Interrupted:
         report.say_where()
+        raise
     finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-    print(f"probe: {report.failed} checks failed", flush=True)
-    return int(report.failed > 0) if report.status is None else report.status
+        print(f"probe: {report.failed} checks failed", flush=True)
+    return int(report.failed > 0)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from benchmarks import (
     compare,
     gpu_report,
     growth,
+    interrupts,
     jax_training,
     machine,
     matmul,
@@ -791,6 +792,11 @@ def results_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {path.name: read(path)[1] for path in folder.glob("*.jsonl")}
 
 
+def heeding_signals() -> None:
+    """In the child: who runs the tests in the background may have SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_gpus_command_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """At some moment after the first measurement."""
@@ -799,6 +805,7 @@ def test_the_gpus_command_loses_nothing(number: signal.Signals, tmp_path: Path) 
     with subprocess.Popen(
         [str(SCRIPT), *words, str(out)], env={**os.environ, "PYTHON": sys.executable},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=heeding_signals,
     ) as process:  # fmt: skip
         while process.poll() is None and not any(results_in(out).values()):
             time.sleep(0.01)
@@ -1224,3 +1231,22 @@ def test_compare_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert message in capsys.readouterr().err
     assert compare.main([a, a, "--relative-to", "three"]) == 2
     assert "has no contender 'three'" in capsys.readouterr().err
+
+
+def test_what_a_signal_raises_is_not_lost_in_a_finalizer() -> None:
+    """There Python ignores every exception."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # the handler runs here
+
+    @interrupts.orderly
+    def main(args: Any = None) -> int:
+        Finalized()
+        time.sleep(20)
+        return 0
+
+    began = time.monotonic()
+    assert main([]) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 10

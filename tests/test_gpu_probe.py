@@ -152,24 +152,26 @@ def test_without_a_gpu_every_check_fails_and_none_is_left_out(
 
 
 def test_a_signal_ends_it_with_what_was_found(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.gpu_probe", str(tmp_path), *SMALL, "--steps", "100000"],
+    words = ["-m", "benchmarks.gpu_probe", str(tmp_path), *SMALL, "--steps", "100000"]
+    with subprocess.Popen(
+        [sys.executable, *words],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **simulator_environment(),
-    )  # fmt: skip
-    file, deadline = tmp_path / "probe.json", time.monotonic() + 60
-    while time.monotonic() < deadline and not (file.exists() and "trains" in file.read_text()):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    try:
-        out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:  # fmt: skip
+        file, deadline = tmp_path / "probe.json", time.monotonic() + 60
+        while time.monotonic() < deadline and not (file.exists() and "trains" in file.read_text()):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        try:
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 128 + signal.SIGTERM
     found = json.loads(file.read_text())
     assert found["stopped"].startswith("steps: 20-6-3/8 sgd float32")
     assert "selected" in found
     assert f"probe: stopped during {found['stopped']}" in out
-    assert re.fullmatch(r"probe: \d checks failed", out.splitlines()[-1])
+    assert re.fullmatch(r"probe: \d checks failed", out.splitlines()[-2])
+    assert out.splitlines()[-1] == "interrupted by SIGTERM"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def _load():
     def record(pointer):
         try:
             return _record(lib, pointer.contents)
-        except BaseException:  # an exception cannot pass through C
+        except Exception:  # it cannot pass through C; what a signal raises is told all the same
             traceback.print_exc()
             return _EXECUTION_FAILED
 
