@@ -792,9 +792,13 @@ def results_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {path.name: read(path)[1] for path in folder.glob("*.jsonl")}
 
 
-def heeding_signals() -> None:
-    """In the child: who runs the tests in the background may have SIGINT ignored."""
+# Becomes another program, which heeds SIGINT: who runs the tests in the background may have it
+# ignored. Not a preexec_fn, which would fork: JAX warns of that.
+HEEDING = """if True:
+    import os, signal, sys
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -803,9 +807,9 @@ def test_the_gpus_command_loses_nothing(number: signal.Signals, tmp_path: Path) 
     out, archive = tmp_path / "out", tmp_path / "deep" / "out.tgz"
     words = ["--dry-run", "--stages", "float32,matmul,compile", "--out-archive", str(archive)]
     with subprocess.Popen(
-        [str(SCRIPT), *words, str(out)], env={**os.environ, "PYTHON": sys.executable},
+        [sys.executable, "-c", HEEDING, str(SCRIPT), *words, str(out)],
+        env={**os.environ, "PYTHON": sys.executable},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        preexec_fn=heeding_signals,
     ) as process:  # fmt: skip
         while process.poll() is None and not any(results_in(out).values()):
             time.sleep(0.01)
