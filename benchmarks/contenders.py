@@ -66,10 +66,10 @@ def training(problem: Problem, backend: Backend) -> Training:
 
 def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend:
     """A CuPy backend whose steps `graphs` captures; not fused, with a kernel for each operation."""
+    from xpnet.arrays.dispatch import with_kernels
     from xpnet.backend.captured import captured_loop
     from xpnet.backend.cuda.gather import Gather
     from xpnet.backend.loop import gathering, on_rows
-    from xpnet.kernels import with_kernels
 
     kernels = backend.kernels if fused else {"matmul": backend.kernels["matmul"]}
 

@@ -359,13 +359,14 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
     import cupy
 
     import xpnet
-    from xpnet import losses, ops
+    from xpnet import losses
+    from xpnet.arrays import ops
+    from xpnet.arrays.dispatch import for_each
     from xpnet.backend.cuda.gather import Gather
     from xpnet.backend.cuda.graphs import CupyGraphs
-    from xpnet.feed import Feed
-    from xpnet.kernels import for_each
+    from xpnet.data.loader import Feed
+    from xpnet.graph.autodiff import add_bias_then
     from xpnet.layers import Affine, Sigmoid
-    from xpnet.passes import add_bias_then
 
     problem = case.problem()
     inputs, hidden, classes = problem.sizes[0], problem.sizes[1], problem.sizes[-1]
@@ -429,7 +430,7 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
 
 def chained(part: Callable[[], Any], kernels: Any, count: int) -> dict[str, Any]:
     """Microseconds and nodes of one call, from a graph of many in a row."""
-    from xpnet.kernels import with_kernels
+    from xpnet.arrays.dispatch import with_kernels
 
     keeping, graphs = kept_graphs()
     calls = with_kernels(lambda: [part() for _ in range(count)], kernels)

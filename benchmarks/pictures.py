@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results import Measurement, read
-from xpnet.plots.figure import new_figure, require
+from xpnet.show.plots.figure import new_figure, require
 
 __all__ = ["draw", "draw_growth", "draw_matmul", "draw_train_step", "main"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 import xpnet
-from xpnet.explain import Explanation
+from xpnet.show.explain import Explanation
 
 
 def main() -> Explanation:

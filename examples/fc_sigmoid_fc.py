@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet import Graph
 from xpnet.functions import affine, sigmoid, squared_loss
-from xpnet.node import Trace
+from xpnet.graph.node import Trace
 
 
 def network() -> Graph:

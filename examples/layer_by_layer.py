@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import xpnet
-from xpnet.node import Trace
+from xpnet.graph.node import Trace
 
 LAYERS = (2, 8, 6, 4, 1)
 ACTIVATIONS = ("tanh", "sigmoid", "leaky_relu", "identity")  # one for each layer

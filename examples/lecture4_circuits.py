@@ -25,7 +25,7 @@ from xpnet.functions import (
     squared_norm,
     sum,
 )
-from xpnet.node import Trace
+from xpnet.graph.node import Trace
 
 
 def circuit() -> tuple[Graph, dict[str, float]]:

@@ -26,8 +26,7 @@ def test_python_blocks_run(block: str, in_tmp: Path) -> None:
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import compare, gpu_report, growth, matmul, mnist, pictures, train_step
-    from xpnet import gradcheck, predict, train
-    from xpnet.explain import __main__ as explain
+    from xpnet.commands import explain, gradcheck, predict, train
 
     help_text = ""
     commands = (train, predict, gradcheck, explain, compare, growth, gpu_report, matmul, mnist)

@@ -1,13 +1,14 @@
 """xpnet: a neural-network trainer written once against the Python Array API."""
 
 from xpnet import data, datasets, functions, gates, layers, losses, optim
-from xpnet.backend import Backend, select
-from xpnet.explain import explain
+from xpnet.backend import Backend
+from xpnet.backend.select import select
+from xpnet.book import lecture, two_layer_net
 from xpnet.graph import Graph
-from xpnet.history import History
-from xpnet.jacobian import jacobian
-from xpnet.models import Network, mlp, two_layer_net
-from xpnet.trainer import Trainer
+from xpnet.graph.jacobian import jacobian
+from xpnet.models import Network, mlp
+from xpnet.show.explain import explain
+from xpnet.trainer import History, Trainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "gates",
     "jacobian",
     "layers",
+    "lecture",
     "losses",
     "mlp",
     "optim",

@@ -15,8 +15,8 @@ scores of shape (N,) are one sample with N outputs, (N, 1) are N samples.
 
 from __future__ import annotations
 
-from xpnet import array_gates, gates, layers, losses
-from xpnet.node import Node
+from xpnet import gates, layers, losses
+from xpnet.graph.node import Node
 
 __all__ = [
     "affine", "exp", "gather", "hinge_loss", "log", "matmul", "maximum", "mean", "pick", "relu",
@@ -81,42 +81,42 @@ def relu(x: Node) -> Node:
 
 def sum(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
     """Σ x over `axis`, all by default."""
-    return _apply(array_gates.Sum(axis, keepdims), x)
+    return _apply(gates.Sum(axis, keepdims), x)
 
 
 def mean(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
     """The mean over `axis`, all by default."""
-    return _apply(array_gates.Mean(axis, keepdims), x)
+    return _apply(gates.Mean(axis, keepdims), x)
 
 
 def squared_norm(x: Node) -> Node:
     """‖x‖² = Σ x², over all of x."""
-    return _apply(array_gates.SquaredNorm(), x)
+    return _apply(gates.SquaredNorm(), x)
 
 
 def matmul(a: Node, b: Node) -> Node:
     """The product of matrices, also written ``a @ b``."""
-    return _apply(array_gates.MatMul(), a, b)
+    return _apply(gates.MatMul(), a, b)
 
 
 def transpose(x: Node, axes: tuple[int, ...] | None = None) -> Node:
     """x with its axes in the order `axes`; ``x.T`` reverses them."""
-    return _apply(array_gates.Transpose(axes), x)
+    return _apply(gates.Transpose(axes), x)
 
 
 def reshape(x: Node, shape: tuple[int, ...]) -> Node:
     """x in another shape of as many elements."""
-    return _apply(array_gates.Reshape(shape), x)
+    return _apply(gates.Reshape(shape), x)
 
 
 def gather(x: Node, index: Node, axis: int = 0) -> Node:
     """x at the integers `index`, shape (k,), along an axis; ``x[1:3]`` is for fixed places."""
-    return _apply(array_gates.Gather(axis), x, index)
+    return _apply(gates.Gather(axis), x, index)
 
 
 def pick(x: Node, t: Node) -> Node:
     """From each row of x, shape (..., C), the entry that its label t, shape (...), names."""
-    return _apply(array_gates.Pick(), x, t)
+    return _apply(gates.Pick(), x, t)
 
 
 def affine(x: Node, W: Node, b: Node) -> Node:

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from xpnet.gates import Grads
-from xpnet.kernels import elementwise, replaceable
-from xpnet.ops import Array, at_least, namespace, sigmoid, targets_like
+from xpnet.arrays.dispatch import elementwise, replaceable
+from xpnet.arrays.ops import Array, at_least, namespace, sigmoid, targets_like
+from xpnet.gates.protocol import Grads
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from xpnet.kernels import elementwise, for_each, replaceable
-from xpnet.ops import Array, add_scaled, at_least, at_most, device, namespace
+from xpnet.arrays.dispatch import elementwise, for_each, replaceable
+from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
 
 __all__ = [
     "SGD",

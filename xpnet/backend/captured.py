@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xpnet.backend import Array, Params, Run
+from xpnet.backend.interface import Array, Params, Run
 from xpnet.backend.loop import CHUNK_SECONDS, RowStep, plain_loop
 from xpnet.errors import DeviceError, NotCapturedWarning
 

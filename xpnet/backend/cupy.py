@@ -10,16 +10,17 @@ from typing import Any
 import cupy
 from array_api_compat import cupy as xp
 
-from xpnet.backend import Backend, Prepare, Run, Step, check_capability, out_of_memory
+from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cuda.cublas import WORKSPACE_BYTES
 from xpnet.backend.cuda.gather import Gather
 from xpnet.backend.cuda.graphs import CupyGraphs
 from xpnet.backend.cuda.kernels import make_kernels
 from xpnet.backend.cuda.upload import Uploader
+from xpnet.backend.interface import Backend, Prepare, Run, Step, out_of_memory
 from xpnet.backend.loop import on_rows, within
+from xpnet.backend.precision import check_capability
 from xpnet.errors import DeviceError
-from xpnet.kernels import with_kernels
 
 # cudaError codes that mean "no usable GPU", and what a user can do about each.
 _REASONS = {

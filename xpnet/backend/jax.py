@@ -13,21 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xpnet.backend import (
-    Array,
-    Backend,
-    Params,
-    Prepare,
-    Run,
-    Step,
-    check_capability,
-    out_of_memory,
-)
+from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.cpu import cpu_memory, cpu_name
+from xpnet.backend.interface import Array, Backend, Params, Prepare, Run, Step, out_of_memory
 from xpnet.backend.loop import RowStep, gathering, on_rows, within
+from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.errors import DeviceError, UsageError
-from xpnet.kernels import with_kernels
-from xpnet.ops import scaled_for_float16
 
 # Steps per compiled scan, at most. A call costs 25 us on a CPU, so this many make it vanish;
 # more would only make Ctrl-C wait.

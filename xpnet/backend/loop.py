@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Params, Prepare, Run, Step
+from xpnet.backend.interface import Array, Params, Prepare, Run, Step
 
 __all__ = ["CHUNK_SECONDS", "Gather", "RowStep", "gathering", "on_rows", "plain_loop", "within"]
 

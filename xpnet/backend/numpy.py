@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from array_api_compat import numpy as xp
 
-from xpnet.backend import Backend, Prepare, Run, Step
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
+from xpnet.backend.interface import Backend, Prepare, Run, Step
 from xpnet.backend.loop import gathering, on_rows, plain_loop
 
 # A loss that overflows is reported by the trainer, with its step; NumPy need not warn too.

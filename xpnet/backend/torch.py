@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from array_api_compat import torch as xp
 
-from xpnet.backend import Array, Backend, Prepare, Run, Step, check_capability, out_of_memory
+from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
+from xpnet.backend.interface import Array, Backend, Prepare, Run, Step, out_of_memory
 from xpnet.backend.loop import gathering, on_rows, plain_loop, within
+from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.backend.torch_update import Many, for_each, update
 from xpnet.errors import DeviceError
-from xpnet.kernels import with_kernels
-from xpnet.ops import scaled_for_float16
 
 # NumPy's memory is aligned to 16 bytes; MKL takes a fifth longer over weights that do not begin
 # with a cache line. Data sets, from which rows are gathered, are not copied for it.

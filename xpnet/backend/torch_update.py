@@ -25,7 +25,7 @@ KNOWN = (optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp
 
 
 def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
-    """`xpnet.optim.update` of Adam and AdamW; for `xpnet.kernels.with_kernels`."""
+    """`xpnet.optim.update` of Adam and AdamW; for `xpnet.arrays.dispatch.with_kernels`."""
     if type(optimizer) not in (optim.Adam, optim.AdamW):
         return NotImplemented
     # The fused kernels do not look at how an array is laid out, and our products may be transposed.
@@ -67,7 +67,7 @@ def for_each(
     rows: Sequence[tuple[Array, ...]],
     count: Array,
 ) -> Any:
-    """`xpnet.kernels.for_each`, all rows at once."""
+    """`xpnet.arrays.dispatch.for_each`, all rows at once."""
     if type(getattr(rule, "__self__", None)) not in KNOWN:
         return NotImplemented
     p, g, *slots = (Many(list(column)) for column in zip(*rows, strict=True))

@@ -33,7 +33,7 @@ Array = Any
 
 
 def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[..., Any]]:
-    """The kernels for `xpnet.kernels.with_kernels`, on the current device.
+    """The kernels for `xpnet.arrays.dispatch.with_kernels`, on the current device.
 
     They append to `fallbacks` what they could not fuse, see `Backend.fallbacks`.
     """
@@ -133,7 +133,7 @@ TO_BFLOAT16 = """
 unsigned u = __float_as_uint(x);
 y = x != x ? 0x7fc0 : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 """
-# As `xpnet.ops.scaled_for_float16`, and rounded.
+# As `xpnet.arrays.ops.scaled_for_float16`, and rounded.
 TO_FLOAT16 = "y = x * (32768.0f / (largest > 1e-30f ? largest : 1e-30f));"
 FROM_FLOAT16 = """
 y = x * ((a > 1e-30f ? a : 1e-30f) / 32768.0f) * ((b > 1e-30f ? b : 1e-30f) / 32768.0f);

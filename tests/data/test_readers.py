@@ -1,0 +1,451 @@
+"""Files: what they hold when they are right, one DataError when they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet.data.csv import read_csv
+from xpnet.data.readers import read_idx, read_npy, read_npz
+from xpnet.datasets import load, load_file
+from xpnet.errors import DataError, UsageError
+
+
+def idx(array: np.ndarray) -> bytes:
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
+
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_round_trip(tmp_path: Path, packed: bool) -> None:
+    content = idx(IMAGES)
+    (tmp_path / "f").write_bytes(gzip.compress(content, mtime=0) if packed else content)
+    np.testing.assert_array_equal(read_idx(tmp_path / "f"), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "expected IDX"),
+        (b"\x89PNG....", "expected IDX"),
+        (b"\0\0\x0d\x02" + bytes(20), "expected IDX of unsigned bytes"),
+        (idx(IMAGES)[:6], "ends in its header"),
+        (idx(IMAGES)[:-1], "got 23 bytes, expected 24"),
+        (idx(IMAGES) + b"x", "got more than 24 bytes, expected 24"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "more than the file can hold"),
+        (gzip.compress(idx(IMAGES), mtime=0)[:-9], "cannot be read"),
+        (gzip.compress(idx(IMAGES)[:-1], mtime=0), "got 23 bytes, expected 24"),
+        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12, mtime=0), "more than the file can hold"),
+    ],
+)
+def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(words)) as caught:
+        read_idx(tmp_path / "f")
+    assert str(tmp_path / "f") in str(caught.value)
+
+
+def npz(**arrays: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def test_npz_round_trip_in_both_orders(tmp_path: Path) -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    np.savez(tmp_path / "plain.npz", x=x, f=np.asfortranarray(x), t=np.array([1, 2], np.uint8))
+    np.savez_compressed(tmp_path / "packed.npz", x=x)
+    got = read_npz(tmp_path / "plain.npz")
+    np.testing.assert_array_equal(got["x"], x)
+    np.testing.assert_array_equal(got["f"], x)
+    assert got["t"].dtype == np.uint8
+    np.testing.assert_array_equal(read_npz(tmp_path / "packed.npz")["x"], x)
+
+
+def member(name: str, content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def twice() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("x.npy", npy(np.ones(2)))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", npy(np.zeros(2)))
+    return stream.getvalue()
+
+
+def objects() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}], object), allow_pickle=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: b"", "is not an NPZ file"),
+        (lambda: b"garbage" * 99, "is not an NPZ file"),
+        (lambda: npz(x=np.ones(9))[:-30], "is not an NPZ file"),
+        (lambda: member("x.npy", b"junk"), "x: is not an NPY array"),
+        (lambda: member("x.npy", objects()), "x: got Python objects"),
+        (lambda: member("x.npy", npy(np.ones(9))[:-8]), "x: got 64 bytes of values, expected 72"),
+        # a smaller shape would stop reading before the checksum
+        (
+            lambda: member("x.npy", npy(np.ones(9)).replace(b"(9,)", b"(8,)")),
+            "x: got 72 bytes of values, expected 64",
+        ),
+        (twice, "x: is there twice"),
+    ],
+)
+def test_damaged_npz_is_refused(tmp_path: Path, make: Callable[[], bytes], words: str) -> None:
+    (tmp_path / "f.npz").write_bytes(make())
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_npz(tmp_path / "f.npz")
+
+
+def test_npz_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    content = bytearray(npz(x=np.arange(1000.0)))
+    content[4000] ^= 1
+    (tmp_path / "f.npz").write_bytes(content)
+    with pytest.raises(DataError, match="Bad CRC-32"):
+        read_npz(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not an NPY array"),
+        (b"\x93NUMPY", "is not an NPY array"),
+        (npy(np.ones(9))[:-1], "got 71 bytes of values, expected 72"),
+        (npy(np.ones(9)) + b"x", "got 73 bytes of values, expected 72"),
+        (npy(np.ones(9)).replace(b"'<f8'", b"'|O8'"), "got Python objects"),
+        (npy(np.ones(1)).replace(b"(1,), }          ", b"(9999999999999,),"), "NPY array"),
+    ],
+)
+def test_damaged_npy_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "f.npy").write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_npy(tmp_path / "f.npy")
+
+
+def test_a_large_npy_is_memory_mapped(tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.ones((100, 2)))
+    mapped = read_npy(tmp_path / "f.npy", resident_bytes=100)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, 1.0)
+    assert not isinstance(read_npy(tmp_path / "f.npy", resident_bytes=10_000), np.memmap)
+    np.save(tmp_path / "g.npy", np.asfortranarray(np.ones((100, 2))))
+    with pytest.raises(DataError, match="Fortran order"):
+        read_npy(tmp_path / "g.npy", resident_bytes=100)
+
+
+CSV = "a,b,kind\n1,2.5,cat\n-3e1,4,dog\n\n0,1,cat\n"
+
+
+@pytest.mark.parametrize(
+    "text", [CSV, CSV.replace(",", ";"), CSV.replace(",", "\t"), "\ufeff" + CSV]
+)
+def test_csv(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.csv").write_text(text, encoding="utf-8")
+    x, labels, columns, label_column = read_csv(tmp_path / "f.csv")
+    np.testing.assert_array_equal(x, [[1, 2.5], [-30, 4], [0, 1]])
+    assert labels == ["cat", "dog", "cat"]
+    assert columns == ("a", "b")
+    assert label_column == "kind"
+
+
+def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("y,a,b\n7,1,2\n8,3,4\n")
+    assert read_csv(tmp_path / "f.csv", "y").labels == ["7", "8"]
+    assert read_csv(tmp_path / "f.csv", "0").columns == ("a", "b")
+    assert read_csv(tmp_path / "f.csv", "-3").label_column == "y"
+    assert read_csv(tmp_path / "f.csv", None).x.shape == (2, 3)
+    # with two features asked for, three columns have a label and two have none
+    assert read_csv(tmp_path / "f.csv", "y", features=2).labels == ["7", "8"]
+    (tmp_path / "g.csv").write_text("1,2\n3,4\n")
+    bare = read_csv(tmp_path / "g.csv", "y", features=2)
+    assert bare.labels is None
+    np.testing.assert_array_equal(bare.x, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "got no rows"),
+        ("a,b\n", "got no rows"),
+        ("a,b,y\n1,2,x\n1,x,y\n", "line 3, column b: got 'x', expected a finite number"),
+        ("a,b,y\n1,,0\n", "line 2, column b: got ''"),
+        ("a,b,y\n1,nan,0\n", "line 2, column b: got 'nan'"),
+        ("1,inf,0\n", "line 1, column 1: got 'inf'"),
+        ("y,a\nk,1\nk,oops\n", "line 2, column a"),
+        ("a,b,y\n1,2\n", "line 2: got 2 columns, expected 3"),
+        ("a,b,y\n1,2,\n", "line 2: got an empty label"),
+        ("1\n2\n", "got one column"),
+        ("a,a,y\n1,2,0\n", "has two columns named a"),
+        (",a,y\n0,1,2\n", "the first column has no name; if it is an index"),
+        ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got 'nan'"),
+        ("?,?,yes\n1,2,no\n", "line 1, column 0: got '?'"),
+        ('"a,b\n1,2', "is not CSV in UTF-8"),
+    ],
+)
+def test_bad_csv_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "f.csv").write_text(text)
+    if text.startswith("y,a"):
+        with pytest.raises(DataError, match="column a: got 'oops'"):
+            read_csv(tmp_path / "f.csv", "y")
+        return
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_csv(tmp_path / "f.csv")
+
+
+def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_bytes("a,b\n1,\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not CSV in UTF-8"):
+        read_csv(tmp_path / "f.csv")
+
+
+def test_missing_column_lists_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text(CSV)
+    with pytest.raises(DataError, match="has no column 'target'; it has a, b, kind"):
+        read_csv(tmp_path / "f.csv", "target")
+
+
+def test_mutated_files_give_nothing_but_our_error(tmp_path: Path) -> None:
+    """3,000 random damages: loaded, or DataError; nothing else, and nothing huge."""
+    rng = np.random.default_rng(0)
+    originals: list[tuple[str, bytes, Callable[[Path], Any]]] = [
+        ("f.idx", idx(IMAGES), read_idx),
+        ("f.idx.gz", gzip.compress(idx(IMAGES), mtime=0), read_idx),
+        ("f.npy", npy(np.arange(12.0).reshape(3, 4)), read_npy),
+        ("f.npz", npz(x=np.arange(12.0).reshape(3, 4), t=np.arange(3)), read_npz),
+        ("f.csv", CSV.encode(), read_csv),
+    ]
+    refused = 0
+    for name, content, read in originals:
+        for _ in range(600):
+            damaged = bytearray(content)
+            for _ in range(rng.integers(1, 4)):
+                damaged = damaged or bytearray(b"\0")
+                match rng.integers(0, 4):
+                    case 0:
+                        damaged[rng.integers(0, len(damaged))] ^= 1 << rng.integers(0, 8)
+                    case 1:
+                        damaged[rng.integers(0, len(damaged))] = rng.integers(0, 256)
+                    case 2:
+                        del damaged[rng.integers(0, len(damaged)) :]
+                    case 3:
+                        damaged += rng.bytes(3)
+            (tmp_path / name).write_bytes(damaged)
+            with contextlib.suppress(DataError):
+                read(tmp_path / name)
+                continue
+            refused += 1
+    assert refused > 1500
+
+
+# -- load_file -----------------------------------------------------------------------------
+
+
+def test_npz_of_images_and_labels(tmp_path: Path) -> None:
+    x = np.zeros((30, 5, 4), np.uint8)
+    np.savez(tmp_path / "d.npz", X=x, y=np.arange(30) % 3)
+    data = load_file(tmp_path / "d.npz")
+    assert data.x.dtype == np.uint8
+    assert data.image_shape == (5, 4)
+    assert data.scaling.scale == 1 / 255
+    assert data.classes == ("0", "1", "2")
+
+
+def test_csv_classes_are_sorted_as_numbers_or_as_text(tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text("".join(f"{i},{9 + i % 2}\n" for i in range(20)))
+    data = load_file(tmp_path / "n.csv")
+    assert data.classes == ("9", "10")
+    np.testing.assert_array_equal(data.t[:3], [0, 1, 0])
+    (tmp_path / "same.csv").write_text("1,0\n2,1\n3,1.0\n4,0.0\n")
+    assert load_file(tmp_path / "same.csv").classes == ("0", "1")
+    (tmp_path / "t.csv").write_text(CSV)
+    assert load_file(tmp_path / "t.csv").classes == ("cat", "dog")
+
+
+def test_labels_that_count_from_one_are_classes_by_their_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((30, 2)), t=1 + np.arange(30) % 3)
+    data = load_file(tmp_path / "d.npz")
+    assert data.classes == ("1", "2", "3")
+    np.testing.assert_array_equal(data.t[:4], [0, 1, 2, 0])
+    np.savez(tmp_path / "e.npz", x=np.ones((2, 2)), t=np.array([3, 4]))
+    with pytest.raises(DataError, match="row 1: got 4, expected one of 1, 2, 3"):
+        load_file(tmp_path / "e.npz", classes=data.classes)
+
+
+def test_whole_numbers_that_look_like_a_regression_have_to_be_said(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("".join(f"{i},{i % 90}\n" for i in range(600)))
+    with pytest.raises(DataError, match="90 distinct labels in 600 rows; say --task regression"):
+        load_file(tmp_path / "f.csv")
+    assert load_file(tmp_path / "f.csv", task="regression").classes is None
+    assert load_file(tmp_path / "f.csv", task="classification").outputs == 90
+
+
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [("", "a missing value"), ("1_x", "finite number"), ("Bern", "text: turn it into numbers")],
+)
+def test_what_to_do_about_a_cell(tmp_path: Path, cell: str, advice: str) -> None:
+    (tmp_path / "f.csv").write_text(f"a,b,y\n1,2,0\n3,{cell},1\n")
+    with pytest.raises(DataError, match=advice):
+        read_csv(tmp_path / "f.csv")
+
+
+def test_real_labels_are_a_regression(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("a,y\n1,0.5\n2,1.5\n3,2\n")
+    data = load_file(tmp_path / "r.csv")
+    assert data.classes is None
+    np.testing.assert_array_equal(data.t, [[0.5], [1.5], [2.0]])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"a": np.ones(3)}, "has a; expected an array named x or X"),
+        ({"x": np.ones((3, 2))}, "has x; expected an array named t or y"),
+        ({"x": np.ones((3, 2)), "t": np.zeros(2, int)}, "got 2 targets for 3 samples"),
+        ({"x": np.ones((3, 2)), "t": np.array([0, -1, 1])}, "row 1: got -1, expected a class"),
+        ({"x": np.ones((3, 2)), "t": np.zeros(3, int)}, "got 1 class, expected at least two"),
+        ({"x": np.ones((99, 2)), "t": np.arange(99) * 7}, "say --task regression"),
+        ({"x": np.array([[1.0, np.nan]]), "t": np.zeros(1, int)}, "x: row 0, column 1: got nan"),
+        ({"x": np.ones(3), "t": np.arange(3)}, "a single feature has shape (3, 1)"),
+        ({"x": np.ones((3, 2)), "t": np.zeros((3, 0), int)}, "samples without values"),
+        ({"x": np.ones((3, 2)), "t": np.zeros((3, 1, 2), int)}, "one target or one row"),
+    ],
+)
+def test_bad_npz_data_is_refused(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(DataError, match=re.escape(words)):
+        load_file(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "words"),
+    [
+        ("d.txt", {}, "expected a .npz, .npy or .csv file"),
+        ("x.npy", {}, "x.npy needs a .npy file with its targets: --labels"),
+        ("d.npz", {"labels": "t.npy"}, "--labels goes with --data X.npy"),
+        ("d.npz", {"label_column": "y"}, "--label-column goes with a .csv file"),
+    ],
+)
+def test_misused_options_are_refused(path: str, options: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        load_file(path, **options)  # type: ignore[arg-type]
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(DataError, match=r"nowhere\.csv: does not exist"):
+        load_file("nowhere.csv")
+
+
+def test_mnist_folder_without_its_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no train-images-idx3-ubyte\.gz"):
+        load("mnist", tmp_path)
+    with pytest.raises(DataError, match="is not a folder"):
+        load("mnist", tmp_path / "nowhere")
+
+
+# -- Download, from a server on this machine -------------------------------------------------
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A folder served over HTTP, and a data set of four small files that names it."""
+    import hashlib
+    import http.server
+    import threading
+    from functools import partial
+
+    from xpnet.data import catalog
+
+    served, cache = tmp_path / "served", tmp_path / "cache"
+    served.mkdir()
+    rng = np.random.default_rng(0)
+    files = []
+    for part, n in zip(catalog._PARTS, (20, 20, 10, 10), strict=True):
+        images = "images" in part
+        array = rng.integers(0, 10, (n, 28, 28) if images else n).astype(np.uint8)
+        content = gzip.compress(idx(array), mtime=0)
+        (served / f"{part}.gz").write_bytes(content)
+        files.append((len(content), hashlib.sha256(content).hexdigest()))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            hits.append(self.path)
+            super().do_GET()
+
+    hits: list[str] = []
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(served))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    good = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setitem(catalog._SOURCES, "mnist", ((good + "gone/", good), tuple(files)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    yield served, hits
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_download_from_the_second_mirror_once(mirror: Any) -> None:
+    _, hits = mirror
+    train, test = load("mnist")
+    assert train.x.shape == (20, 784)
+    assert test is not None
+    assert test.x.shape == (10, 784)
+    assert len(hits) == 8  # each file: the first mirror does not have it, the second does
+    load("mnist")
+    assert len(hits) == 8
+
+
+def test_an_altered_download_is_refused(mirror: Any) -> None:
+    served, _ = mirror
+    path = served / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataError, match=r"train-labels.*could not be downloaded.*--data-dir") as e:
+        load("mnist")
+    assert "\n" not in str(e.value)
+
+
+def test_a_damaged_cache_is_fetched_anew(mirror: Any, tmp_path: Path) -> None:
+    _, hits = mirror
+    load("mnist")
+    (cached,) = (tmp_path / "cache").rglob("t10k-images-idx3-ubyte.gz")
+    cached.write_bytes(b"damaged")
+    load("mnist")
+    assert len(hits) == 10

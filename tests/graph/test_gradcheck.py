@@ -1,0 +1,127 @@
+"""The gradient check finds what it is there to find."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet.commands import gradcheck as command
+from xpnet.graph import gradcheck
+from xpnet.layers import Affine, Sigmoid
+from xpnet.models import mlp
+
+
+class WrongSigmoid(Sigmoid):
+    def backward(self, cache: Any, dout: Any, needs: Any = (True,)) -> Any:
+        return (dout * cache * (1.0 - cache) * 1.0001,)
+
+
+def test_finds_a_gradient_that_is_off_by_a_ten_thousandth() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    assert gradcheck.check_gate(Sigmoid(), x)[0].error < 1e-9
+    assert gradcheck.check_gate(WrongSigmoid(), x)[0].error == pytest.approx(5e-5, rel=0.01)
+
+
+def test_finds_one_wrong_input_of_several() -> None:
+    class NoBias(Affine):
+        def backward(self, cache: Any, dout: Any, needs: Any = (True,) * 3) -> Any:
+            dx, dW, db = super().backward(cache, dout, needs)
+            return dx, dW, db * 0
+
+    rng = np.random.default_rng(0)
+    rows = gradcheck.check_gate(
+        NoBias(), rng.standard_normal((3, 4)), rng.standard_normal((4, 2)), rng.standard_normal(2)
+    )
+    assert [row.error < 1e-8 for row in rows] == [True, True, False]
+
+
+def test_numerical_gradient_of_a_cubic() -> None:
+    x = np.array([[1.0, -2.0], [0.0, 3.0]])
+    slopes = gradcheck.numerical_gradient(lambda v: float((v**3).sum()), x)
+    np.testing.assert_allclose(slopes, 3 * x**2, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squared", "sigmoid", "hinge"])
+def test_whole_networks_with_every_activation(loss: str) -> None:
+    net = mlp([6, 5, 4, 5, 4, 3], ["sigmoid", "tanh", "relu", "leaky_relu"], loss=loss, dropout=0.2)
+    rng = np.random.default_rng(0)
+    params = {k: rng.uniform(-1, 1, v.shape) for k, v in net.params.items()}
+    inputs = {
+        **params,
+        "x": rng.standard_normal((4, 6)),
+        "t": rng.integers(0, 3, 4),
+        "weight": rng.uniform(1, 2, 4),
+        "step": np.array([5], np.int32),
+    }
+    rows = gradcheck.check(net.graph, inputs, net.loss, list(params))
+    assert [row.name for row in rows] == list(params)
+    assert max(row.error for row in rows) < 1e-8
+
+
+def test_command_prints_a_table_and_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--inputs", "6", "--hidden", "5,4", "--activation", "tanh,relu", "--outputs", "3"]
+    assert command.main(args) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:7]] == [
+        "W1",
+        "b1",
+        "W2",
+        "b2",
+        "W3",
+        "b3",
+    ]
+    assert "passed: largest relative error" in out
+
+
+def test_command_fails_above_the_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--inputs", "4", "--hidden", "3", "--tolerance", "1e-16"]) == 1
+    out = capsys.readouterr().out
+    assert "WRONG" in out
+    assert "FAILED" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--batch", "0"], "--batch 1 or more"),
+        (["--outputs", "1"], "--loss softmax needs --outputs 2 or more, got 1"),
+        (["--hidden", "abc"], "--hidden 'abc': expected sizes separated by commas"),
+        (["--hidden", "0"], "expected at least two positive numbers"),
+    ],
+)
+def test_command_refuses_what_cannot_be(
+    capsys: pytest.CaptureFixture[str], args: list[str], words: str
+) -> None:
+    assert command.main(args) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_command_refuses_an_unknown_activation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--activation", "swish"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("xpnet: activation is 'swish'; expected one of sigmoid")
+    assert err.count("\n") == 1
+
+
+def test_numerical_gradient_as_in_the_book() -> None:
+    """The book's f takes no notice of its argument, and looks at the array that is moved."""
+    W = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    kept = W.copy()
+    np.testing.assert_allclose(
+        gradcheck.numerical_gradient(lambda _: float((W**2).sum()), W), 2 * kept
+    )
+    np.testing.assert_array_equal(W, kept)
+
+    def fails(x: np.ndarray) -> float:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        gradcheck.numerical_gradient(fails, W)
+    np.testing.assert_array_equal(W, kept)  # put back, whatever happens
+
+
+def test_numerical_gradient_of_integers_is_that_of_the_numbers() -> None:
+    slopes = gradcheck.numerical_gradient(lambda x: float((x**2).sum()), np.array([3, 4]))
+    np.testing.assert_allclose(slopes, [6, 8])

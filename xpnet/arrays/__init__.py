@@ -1,0 +1,1 @@
+"""What the array API standard lacks, and where a backend replaces a function."""

@@ -1,0 +1,69 @@
+"""Chance that is the same everywhere: a hash of (key, step, element) in int32 arithmetic."""
+
+from __future__ import annotations
+
+from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.ops import Array, device, namespace
+
+__all__ = ["hash32", "random_bits"]
+
+# Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, "Prospecting for Hash Functions",
+# 2018), as signed numbers: uint32 lacks shifts in PyTorch, int32 wraps to the same bits.
+_MIX1 = 0x7FEB352D
+_MIX2 = 0x846CA68B - (1 << 32)
+
+
+def _mix(h: Array) -> Array:
+    """lowbias32 of an int32 array; consumes `h`. The masks make the signed shifts logical."""
+    h ^= (h >> 16) & 0xFFFF
+    h *= _MIX1
+    h ^= (h >> 15) & 0x1FFFF
+    h *= _MIX2
+    h ^= (h >> 16) & 0xFFFF
+    return h
+
+
+def hash32(*words: int) -> int:
+    """Hash Python integers to one signed 32-bit integer, by the mixer of `random_bits`."""
+    h = 0
+    for word in words:
+        h = (h + word) & 0xFFFFFFFF
+        h = ((h ^ (h >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        h = ((h ^ (h >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        h ^= h >> 16
+    return h - (1 << 32) if h >= 1 << 31 else h
+
+
+def random_bits(n: int, key: int, step: Array) -> Array:
+    """n pseudo-random 32-bit integers, a pure function of (key, step, element).
+
+    Parameters
+    ----------
+    n : int
+    key : int
+        Signed 32-bit stream number, from `hash32`.
+    step : int32 array with one element
+        The training step, on the device: nothing is read back to the host.
+
+    Returns
+    -------
+    int32 array, shape=(n,)
+        The same bits on every library: there is no generator whose state would have to be
+        stored in a checkpoint or kept in step between devices.
+
+    Notes
+    -----
+    Two rounds of a 32-bit mixer over the element's number, keyed differently in each round
+    by (key, step), so that the numbers of two steps are not shifted copies of each other.
+    """
+    xp = namespace(step)
+    # One element, not none: NumPy warns when a 0-d integer wraps around.
+    step = xp.astype(xp.reshape(step, (1,)), xp.int32, copy=False)
+    return _bits(xp.arange(n, dtype=xp.int32, device=device(step)), step, key)
+
+
+@elementwise
+def _bits(element: Array, step: Array, key: int) -> Array:
+    first = _mix(step + key)
+    second = _mix(first + key)
+    return _mix(_mix(element + first) + second)

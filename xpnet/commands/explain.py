@@ -1,0 +1,178 @@
+"""``python -m xpnet.explain``: the table of a network's variables, from a run on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from xpnet import datasets
+from xpnet.commands.config import LARGEST, File, Names, Sizes
+from xpnet.commands.exits import run, say
+from xpnet.data.dataset import Dataset, Scaling
+from xpnet.errors import UsageError
+from xpnet.files import write_whole
+from xpnet.layers.dropout import Dropout
+from xpnet.models import checkpoint
+from xpnet.models.mlp import mlp
+from xpnet.models.network import Network
+from xpnet.show.draw import picture
+from xpnet.show.explain import Explanation, explain
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Explain a network: every variable of a run on one batch, and what each layer costs.
+
+    Name in the code and in the theory, shape, formula and norm of all that is computed forward
+    and backward; parameters, floating-point operations and bytes.
+    """
+
+    inputs: int = 784
+    """Number of inputs."""
+    hidden: Sizes = (50,)
+    """Sizes of the hidden layers; "" for none."""
+    outputs: int = 10
+    """Number of outputs."""
+    activation: Names = ("sigmoid",)
+    """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
+    loss: Literal["softmax", "squared", "sigmoid", "hinge"] = "softmax"
+    """Loss."""
+    dropout: float = 0.0
+    """Share of the hidden values dropped."""
+    model: File = None
+    """Explain the trained network of this run's folder, model.npz or checkpoint instead."""
+    dataset: Literal["random", "digits", "mnist", "fashion-mnist"] = "random"
+    """Take the batch, and the numbers of inputs and outputs, from this data set."""
+    data_dir: File = None
+    """Folder that has the IDX files of mnist or fashion-mnist; nothing is downloaded."""
+    batch_size: int = 100
+    """Samples."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and activations."""
+    seed: int = 0
+    """Of weights and data."""
+    format: Literal["text", "markdown", "html"] = "text"
+    """Of the tables."""
+    out: File = None
+    """File to write them into; by default they are printed."""
+    draw: File = None
+    """Also draw the circuit into this file: .svg, .dot (Graphviz) or .mmd (Mermaid)."""
+    expand: bool = False
+    """Draw every gate, instead of one box per layer."""
+
+
+def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
+    if a.model is not None:
+        trainer = Trainer.load(checkpoint.model_file(a.model))
+        to_numpy = trainer.backend.to_numpy
+        params = {name: to_numpy(p) for name, p in trainer.params.items()}
+        return trainer.network, params, trainer.feed.scaling_of(np.dtype("uint8"))
+    activation = a.activation * len(a.hidden) if len(a.activation) == 1 else a.activation
+    sizes = [a.inputs, *a.hidden, a.outputs]
+    try:
+        network = mlp(sizes, list(activation), loss=a.loss, dropout=a.dropout, seed=a.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return network, network.params, Scaling()
+
+
+def _check(a: Arguments) -> None:
+    for name in ("inputs", "outputs", "batch_size", "seed"):
+        value, least = getattr(a, name), 0 if name == "seed" else 1
+        if not least <= value <= LARGEST:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}")
+    if a.dataset != "random" and (a.inputs, a.outputs) != (Arguments.inputs, Arguments.outputs):
+        raise UsageError("--dataset settles the numbers of inputs and outputs; leave them out")
+    if a.data_dir is not None and a.dataset in ("random", "digits"):
+        raise UsageError("--data-dir goes with --dataset mnist or fashion-mnist")
+    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+        raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
+    if not 0.0 <= a.dropout < 1.0:
+        raise UsageError(f"--dropout {a.dropout}: expected 0 <= ratio < 1")
+    for option, path in (("out", a.out), ("draw", a.draw)):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"--{option} {path}: the folder {path.parent} is not there")
+    if a.out is not None and a.out == a.draw:
+        raise UsageError(f"--draw {a.draw}: is the file of --out; name another")
+    if a.model is not None:
+        for name in ("inputs", "hidden", "outputs", "activation", "loss", "dropout"):
+            if getattr(a, name) != getattr(Arguments, name):
+                raise UsageError(f"--{name} goes without --model, which has its own")
+    if a.draw is not None and a.draw.suffix not in (".svg", ".dot", ".mmd"):
+        raise UsageError(f"--draw {a.draw}: expected a name ending with .svg, .dot or .mmd")
+
+
+def _command(a: Arguments) -> int:
+    _check(a)
+    data = None
+    if a.dataset != "random":
+        data = datasets.load(a.dataset, a.data_dir)[0]
+        a = replace(a, inputs=int(np.prod(data.x.shape[1:])), outputs=data.outputs)
+    network, params, scaling = _network(a)
+    params = {name: p.astype(a.dtype) for name, p in params.items()}
+    x, t = _batch(a, network, data, scaling, next(iter(params.values())).shape[0])
+    dropout = any(isinstance(node.gate, Dropout) for node in network.graph.nodes.values())
+    inputs = {"step": np.asarray([1], np.int32)} if dropout else {}
+    found = explain(network, x, t, params, **inputs)
+    text, drawing = _render(found, a.format), ""
+    if a.draw is not None:  # before anything is written
+        trace = network.graph.trace({**params, "x": x, "t": t, **inputs}, network.loss)
+        nodes = network.graph.nodes_topologically_sorted(network.loss)
+        try:
+            drawing = picture(nodes, trace, a.draw.suffix, expand=a.expand)
+        except ValueError as error:
+            raise UsageError(f"--draw {a.draw}: {error}") from error
+    if a.out is None:
+        say(text.rstrip("\n"))
+    else:
+        write_whole(a.out, text)
+        say(f"wrote {a.out}")
+    if a.draw is not None:
+        write_whole(a.draw, drawing)
+        say(f"drew {a.draw}")
+    return 0
+
+
+def _batch(
+    a: Arguments, network: Network, data: Dataset | None, scaling: Scaling, features: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples, scaled as the network has learned them, and targets; random ones without data."""
+    rng = np.random.default_rng(a.seed)
+    t = rng.integers(0, max(network.outputs, 2), a.batch_size)
+    if data is None:
+        x = rng.random((a.batch_size, features))
+    else:
+        x, t = data.x[: a.batch_size].reshape(-1, a.inputs).astype(np.float64), data.t[: len(t)]
+        if a.inputs != features or data.outputs != max(network.outputs, 2):
+            raise UsageError(
+                f"--dataset {a.dataset}: has {a.inputs} inputs and {data.outputs} classes; the "
+                f"network has {features} and {network.outputs}"
+            )
+        shift, scale = scaling if a.model is not None else data.scaling
+        x = (x - shift) * scale
+    if network.loss_gate.targets == "real" and data is None:
+        return x.astype(a.dtype), rng.random((a.batch_size, network.outputs)).astype(a.dtype)
+    return x.astype(a.dtype), t
+
+
+def _render(found: Explanation, form: str) -> str:
+    if form == "html":
+        style = "table { border-collapse: collapse } td, th { padding: 2px 10px; text-align: left }"
+        style += " th { border-bottom: 1px solid #999 }"
+        return (
+            f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>xpnet</title>\n'
+            f"<style>{style} body {{ font-family: sans-serif }}</style>\n{found.html()}\n</html>\n"
+        )
+    return found.markdown() if form == "markdown" else f"{found}\n"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.explain")))

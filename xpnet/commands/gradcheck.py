@@ -1,0 +1,108 @@
+"""``python -m xpnet.gradcheck``: are a network's gradients right?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from xpnet.backend.select import select
+from xpnet.commands.exits import run, say
+from xpnet.errors import UsageError
+from xpnet.graph.gradcheck import TOLERANCE, Row, check
+from xpnet.models.mlp import mlp
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Check a network's gradients against central differences, in float64."""
+
+    inputs: int = 64
+    """Number of inputs."""
+    hidden: str = "50"
+    """Sizes of the hidden layers, separated by commas."""
+    outputs: int = 10
+    """Number of outputs."""
+    activation: str = "sigmoid"
+    """One for all hidden layers, or one each, separated by commas."""
+    loss: Literal["softmax", "squared", "sigmoid", "hinge"] = "softmax"
+    """Loss."""
+    dropout: float = 0.0
+    """Ratio of dropout; its mask is the same for all differences."""
+    batch: int = 3
+    """Samples."""
+    entries: int = 1000
+    """Most entries compared per parameter; 0 compares all."""
+    tolerance: float = TOLERANCE
+    """Largest relative error that passes."""
+    seed: int = 0
+    """Of weights, data and the choice of entries."""
+    backend: Literal["numpy", "torch", "jax", "strict"] = "numpy"
+    """Array library, on the CPU."""
+
+
+def _table(rows: Sequence[Row], tolerance: float) -> str:
+    lines = [f"{'parameter':<10} {'shape':>14} {'compared':>9} {'relative error':>15}"]
+    for row in rows:
+        verdict = "ok" if row.error <= tolerance else "WRONG"
+        lines.append(
+            f"{row.name:<10} {row.shape!s:>14} {row.entries:>9,} {row.error:>15.2e}  {verdict}"
+        )
+    return "\n".join(lines)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status, 1 if a gradient is wrong."""
+    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.gradcheck")))
+
+
+def _command(a: Arguments) -> int:
+    if a.batch < 1 or a.entries < 0 or not a.tolerance > 0:
+        raise UsageError("expected --batch 1 or more, --entries 0 or more, --tolerance above 0")
+    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+        raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
+    try:
+        sizes = [a.inputs, *(int(n) for n in a.hidden.split(",") if n), a.outputs]
+    except ValueError:
+        raise UsageError(f"--hidden {a.hidden!r}: expected sizes separated by commas") from None
+    kinds = a.activation.split(",")
+    kinds = kinds * (len(sizes) - 2) if len(kinds) == 1 else kinds
+    try:
+        network = mlp(sizes, kinds, loss=a.loss, dropout=a.dropout, seed=a.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    backend = select("cpu", a.backend, "float64")
+    rng = np.random.default_rng(a.seed)
+    # Biases start at 0, where a rectifier has its kink; anywhere else will do.
+    params = {
+        name: p if p.ndim > 1 else rng.uniform(-0.1, 0.1, p.shape)
+        for name, p in network.params.items()
+    }
+    inputs = {
+        **params,
+        "x": rng.standard_normal((a.batch, a.inputs)),
+        "t": rng.integers(0, max(a.outputs, 2), a.batch).astype(np.int32),
+        "step": np.asarray([1], np.int32),
+    }
+    rows = check(
+        network.graph,
+        inputs,
+        network.loss,
+        list(params),
+        asarray=backend.asarray,
+        to_numpy=backend.to_numpy,
+        entries=a.entries or None,
+        seed=a.seed,
+    )
+    say(_table(rows, a.tolerance))
+    worst = max(rows, key=lambda row: row.error if math.isfinite(row.error) else math.inf)
+    passed = worst.error <= a.tolerance
+    say(
+        f"{'passed' if passed else 'FAILED'}: largest relative error {worst.error:.2e} "
+        f"({worst.name}), tolerance {a.tolerance:.0e}, {backend}"
+    )
+    return 0 if passed else 1

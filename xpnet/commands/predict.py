@@ -1,0 +1,132 @@
+"""``python -m xpnet.predict RUN_OR_CHECKPOINT FILE``: a trained network's answers, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from xpnet.backend.select import select
+from xpnet.commands.exits import run
+from xpnet.data.csv import read_csv
+from xpnet.data.readers import read_idx, read_npy, read_npz
+from xpnet.errors import DataError, UsageError
+from xpnet.files import write_whole
+from xpnet.models import checkpoint
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Predict with a trained network; one line of CSV per sample.
+
+    For classes: the predicted one, then the probability of each (softmax and sigmoid loss).
+    For a regression: the predicted values, in the units of the training data.
+    """
+
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
+    """Folder of a run, or a model.npz or checkpoint."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """.csv, .npz (its array x), .npy, or IDX images (.gz too)."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("-")
+    """Where to write; - is the standard output."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: cuda where it is usable."""
+    backend: Literal["auto", "numpy", "cupy", "torch", "jax", "strict"] = "auto"
+    """Array library; auto is numpy on the CPU and cupy on CUDA."""
+
+
+def _samples(file: Path, extra: dict[str, Any], features: int) -> Any:
+    """The samples in a file. A CSV file may have the label column, or leave it out."""
+    suffix = file.suffix.lower()
+    if suffix == ".csv":
+        table = read_csv(file, extra.get("label_column") or "-1", features)
+        trained = tuple(extra.get("columns", ()))
+        if table.columns and trained and table.columns != trained:
+            raise DataError(
+                f"{file}: got columns {', '.join(table.columns)}; "
+                f"the network was trained on {', '.join(trained)}"
+            )
+        return table.x
+    if suffix == ".npz":
+        arrays = read_npz(file)
+        for name in ("x", "X"):
+            if name in arrays:
+                return arrays[name]
+        raise DataError(f"{file}: has {', '.join(arrays)}; expected an array named x")
+    if suffix == ".npy":
+        return read_npy(file)
+    if suffix == ".gz" or "idx" in file.name:
+        return read_idx(file)
+    raise UsageError(f"{file}: expected a .csv, .npz, .npy or IDX file")
+
+
+def _write(out: Path, header: list[str], rows: Any) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    if str(out) == "-":
+        if sys.stdout is not None:
+            sys.stdout.write(stream.getvalue())
+            sys.stdout.flush()
+    else:
+        write_whole(out, stream.getvalue())
+
+
+def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
+    """Numbers with as many decimals as six digits of their spread, 1 / scale, ask for."""
+    spread = np.broadcast_to(1.0 / scale, values.shape[1:])
+    decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spread]
+    for row in values:
+        yield [f"{value:.{digits}f}" for value, digits in zip(row, decimals, strict=True)]
+
+
+def predict(arguments: Arguments) -> None:
+    path = checkpoint.model_file(arguments.model)
+    arrays, meta = checkpoint.load(path)
+    library = None if arguments.backend == "auto" else arguments.backend
+    backend = select(arguments.device, library, meta["dtype"], quiet=True)
+    trainer = Trainer.unpacked(arrays, meta, path=path, backend=backend)
+    extra = meta["extra"]
+    sizes = trainer.network.spec["sizes"]
+    x = _samples(arguments.file, extra, sizes[0])
+    if not trainer.classifies:
+        values = trainer.predict(x)
+        names = [f"prediction_{j}" for j in range(values.shape[1])]
+        scaling = trainer.feed.target_scaling
+        rows = _fixed(values, np.asarray(1.0 if scaling is None else scaling.scale))
+        _write(arguments.out, ["prediction"] if len(names) == 1 else names, rows)
+        return
+    scores = trainer.scores(x)
+    gate = trainer.network.loss_gate
+    chosen = gate.decide(scores)
+    names = list(trainer.classes or ()) or [str(i) for i in range(max(sizes[-1], 2))]
+    if not hasattr(gate, "probabilities"):
+        _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
+        return
+    rows = (
+        [names[i], *(f"{p:.6f}" for p in row)]
+        for i, row in zip(chosen, gate.probabilities(scores), strict=True)
+    )
+    _write(arguments.out, ["prediction", *(f"p_{name}" for name in names)], rows)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+
+    def command() -> int:
+        predict(tyro.cli(Arguments, args=args, prog="python -m xpnet.predict"))
+        return 0
+
+    return run(command)

@@ -1,0 +1,71 @@
+"""Training, validation and test part of a data set, as the settings of a run ask for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from xpnet import datasets
+from xpnet.commands.config import Config
+from xpnet.data.dataset import Dataset, select_rows, split, standardize
+from xpnet.errors import DataError
+
+__all__ = ["Parts", "load_parts"]
+
+
+class Parts(NamedTuple):
+    """A data set's three parts; val is None without --val-fraction."""
+
+    train: Dataset
+    val: Dataset | None
+    test: Dataset
+
+
+def _part(data: Dataset, rows: np.ndarray) -> Dataset:
+    return replace(data, x=select_rows(data.x, rows), t=data.t[rows])
+
+
+def load_parts(config: Config) -> Parts:
+    """Load, split (stratified, from the seed) and scale (by the training part alone)."""
+    if config.data is not None:
+        train = datasets.load_file(
+            config.data, labels=config.labels, label_column=config.label_column, task=config.task
+        )
+        test = None
+        if config.test_data is not None:
+            test = datasets.load_file(
+                config.test_data,
+                labels=config.test_labels,
+                label_column=config.label_column,
+                task="regression" if train.classes is None else "classification",
+                classes=train.classes,
+            )
+            if test.t.shape[1:] != train.t.shape[1:]:
+                raise DataError(
+                    f"{config.test_labels or config.test_data}: got {test.t.shape[1]} targets a "
+                    f"sample, expected {train.t.shape[1]}"
+                )
+            if test.x.shape[1:] != train.x.shape[1:] or test.columns != train.columns:
+                raise DataError(
+                    f"{config.test_data}: got samples of shape {test.x.shape[1:]}, columns "
+                    f"{', '.join(test.columns) or 'without names'}; expected those of {config.data}"
+                )
+    else:
+        train, test = datasets.load(config.dataset, config.data_dir)
+    classes = train.classes is not None
+    if test is None:
+        rest, rows = split(train.t, config.test_fraction, (config.seed, 1), stratify=classes)
+        train, test = _part(train, rest), _part(train, rows)
+    val = None
+    if config.val_fraction:
+        rest, rows = split(train.t, config.val_fraction, (config.seed, 2), stratify=classes)
+        train, val = _part(train, rest), _part(train, rows)
+    if config.data is not None and config.standardize:
+        scaling = train.scaling
+        if train.x.dtype != np.uint8:
+            scaling = standardize(train.x, str(config.data))
+        target_scaling = None if classes else standardize(train.t, "targets")
+        train = replace(train, scaling=scaling, target_scaling=target_scaling)
+    return Parts(train, val, test)

@@ -1,0 +1,331 @@
+"""``python -m xpnet.train``: from a data set to a trained network in a run folder.
+
+Exit status: 0 done; 1 the result could not be written; 2 usage or bad data; 3 device; 4 the
+target accuracy was missed; 5 the loss became infinite or NaN; 130 / 143 ended by SIGINT /
+SIGTERM, saved.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
+from xpnet.commands.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
+from xpnet.commands.exits import is_terminal, run, say
+from xpnet.commands.splits import Parts, load_parts
+from xpnet.data.dataset import Dataset
+from xpnet.errors import CheckpointError, DataError, UsageError
+from xpnet.files import write_whole
+from xpnet.models.mlp import mlp
+from xpnet.show import plots
+from xpnet.trainer.history import Epoch, History, finite_or_none
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["build_trainer", "main"]
+
+SHOWN_FALLBACKS = 5  # lines about what runs slower than it could, at a time
+
+
+def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
+    """The network, optimizer and trainer that the settings ask for."""
+    train = parts.train
+    loss = config.loss
+    if loss == "auto":
+        loss = "squared" if train.classes is None else "softmax"
+    if train.classes is None and loss != "squared":
+        raise UsageError(f"--loss {loss} is for classes; a regression needs --loss squared")
+    outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
+    hidden = list(config.hidden)
+    activation = (
+        config.activation * len(hidden) if len(config.activation) == 1 else config.activation
+    )
+    network = mlp(
+        [int(np.prod(train.x.shape[1:])), *hidden, outputs],
+        list(activation),
+        loss=loss,
+        dropout=config.dropout,
+        init=config.init,
+        seed=config.seed,
+    )
+    steps = config.epochs * -(-len(train) // config.batch_size)
+    adamw = config.optimizer == "adamw"
+    decay = config.weight_decay or 0.0
+    return Trainer(
+        network,
+        OPTIMIZERS[config.optimizer](
+            lr=schedule_of(config, steps), **({"weight_decay": decay} if adamw else {})
+        ),
+        backend=backend,
+        dtype=config.dtype,
+        scaling=train.scaling,
+        target_scaling=train.target_scaling,
+        classes=train.classes,
+        weight_decay=0.0 if adamw else decay,
+        clip_norm=config.clip_norm,
+        seed=config.seed,
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM in a list; a second one ends the process at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Log:
+    """The run's words on stdout and its metrics.jsonl."""
+
+    def __init__(self, config: Config, folder: Path, metric: str) -> None:
+        self.config, self.path, self.metric = config, folder / "metrics.jsonl", metric
+        self.trimmed = False
+        self.told = 0  # of the backend's fallbacks
+
+    def say(self, text: str) -> None:
+        if not self.config.quiet:
+            say(text)
+
+    def write(self, epochs: Sequence[Epoch]) -> None:
+        """Replace the file: one JSON object per epoch."""
+        write_whole(self.path, "".join(map(self._line, epochs)))
+
+    def __call__(self, trainer: Trainer, epoch: Epoch) -> None:
+        try:
+            self._append(epoch)
+        except OSError as error:  # the whole file is written again at the end
+            warnings.warn(f"metrics not written, training goes on: {error}", stacklevel=2)
+        self.tell(trainer.backend)
+        words = [f"epoch {epoch.epoch:3d}/{self.config.epochs}"]
+        for name, value in self._fields(epoch).items():
+            if name.startswith(("train_", "val_")) and value is not None:
+                words.append(f"{name.replace('_', ' ')} {value:.4f}")
+        self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
+
+    def tell(self, backend: Backend) -> None:
+        """What has turned out to run slower than it could, since it was last told."""
+        found = backend.fallbacks[self.told :]
+        for line in found[:SHOWN_FALLBACKS]:
+            self.say(f"slower    {line} (docs/gpu.md)")
+        if len(found) > SHOWN_FALLBACKS:
+            self.say(f"slower    and {len(found) - SHOWN_FALLBACKS} more like these")
+        self.told = len(backend.fallbacks)
+
+    def _append(self, epoch: Epoch) -> None:
+        if not self.trimmed and self.path.exists():
+            # A run that was killed wrote epochs that are now done again.
+            lines = self.path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+            write_whole(self.path, "".join(lines[: epoch.epoch - 1]))
+        self.trimmed = True
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(self._line(epoch))
+
+    def _line(self, epoch: Epoch) -> str:
+        return json.dumps(self._fields(epoch), allow_nan=False) + "\n"
+
+    def _fields(self, epoch: Epoch) -> dict[str, Any]:
+        return {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
+
+
+def _folder(config: Config) -> Path:
+    """The run's folder; one that holds a run already is refused."""
+    if config.resume is not None:
+        if not (config.resume / "config.toml").exists():
+            raise UsageError(f"--resume {config.resume}: is not the folder of a run")
+        return config.resume
+    if config.out is None:
+        name = config.dataset if config.data is None else config.data.stem
+        first = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        others = (first.with_name(f"{first.name}-{i}") for i in itertools.count(2))
+        return next(folder for folder in (first, *itertools.islice(others, 99)) if _is_free(folder))
+    if not _is_free(config.out):
+        raise UsageError(
+            f"--out {config.out}: holds a run already; go on with --resume, or name another"
+        )
+    return config.out
+
+
+def _is_free(folder: Path) -> bool:
+    return not any((folder / name).exists() for name in ("config.toml", "checkpoints"))
+
+
+def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
+    train = parts.train
+    sizes = " + ".join(f"{len(part):,}" for part in parts if part is not None)
+    names = "train + val + test" if parts.val is not None else "train + test"
+    count = sum(p.size for p in trainer.network.params.values())
+    spec = trainer.network.spec
+    layers = " - ".join(map(str, spec["sizes"]))
+    kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
+    source = config.dataset if config.data is None else str(config.data)
+    return (
+        f"data      {source}: {sizes} samples ({names}), {kinds}\n"
+        f"{_labels(train)}"
+        f"network   {layers}, {', '.join(config.activation)}, {spec['loss']} loss, "
+        f"{count:,} parameters\n"
+        f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
+        f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
+        f"backend   {trainer.backend}" + (f"; {note}" if (note := trainer.backend.note) else "")
+    )
+
+
+def _labels(data: Dataset) -> str:
+    """For a CSV file, what was taken for what: it may not be what the user meant."""
+    if not data.label_column:
+        return ""
+    header = "header line" if data.columns else "no header line"
+    names = ", ".join((data.classes or ())[:10]) + (", ..." if data.outputs > 10 else "")
+    what = f": {names}" if data.classes is not None else ""
+    return f"labels    column {data.label_column}{what} ({header})\n"
+
+
+def _run(config: Config) -> int:
+    folder = _folder(config)
+    if config.plot:
+        plots.require()
+    library = None if config.backend == "auto" else config.backend
+    backend = select(
+        config.device, library, config.dtype, quiet=True, precision=config.precision
+    )  # said below, once
+    parts = load_parts(config)
+    trainer = build_trainer(config, parts, backend)
+    train, val, _ = parts
+    metric = "accuracy" if train.classes is not None else "r2"
+    if config.target_acc is not None and metric != "accuracy":
+        raise UsageError("--target-acc needs classes; this is a regression")
+    log = _Log(config, folder, metric)
+    if config.dry_run:
+        say(_describe(config, parts, trainer))
+        return 0
+    log.say(_describe(config, parts, trainer))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.resume is None:
+        write_whole(folder / "config.toml", to_toml(config))
+    extra = {"columns": train.columns, "label_column": train.label_column}
+    try:
+        with _signals() as seen:
+            history = trainer.fit(
+                train.x,
+                train.t,
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                validation=None if val is None else (val.x, val.t),
+                patience=config.patience,
+                callbacks=[log],
+                stop=lambda: bool(seen),
+                folder=folder / "checkpoints",
+                resume=config.resume is not None,
+                extra=extra,
+                progress=not config.quiet and is_terminal(sys.stderr),
+            )
+    except (UsageError, DataError, CheckpointError):  # refused before the first step
+        if config.resume is None:
+            (folder / "config.toml").unlink()
+            with suppress(OSError):  # it may hold what is not ours
+                folder.rmdir()
+        raise
+    # Only now: an override that does not fit the run has been refused, and left no trace.
+    write_whole(folder / "config.toml", to_toml(config))
+    if history.reason == "stop":
+        log.say(
+            f"stopped in epoch {len(history.epochs) + 1}, step {len(history.losses)}, and saved; "
+            f"go on with: python -m xpnet.train --resume {folder}"
+        )
+        return 128 + seen[0]
+    return _finish(config, folder, trainer, parts, history, log, extra)
+
+
+def _finish(
+    config: Config,
+    folder: Path,
+    trainer: Trainer,
+    parts: Parts,
+    history: History,
+    log: _Log,
+    extra: dict[str, Any],
+) -> int:
+    """Test, and write model, metrics, summary and pictures."""
+    result = trainer.evaluate(parts.test.x, parts.test.t)
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    summary = {
+        **{f"test_{name}": finite_or_none(value) for name, value in result.items()},
+        "epochs": len(history.epochs),
+        "lr": config.lr,
+        "best_epoch": history.best_epoch or None,
+        "ended_by": history.reason,
+        "steps": len(history.losses),
+        "train_seconds": seconds,
+        "samples_per_second": len(parts.train) * len(history.epochs) / seconds if seconds else None,
+        "backend": trainer.backend.library,
+        "precision": trainer.backend.precision,
+        "device": trainer.backend.device,
+        "device_name": trainer.backend.device_name,
+        "seed": config.seed,
+        "versions": {
+            "xpnet": xpnet.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            trainer.backend.library: trainer.backend.version,
+        },
+    }
+    trainer.save(folder / "model.npz", extra)
+    log.write(history.epochs)
+    drawn = plots.draw_all(folder, history, trainer, parts.test) if config.plot else []
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    write_whole(folder / "summary.json", text + "\n")
+    if not log.trimmed:
+        log.say(f"nothing was left to train: {len(history.epochs)} epochs are done; see --epochs")
+    if history.best_params:
+        ended = "stopped by --patience; " if history.reason == "patience" else ""
+        log.say(f"{ended}the weights are those of epoch {history.best_epoch}, the best")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if value is not None)
+    log.say(f"test      {scores}")
+    for path in drawn:
+        log.say(f"drew      {path}")
+    log.say(f"run       {folder}")
+    accuracy = result.get("accuracy")
+    if config.target_acc is not None and (accuracy is None or accuracy < config.target_acc):
+        print(
+            f"xpnet: test accuracy {accuracy:.4f}, the target was {config.target_acc}",
+            file=sys.stderr,
+        )
+        return 4
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+
+    def command() -> int:
+        config = parse(sys.argv[1:] if args is None else args)
+        if config.print_config:
+            sys.stdout.write(to_toml(config))
+            return 0
+        return _run(config)
+
+    return run(command)

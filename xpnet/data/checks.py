@@ -1,0 +1,115 @@
+"""What cannot be trained on is refused here, before the first step: got, expected, where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj, to_device
+
+from xpnet.data.dataset import Rows, chunks
+from xpnet.errors import DataError
+
+__all__ = [
+    "check_features",
+    "check_numbers",
+    "check_targets",
+    "host",
+]
+
+
+def host(array: Any, name: str = "x") -> Any:
+    """An array of any library as NumPy's; what is NumPy's or `Rows` already stays as it is."""
+    if isinstance(array, np.ndarray | Rows):
+        return array
+    if isinstance(array, list | tuple):
+        try:
+            return np.asarray(array)
+        except ValueError:
+            raise DataError(f"{name}: got a list of rows of different lengths") from None
+    if not is_array_api_obj(array):
+        raise DataError(f"{name}: got {type(array).__name__}, expected an array")
+    try:
+        return np.asarray(array)
+    except (TypeError, RuntimeError):  # CuPy and CUDA tensors do not leave their GPU unasked
+        return np.asarray(to_device(array, "cpu"))
+
+
+def check_features(x: Any, name: str = "x") -> None:
+    """Refuse what cannot be trained on: `DataError` names the row and what was expected."""
+    if getattr(x, "ndim", 0) == 1:
+        raise DataError(
+            f"{name}: got shape {x.shape}, expected one row a sample; "
+            f"a single feature has shape ({len(x)}, 1)"
+        )
+    check_numbers(x, name)
+
+
+def check_numbers(x: Any, name: str) -> None:
+    """As `check_features`, of an array with any number of axes."""
+    if not hasattr(x, "dtype") or x.ndim < 1:
+        raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
+    if x.dtype.kind not in "buif":
+        raise DataError(f"{name}: got values of type {x.dtype}, expected real numbers")
+    if len(x) == 0:
+        raise DataError(f"{name}: got no samples, expected at least one")
+    if 0 in x.shape:
+        raise DataError(f"{name}: got shape {tuple(x.shape)}, samples without values")
+    if x.dtype.kind != "f":
+        return
+    for start, rows in chunks(x):
+        if not np.isfinite(rows).all():
+            bad = np.argwhere(~np.isfinite(rows))[0]
+            where = "".join(f", column {i}" for i in bad[1:2])
+            raise DataError(
+                f"{name}: row {start + bad[0]}{where}: got {rows[tuple(bad)]}, "
+                "expected a finite number"
+            )
+
+
+def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -> None:
+    """Refuse targets that do not fit n samples, a network of `outputs` outputs, and its loss.
+
+    Parameters
+    ----------
+    t : array
+        Class indices, shape=(N,); or one row per sample, shape=(N, outputs).
+    n, outputs : int
+    targets : {"probabilities", "unit", "real"}
+        What the loss can be given, see `xpnet.losses`. Several "unit" outputs are classes
+        here too: the trainer scores one answer per sample.
+
+    Raises
+    ------
+    DataError
+    """
+    check_numbers(t, name)
+    if len(t) != n:
+        raise DataError(f"{name}: got {len(t)} targets for {n} samples, expected one each")
+    if targets == "probabilities" and outputs < 2:
+        raise DataError(f"{name}: this loss needs a network with at least 2 outputs, got {outputs}")
+    if t.ndim == 1 and (outputs > 1 or targets == "unit"):
+        _check_indices(t, max(outputs, 2), name)
+        return
+    if t.shape != (n, outputs) and t.shape != (n,):
+        raise DataError(f"{name}: got shape {t.shape}, expected ({n},) or ({n}, {outputs})")
+    if targets == "real":
+        return
+    bad, what = ((t < 0) | (t > 1)).any(axis=1), "values from 0 to 1"
+    if outputs > 1:
+        bad, what = bad | (np.abs(t.sum(axis=1) - 1.0) > 1e-5), "probabilities that add up to 1"
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name}: row {row}: got {t[row].tolist()}, expected {what}")
+
+
+def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
+    if t.dtype.kind == "f":
+        whole = t == np.floor(t)
+        if not whole.all():
+            row = int(np.argmin(whole))
+            raise DataError(f"{name}: row {row}: got {t[row]}, expected a class index")
+        raise DataError(f"{name}: got class indices as {t.dtype}, expected integers: t.astype(int)")
+    if (bad := (t < 0) | (t >= classes)).any():
+        row = int(np.argmax(bad))
+        raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")

@@ -1,0 +1,241 @@
+"""Samples on their way into the network: scaled, brought to the device, cut into shards."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.ops import Array, is_real, namespace
+from xpnet.backend.interface import Backend
+from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed
+from xpnet.errors import DataError
+
+__all__ = ["Feed"]
+
+EVALUATION_BATCH = 1000
+# A data set that stays on disk passes through memory in shards of about this size.
+SHARD_BYTES = 32 << 20
+# Of the memory that is free on a device, for the samples; activations need some too.
+LARGEST_SHARE = 0.8
+
+
+class Feed:
+    """Brings host arrays to a backend, in one dtype and under one scaling.
+
+    Bytes (uint8, int8, bool) travel and stay as they are, a quarter of the memory of
+    float32, and become floats batch by batch, in `prepare`. All other values are scaled in
+    float64 on the host and rounded once, so that large offsets (years, say) lose nothing.
+
+    Parameters
+    ----------
+    backend : Backend
+    dtype : str
+        "float32" or "float64", of what the network sees.
+    scaling : Scaling, optional
+    target_scaling : Scaling, optional
+        Of the targets of a regression.
+    flat : bool
+        Bring each sample as a row, whatever its shape: (N, 1, 28, 28) becomes (N, 784).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        dtype: str,
+        scaling: Scaling | None = None,
+        target_scaling: Scaling | None = None,
+        flat: bool = False,
+    ) -> None:
+        self.backend, self.dtype, self.flat = backend, dtype, flat
+        self.scaling, self.target_scaling = scaling, target_scaling
+        self._warned = False
+        asarray, uploader = backend.asarray, backend.uploader
+        self._upload: Callable[[Any], Iterator[tuple[Array, ...]]] = (
+            uploader() if uploader else lambda parts: (tuple(map(asarray, p)) for p in parts)
+        )
+        # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
+        self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
+
+    def _constants_of(self, kind: np.dtype[Any]) -> tuple[Any, Any]:
+        """(shift, scale) for bytes: None where they change nothing, arrays as the backend's."""
+
+        def constant(value: Any, neutral: float) -> Any:
+            value = np.asarray(value, self.dtype)
+            if np.all(value == neutral):
+                return None
+            if value.ndim == 0:
+                return float(value)
+            return self.backend.asarray(value.reshape(-1) if self.flat else value)
+
+        shift, scale = self.scaling_of(kind)
+        return constant(shift, 0.0), constant(scale, 1.0)
+
+    def scaling_of(self, dtype: Any) -> Scaling:
+        """The given scaling; else uint8 is divided by 255, and all else left as it is."""
+        if self.scaling is not None:
+            return self.scaling
+        return Scaling(0.0, 1.0 / 255.0) if dtype == np.uint8 else Scaling()
+
+    def samples(self, x: Any) -> Array:
+        """Samples to the device.
+
+        Raises
+        ------
+        DataError
+            A value is too large for the dtype.
+        """
+        return self.backend.asarray(self._host_samples(x))
+
+    def _host_samples(self, x: Any) -> np.ndarray:
+        """Samples as they travel: bytes as they are, all else scaled."""
+        shift, scale = self.scaling_of(x.dtype)
+        plain = np.all(np.equal(shift, 0.0)) and np.all(np.equal(scale, 1.0))
+        if x.dtype.itemsize == 1 or (x.dtype == self.dtype and plain):
+            out = np.asarray(x)
+        else:
+            out = np.empty(x.shape, self.dtype)
+            for start, rows in chunks(x):
+                with np.errstate(over="ignore"):
+                    out[start : start + len(rows)] = (rows.astype(np.float64) - shift) * scale
+                if not np.isfinite(part := out[start : start + len(rows)]).all():
+                    bad = np.argwhere(~np.isfinite(part))[0]
+                    raise DataError(
+                        f"x: row {start + bad[0]}: got {rows[tuple(bad)]}, too large for "
+                        f"{self.dtype}; scale the data"
+                    )
+        return out.reshape(len(out), -1) if self.flat else out
+
+    def samples_or_file(self, x: Any) -> Any:
+        """Samples to the device, unless they are streamed: those follow batch by batch.
+
+        Streamed is what is memory-mapped, and, with a warning, what the device has no room for.
+        """
+        if is_streamed(x):
+            return x
+        size = x.nbytes if x.dtype.itemsize == 1 else x.size * np.dtype(self.dtype).itemsize
+        free = self.backend.free_memory()
+        if free and size > LARGEST_SHARE * free:
+            if not self._warned:
+                warnings.warn(
+                    f"the data needs {size / 2**20:,.0f} MiB, of {free / 2**20:,.0f} MiB free on "
+                    f"{self.backend.device}: it stays on the host and is sent in shards",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            self._warned = True
+            return Rows(x, np.arange(len(x)))
+        return self.samples(x)
+
+    def prepare(self, x: Array) -> Array:
+        """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
+        if is_real(x):
+            return x
+        xp = namespace(x)  # not the backend's: a kernel is made of what is done to a symbol
+        dtype = getattr(xp, self.dtype)
+        shift, scale = self._constants["uint8" if x.dtype == xp.uint8 else "int8"]
+        if shift is None and scale is None:
+            return xp.astype(x, dtype)
+        if shift is None:
+            return _scaled(x, dtype, scale)
+        return _standardized(x, dtype, shift, 1.0 if scale is None else scale)
+
+    def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
+        """Class indices as int32, all else scaled, in the run's dtype; still on the host."""
+        if classes and t.ndim == 1 and t.dtype.kind != "f":
+            return t.astype(np.int32)
+        if not classes and self.target_scaling is not None:
+            shift, scale = self.target_scaling
+            t = (t.astype(np.float64) - shift) * scale
+        return t.astype(self.dtype)
+
+    def original(self, y: np.ndarray) -> np.ndarray:
+        """Outputs of a regression in the units of its targets."""
+        if self.target_scaling is None:
+            return y
+        shift, scale = self.target_scaling
+        values: np.ndarray = y.astype(np.float64) / scale + shift
+        return values
+
+    def copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        """A dict of parameters or optimizer state to the device; an update may write to it."""
+        with np.errstate(over="ignore"):  # an infinite weight will show in the loss
+            return {
+                name: self.backend.asarray(
+                    np.array(value, dtype=self.dtype if value.dtype.kind == "f" else value.dtype)
+                )
+                for name, value in arrays.items()
+            }
+
+    def shards(
+        self, data: tuple[Any, ...], order: np.ndarray
+    ) -> Iterator[tuple[tuple[Array, ...], Array]]:
+        """(data on the device, order into it): all at once, or shard by shard from a file.
+
+        Parameters
+        ----------
+        data : tuple of arrays
+            Samples, then targets and maybe weights. On the device already, all of them,
+            unless the samples are memory-mapped: then none is.
+        order : integer array, shape=(steps, batch)
+        """
+        if not len(order):
+            return
+        x = data[0]
+        if not is_streamed(x):
+            yield data, self.backend.asarray(order)
+            return
+        batch = order.shape[1]
+        steps = max(1, SHARD_BYTES // max(1, batch * x.nbytes // len(x)))
+        orders: deque[np.ndarray] = deque()
+
+        def parts() -> Iterator[tuple[np.ndarray, ...]]:
+            for start in range(0, len(order), steps):
+                # Sorted, so that the file is read in one direction.
+                rows, places = np.unique(order[start : start + steps], return_inverse=True)
+                orders.append(places.reshape(-1, batch))
+                yield self._host_samples(x[rows]), *(a[rows] for a in data[1:])
+
+        for part in self._upload(parts()):
+            yield part, self.backend.asarray(orders.popleft())
+
+    def batches(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Consecutive batches of samples, on the device, for evaluation."""
+        n = x.shape[0]
+        for start in range(0, n, EVALUATION_BATCH):
+            part = slice(start, min(start + EVALUATION_BATCH, n))
+            yield part, self.samples(x[part]) if is_streamed(x) else x[part, ...]
+
+
+@elementwise
+def _scaled(x: Array, dtype: Any, scale: Any) -> Array:
+    x = namespace(x).astype(x, dtype)
+    x *= scale
+    return x
+
+
+@elementwise
+def _standardized(x: Array, dtype: Any, shift: Any, scale: Any) -> Array:
+    x = namespace(x).astype(x, dtype)
+    x -= shift
+    x *= scale
+    return x
+
+
+def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The rows of each batch of an epoch, a pure function of (seed, epoch).
+
+    Returns
+    -------
+    list of integer arrays, shape=(steps, batch)
+        First the full batches, then, if batch_size does not divide n, one of what is left:
+        every sample is seen once. Drawn anew, not stored, when a run is resumed.
+    """
+    order = np.random.default_rng((seed, 3, epoch)).permutation(n)  # 1 and 2 draw the splits
+    full = n // batch_size * batch_size
+    parts = [order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)]
+    return [part for part in parts if part.size]

@@ -1,0 +1,12 @@
+"""``python -m xpnet.explain``; the command itself is in `xpnet.commands.explain`."""
+
+import sys
+
+from xpnet.commands.explain import main
+from xpnet.show.explain import explain
+
+if __name__ == "__main__":
+    sys.exit(main())
+# `xpnet.explain` is a function. Python sets a package's attribute to what stands in sys.modules
+# after an import of a submodule, so that an import of this file leaves the function there.
+sys.modules[__name__] = explain  # type: ignore[assignment]

@@ -1,0 +1,57 @@
+"""Gates: functions with hand-derived gradients; forward and backward are a pure pair."""
+
+from xpnet.gates.arrays import (
+    Gather,
+    Index,
+    MatMul,
+    Mean,
+    Pick,
+    Reshape,
+    SquaredNorm,
+    Sum,
+    Transpose,
+)
+from xpnet.gates.elementwise import (
+    Add,
+    AtLeast,
+    Div,
+    Exp,
+    Log,
+    Max,
+    Mul,
+    Neg,
+    Over,
+    Power,
+    Reciprocal,
+    Scale,
+    Shift,
+    Sub,
+)
+from xpnet.gates.protocol import Gate
+
+__all__ = [
+    "Add",
+    "AtLeast",
+    "Div",
+    "Exp",
+    "Gate",
+    "Gather",
+    "Index",
+    "Log",
+    "MatMul",
+    "Max",
+    "Mean",
+    "Mul",
+    "Neg",
+    "Over",
+    "Pick",
+    "Power",
+    "Reciprocal",
+    "Reshape",
+    "Scale",
+    "Shift",
+    "SquaredNorm",
+    "Sub",
+    "Sum",
+    "Transpose",
+]

@@ -1,0 +1,371 @@
+"""The computational graph: gates applied to named values, evaluated forward and differentiated.
+
+A graph holds no arrays. `Graph.forward` takes a flat dict of inputs and returns the outputs
+with a tape of the gates' caches; `Graph.backward` takes the tape. So one graph may run on
+several libraries, be traced by ``jax.jit``, or be run twice before it is run backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from xpnet.arrays.ops import Array
+from xpnet.files import write_whole
+from xpnet.gates.protocol import Gate
+from xpnet.graph.autodiff import (
+    BackwardPlan,
+    Plan,
+    Tape,
+    check_targets,
+    evaluate,
+    make_backward_plan,
+    make_plan,
+    ones_like,
+    sort,
+    sweep,
+)
+from xpnet.graph.node import Names, Node, Trace, names_of
+from xpnet.show.draw import Picture, picture
+
+__all__ = ["Graph", "Tape"]
+
+
+class Graph:
+    """Gates applied to named inputs.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> x, y, z = graph.inputs("x y z")
+    >>> f = (x + y) * z
+    >>> output, tape = graph.forward({"x": -2, "y": 5, "z": -4}, f)
+    >>> float(output)
+    -12.0
+    >>> {name: float(g) for name, g in graph.backward(tape, "x y z").items()}
+    {'x': -4.0, 'y': -4.0, 'z': 3.0}
+
+    Operators and the functions of `xpnet.functions` call `apply`, which takes any gate:
+
+    >>> from xpnet.gates import Max
+    >>> graph.apply(Max(), x, y, name="larger").inputs
+    ('x', 'y')
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._inputs: dict[str, Node] = {}
+        self._counts: dict[str, int] = {}
+        self._plans: dict[tuple[Node | str, ...], Plan] = {}
+        self._back: dict[tuple[tuple[str, ...], tuple[Node, ...]], BackwardPlan] = {}
+
+    def input(self, name: str, *, optional: bool = False) -> Node:
+        """Declare an input; an optional one that is not given reaches its gate as None."""
+        self._check_names(name)
+        return self._add(Node(self, name, optional=optional))
+
+    def inputs(self, names: str | Iterable[str]) -> list[Node]:
+        """Declare several inputs: ``x, W, b = graph.inputs("x W b")``."""
+        names = names.split() if isinstance(names, str) else list(names)
+        self._check_names(*names)  # all of them first: what is refused adds nothing
+        return [self._add(Node(self, name)) for name in names]
+
+    def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
+        """Add a gate.
+
+        Parameters
+        ----------
+        gate : Gate
+        *inputs : Node or str
+            A name may stand for a node that is added later: any order of building will do.
+        name : str, optional
+            By default Affine1, Affine2, ... after the gate's class.
+
+        Raises
+        ------
+        ValueError
+            The name is taken or none, or a node belongs to another graph.
+        TypeError
+            The gate is none, or an input no node.
+        """
+        if isinstance(gate, type) or not hasattr(gate, "forward"):
+            what = f"the class {gate.__name__}" if isinstance(gate, type) else repr(gate)
+            raise TypeError(f"apply takes a gate such as Add(), got {what}")
+        kind = type(gate).__name__
+        for node in inputs:
+            if isinstance(node, Node):
+                if node.graph is not self:
+                    raise ValueError(f"{kind} is applied to {node.name!r}, a node of another graph")
+            elif not isinstance(node, str):
+                raise TypeError(
+                    f"{kind} is applied to {type(node).__name__}; expected nodes of a graph: "
+                    "an array is given to forward, as the value of an input"
+                )
+        if name is not None:
+            self._check_names(name)
+        while name is None:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            made_up = f"{kind}{self._counts[kind]}"
+            name = None if made_up in self.nodes else made_up  # the user may have taken it
+        return self._add(Node(self, name, gate, tuple(names_of(inputs))))
+
+    def rename(self, node: Node, name: str) -> Node:
+        """The node under another name; `Node.named` calls it.
+
+        Raises
+        ------
+        ValueError
+            The name is taken or none, or a gate already uses the node.
+        """
+        users = [other.name for other in self.nodes.values() if node.name in other.inputs]
+        if users or self.nodes.get(node.name) is not node:
+            why = f"{users[0]} uses it" if users else "it has been renamed"
+            raise ValueError(f"{node.name} cannot be renamed: {why}")
+        self._check_names(name)
+        renamed = Node(self, name, node.gate, node.inputs, node.optional)
+        for nodes in (self.nodes, self._inputs):
+            if nodes.pop(node.name, None) is not None:
+                nodes[name] = renamed
+        return renamed
+
+    def __repr__(self) -> str:
+        gates = len(self.nodes) - len(self._inputs)
+        return f"<Graph of {len(self._inputs)} inputs and {gates} gates>"
+
+    def __str__(self) -> str:
+        """A line for each node, in the order of building."""
+        return "\n".join(
+            f"{node.name} = {type(node.gate).__name__}({', '.join(node.inputs)})"
+            if node.gate
+            else f"{node.name}: input"
+            for node in self.nodes.values()
+        )
+
+    def _check_names(self, *names: str) -> None:
+        for i, name in enumerate(names):
+            # Printable and in one piece: names are shown in pictures, and listed with spaces.
+            if not isinstance(name, str) or not name.isprintable() or name.split() != [name]:
+                raise ValueError(f"{name!r} is no name; expected a word without spaces")
+            if name in self.nodes or name in names[:i]:
+                raise ValueError(f"the graph already has a node named {name!r}")
+
+    def _add(self, node: Node) -> Node:
+        self.nodes[node.name] = node
+        if node.gate is None:
+            self._inputs[node.name] = node
+        return node
+
+    def forward(self, inputs: Mapping[str, Any], *outputs: Node | str) -> tuple[Any, Tape]:
+        """Evaluate the outputs, and only the gates that they depend on.
+
+        Parameters
+        ----------
+        inputs : mapping of input name to array
+            Inputs that the outputs do not depend on are ignored. A Python number stands for
+            a 0-d array like the others; if there are no others, a NumPy array of float64. (It
+            is uploaded in every call: in a loop on a GPU, give an array.)
+        *outputs : Node or str
+            The last node of the graph, if none is given.
+
+        Returns
+        -------
+        value : array, or a tuple of arrays when several outputs are given
+        tape : Tape
+            For `backward`.
+
+        Raises
+        ------
+        KeyError
+            An input has no value, or a value has no input.
+        ValueError
+            Shapes or dtypes do not fit, the graph has a cycle or uses a node that it lacks;
+            the message names the node.
+        """
+        self._check_inputs(inputs)
+        plan = self._plan(outputs)
+        values, caches = evaluate(plan, inputs)
+        results = tuple(values[node.name] for node in plan.ends)
+        tape = Tape(plan.ends, results, caches)
+        return (results[0] if len(results) == 1 else results), tape
+
+    def backward(
+        self,
+        tape: Tape,
+        wrt: Names | Node | None = None,
+        douts: Iterable[Any] | None = None,
+    ) -> dict[str, Array]:
+        """Gradients of the outputs with respect to any nodes, by reverse accumulation.
+
+        Parameters
+        ----------
+        tape : Tape
+            From `forward`. It may be run backward as often as one likes.
+        wrt : Node, iterable of Node or str, or one str of names with spaces
+            Inputs or inner nodes. By default every input that has a gradient.
+        douts : iterable of arrays, optional
+            The gradient to start from, one per output; None for one that is to be left out.
+            By default 1, for a single output.
+
+        Returns
+        -------
+        dict of str to array
+            In the order of `wrt`. To be read: two of them may be one and the same array, where
+            a gate hands on what it received. A gate whose output does not depend on any of
+            them is not run backward.
+
+        Raises
+        ------
+        ValueError
+            A name is unknown, the outputs do not depend on it, the tape or a dout does not
+            fit.
+        """
+        names = tuple(self._inputs) if wrt is None else tuple(names_of(wrt))
+        if not isinstance(tape, Tape) or tape.outputs[0].graph is not self:
+            what = "one of another graph" if isinstance(tape, Tape) else type(tape).__name__
+            raise ValueError(f"backward needs the tape that forward has returned, got {what}")
+        grads = sweep(tape, self._backward_plan(names, tape.outputs), names, douts)
+        if wrt is None:
+            return {name: grads[name] for name in names if name in grads}
+        try:
+            return {name: grads[name] for name in names}
+        except KeyError:
+            lost = ", ".join(name for name in names if name not in grads)
+            ends = ", ".join(node.name for node in tape.outputs)
+            raise ValueError(f"{ends} has no gradient with respect to {lost}") from None
+
+    def trace(self, inputs: Mapping[str, Any], output: Node | str | None = None) -> Trace:
+        """Run forward and backward, and keep every value and every gradient.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+        output : Node or str, optional
+            By default the last node. Of an array, the sum of its elements is differentiated.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        ValueError
+            As `forward`; and where a label is out of range. (Forward and backward do not look at
+            labels, which may be on a GPU; the trainer does, once.)
+        """
+        (end,) = self._ends(() if output is None else (output,))
+        if self.nodes[end].optional and inputs.get(end) is None:
+            raise KeyError(f"input {end!r} has no value; given: {', '.join(sorted(inputs))}")
+        self._check_inputs(inputs)
+        plan = self._plan((end,))
+        values, caches = evaluate(plan, inputs, every=True)
+        check_targets(plan.order, values)
+        tape = Tape(plan.ends, (values[end],), caches)
+        names, flows = tuple(values), dict[tuple[str, int], Array]()
+        backward_plan = self._backward_plan(names, plan.ends)
+        grads = sweep(tape, backward_plan, names, [ones_like(values[end])], flows)
+        return Trace(end, {k: v for k, v in values.items() if v is not None}, grads, flows)
+
+    def draw(
+        self,
+        path: str | PathLike[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        output: Node | str | None = None,
+        *,
+        expand: bool = False,
+        graphviz: bool = False,
+    ) -> Picture | None:
+        """Draw the circuit from left to right, as in the lecture.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Its suffix says what is written: .svg, .dot (Graphviz) or .mmd (Mermaid). Without
+            one, the picture is returned, and a notebook shows it.
+        inputs : mapping of str to array, optional
+            With them, the graph is run, and at each wire stands the value in green and
+            the gradient in red: a number, a small array, or an array's shape and norm.
+        output : Node or str, optional
+            By default the last node; what it does not depend on is left out.
+        expand : bool
+            Draw every gate, instead of one box for a layer with parameters, its activation
+            and those parameters.
+        graphviz : bool
+            Let the program ``dot`` lay out the SVG.
+
+        Returns
+        -------
+        Picture or None
+            The SVG, a str that a notebook shows, if there is no path.
+
+        Raises
+        ------
+        ValueError
+            The suffix is another one, or there are too many boxes to be seen.
+        FileNotFoundError
+            The program ``dot`` is not installed.
+        """
+        (end,) = self._ends(() if output is None else (output,))
+        trace = None if inputs is None else self.trace(inputs, end)
+        nodes = self.nodes_topologically_sorted(end)
+        suffix = ".svg" if path is None else Path(path).suffix
+        text = picture(nodes, trace, suffix, expand=expand, graphviz=graphviz)
+        if path is None:
+            return Picture(text)
+        write_whole(Path(path), text)
+        return None
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows: what the last node depends on; nothing, if it cannot be drawn."""
+        try:
+            return picture(self.nodes_topologically_sorted())
+        except ValueError:
+            return None
+
+    def nodes_topologically_sorted(self, *outputs: Node | str) -> list[Node]:
+        """The nodes that the outputs depend on, each after its inputs.
+
+        Raises
+        ------
+        ValueError
+            There is a cycle, or a gate uses a name that no node has.
+        """
+        return sort(self.nodes, self._ends(outputs))
+
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        if not inputs.keys() <= self._inputs.keys():
+            unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
+            raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")
+
+    def _ends(self, outputs: tuple[Node | str, ...]) -> tuple[str, ...]:
+        if not self.nodes:
+            raise ValueError("the graph has no nodes")
+        ends = tuple(names_of(outputs)) or (next(reversed(self.nodes)),)
+        for name, node in zip(ends, outputs, strict=False):
+            if name not in self.nodes or (isinstance(node, Node) and node.graph is not self):
+                raise ValueError(f"no node named {name}; the graph has {', '.join(self.nodes)}")
+        return ends
+
+    def _plan(self, outputs: tuple[Node | str, ...]) -> Plan:
+        if not outputs and self.nodes:
+            outputs = (next(reversed(self.nodes.values())),)
+        try:
+            if outputs in self._plans:
+                return self._plans[outputs]
+        except TypeError:
+            pass  # no node and no name, as _ends says
+        ends = self._ends(outputs)
+        self._plans[outputs] = make_plan(self.nodes, ends)
+        return self._plans[outputs]
+
+    def _backward_plan(self, wrt: tuple[str, ...], outputs: tuple[Node, ...]) -> BackwardPlan:
+        key = (wrt, outputs)
+        if key not in self._back:
+            unknown = [name for name in wrt if name not in self.nodes]
+            if unknown:
+                raise ValueError(
+                    f"no node named {', '.join(unknown)}; the graph has {', '.join(self.nodes)}"
+                )
+            self._back[key] = make_backward_plan(self._plan(outputs).order, wrt)
+        return self._back[key]

@@ -1,0 +1,123 @@
+"""Activations: gates that compute each element by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xpnet.arrays.dispatch import elementwise, replaceable
+from xpnet.arrays.ops import Array, at_least, namespace, sigmoid
+from xpnet.gates.protocol import ONE, Grads
+
+__all__ = ["Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """y = 1 / (1 + exp(-x)); dx = dout y (1 - y)."""
+
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = sigmoid(x)
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (sigmoid_backward(cache, dout),)
+
+
+@replaceable
+@elementwise
+def sigmoid_backward(y: Array, dout: Array) -> Array:
+    dx = 1.0 - y
+    dx *= y
+    dx *= dout
+    return dx
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """y = tanh(x); dx = dout (1 - y²)."""
+
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = namespace(x).tanh(x)
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (tanh_backward(cache, dout),)
+
+
+@replaceable
+@elementwise
+def tanh_backward(y: Array, dout: Array) -> Array:
+    dx = y * y
+    dx *= -1.0
+    dx += 1.0
+    dx *= dout
+    return dx
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """y = max(x, 0); dx = dout where x > 0, else 0 (so 0 at x = 0, as in the books)."""
+
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y = at_least(x, 0.0)
+        return y, y
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (relu_backward(cache, dout),)
+
+
+@replaceable
+@elementwise
+def relu_backward(y: Array, dout: Array) -> Array:
+    # Not `where`: on a mask without a pattern it is ten times as slow, a branch mispredicted for
+    # every other element.
+    dx = namespace(dout).astype(y > 0, dout.dtype)
+    dx *= dout
+    return dx
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """y = x where x > 0, else alpha x; dx = dout, or alpha dout (so also at x = 0).
+
+    Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic
+    models", 2013.
+    """
+
+    alpha: float = 0.01
+    elementwise: ClassVar[bool] = True
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        both: tuple[Array, Array] = _leaky_relu(x, self.alpha)
+        return both
+
+    def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout * cache,)
+
+
+@elementwise
+def _leaky_relu(x: Array, alpha: float) -> tuple[Array, Array]:
+    """Output and slope."""
+    positive = namespace(x).astype(x > 0, x.dtype)
+    slope = 1.0 - positive
+    slope *= alpha
+    slope += positive
+    return x * slope, slope
+
+
+class Identity:
+    """y = x: no activation, as at the output of a regression network."""
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        return x, None
+
+    def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
+        return (dout,)

@@ -1,0 +1,90 @@
+"""The affine layer. Letters of shapes: N batch, D inputs, M outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from xpnet.arrays.ops import Array, matmul, namespace
+from xpnet.gates.protocol import Grads
+
+__all__ = ["Affine"]
+
+
+class AffineCache(NamedTuple):
+    x: Array  # flattened to (N, D)
+    W: Array
+    x_shape: tuple[int, ...]
+
+
+class Affine:
+    r"""y = x W + b.
+
+    Inputs
+    ------
+    x : array, shape=(..., D)
+        Images of shape (N, C, H, W) with C·H·W = D are flattened and give (N, M). Otherwise
+        the fewest trailing axes whose sizes multiply to D are the features, all before them
+        the batch: (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
+    W : array, shape=(D, M)
+    b : array, shape=(M,), or None
+        None where the graph adds it, see `xpnet.gates.Gate`.
+
+    Notes
+    -----
+    With :math:`y_{nm} = \sum_d x_{nd} W_{dm} + b_m` and G the gradient with respect to y,
+
+    .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
+    """
+
+    bias_input: ClassVar[int] = 2
+
+    def forward(self, x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
+        x_shape, W_shape = x.shape, W.shape
+        if len(W_shape) != 2 or (b is not None and b.shape != W_shape[1:]):
+            given = "" if b is None else f" and b {tuple(b.shape)}"
+            raise ValueError(f"W has shape {tuple(W_shape)}{given}; expected (D, M) and (M,)")
+        flat = x.ndim == 2 and x_shape[1] == W_shape[0]
+        if not flat:
+            batch = x_shape[: _batch_axes(x_shape, W_shape)]
+            x = namespace(x).reshape(x, (math.prod(batch), W_shape[0]))
+        y = matmul(x, W)
+        if b is not None:
+            y += b
+        if not flat:
+            y = namespace(y).reshape(y, (*batch, W_shape[1]))
+        return y, AffineCache(x, W, x_shape)
+
+    def backward(
+        self, cache: AffineCache, dout: Array, needs: Sequence[bool] = (True, True, True)
+    ) -> Grads:
+        x, W, x_shape = cache
+        xp = namespace(dout)
+        if dout.ndim != 2:
+            dout = xp.reshape(dout, (x.shape[0], W.shape[1]))
+        dx = dW = db = None
+        if needs[0]:
+            dx = matmul(dout, W.T)
+            if dx.shape != x_shape:
+                dx = xp.reshape(dx, x_shape)
+        if needs[1]:
+            dW = matmul(x.T, dout)
+        if needs[2]:
+            db = xp.sum(dout, axis=0)
+        return dx, dW, db
+
+
+def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
+    """How many leading axes of x are the batch."""
+    if len(x_shape) == 4 and math.prod(x_shape[1:]) == W_shape[0]:
+        return 1
+    features = 1
+    for axis in reversed(range(len(x_shape))):
+        features *= x_shape[axis]
+        if features == W_shape[0]:
+            return axis
+    raise ValueError(
+        f"x of shape {tuple(x_shape)} does not fit W of shape {tuple(W_shape)}: expected "
+        f"trailing axes of x whose sizes multiply to {W_shape[0]}"
+    )

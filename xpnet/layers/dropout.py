@@ -1,0 +1,77 @@
+"""Dropout, with masks that are a hash: the same bits on every library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.ops import Array, namespace
+from xpnet.arrays.random import hash32, random_bits
+from xpnet.gates.protocol import Grads
+
+__all__ = ["Dropout"]
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout: y = x m / (1 - ratio), where m is 0 with probability `ratio`, else 1.
+
+    Inputs
+    ------
+    x : array, any shape
+    step : int32 array with one element, or None
+        The training step. None means inference: x passes unchanged.
+
+    Parameters
+    ----------
+    ratio : float in [0, 1)
+        Share of the elements set to zero in training.
+    seed, layer : int
+        Together with `step` and the element's number they determine the mask: the same
+        bits on every library, drawn again in a resumed run, never stored.
+
+    Notes
+    -----
+    Dividing in training keeps the expected value, so that inference need not know of it.
+    Source: Srivastava et al., "Dropout", JMLR 15, 2014 (there, the division is in the test).
+    """
+
+    ratio: float = 0.5
+    seed: int = 0
+    layer: int = 0
+    integers: ClassVar[tuple[int, ...]] = (1,)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ratio < 1.0:
+            raise ValueError(f"Dropout ratio is {self.ratio}; expected 0 <= ratio < 1")
+
+    def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
+        if step is None or self.ratio == 0.0:
+            return x, None
+        bits = random_bits(math.prod(x.shape), hash32(self.seed, self.layer), step)
+        bits = namespace(x).reshape(bits, x.shape)
+        dropped: tuple[Array, Array] = _drop(
+            x, bits, int(self.ratio * (1 << 24)), 1.0 / (1.0 - self.ratio)
+        )
+        return dropped
+
+    def backward(
+        self, cache: Array | None, dout: Array, needs: Sequence[bool] = (True, False)
+    ) -> Grads:
+        if cache is None:
+            return dout, None
+        return dout * cache, None
+
+
+@elementwise
+def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array]:
+    """Output and mask."""
+    # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers: no rounding
+    # that could differ from one library to the next.
+    keep = (bits >> 8) & 0xFFFFFF >= limit
+    factor = namespace(x).astype(keep, x.dtype)
+    factor *= scale
+    return x * factor, factor

@@ -1,0 +1,100 @@
+"""What a network is worth on a data set: its loss, its score, its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.arrays.ops import Array, namespace, targets_like
+from xpnet.data.loader import Feed
+from xpnet.models.network import Network
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation:
+    """Measures a network in inference mode, batch by batch.
+
+    Parameters
+    ----------
+    network : Network
+    feed : Feed
+    """
+
+    def __init__(self, network: Network, feed: Feed) -> None:
+        self.network, self.feed = network, feed
+        self._measure = feed.backend.compile(self._measure_batch)
+        self._scores = feed.backend.compile(
+            lambda params, x: network.predict(params, feed.prepare(x))
+        )
+        self._hidden_nodes = network.hidden
+        self._hidden = feed.backend.compile(self._hidden_batch)
+
+    def classifies(self, t: Array) -> bool:
+        """Squared loss on real targets is regression; all else is classification."""
+        real = self.network.loss_gate.targets == "real"
+        return not real or (t.ndim == 1 and self.network.outputs > 1)
+
+    def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
+        """The loss of a batch, and the sum that its score is made of.
+
+        For classification the number of right answers; for regression the squared error.
+        """
+        net = self.network
+        inputs = {**params, "x": self.feed.prepare(x), "t": t}
+        (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
+        xp = namespace(scores)
+        if not self.classifies(t):
+            error = scores - targets_like(t, scores)
+            return loss, xp.sum(error * error)
+        if t.ndim > 1:
+            t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0] > 0.5
+        right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
+        return loss, xp.sum(xp.astype(right, scores.dtype))
+
+    def _hidden_batch(self, params: Any, x: Array) -> list[Array]:
+        inputs = {**params, "x": self.feed.prepare(x)}
+        # The scores as one more output: with a single one, forward returns no tuple.
+        nodes = (*self._hidden_nodes, self.network.scores)
+        outputs, _ = self.network.graph.forward(inputs, *nodes)
+        return list(outputs[:-1])
+
+    def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
+        """(loss per sample, accuracy or R²) of samples and targets that `Feed` has brought.
+
+        R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
+        """
+        mean = self.network.loss_gate.reduction == "mean"
+        measured = [
+            (
+                batch.shape[0] if mean else 1,
+                *self._measure(params, batch, self.feed.backend.asarray(t[part])),
+            )
+            for part, batch in self.feed.batches(x)
+        ]
+        # Read back at the end, so that a device is not waited for batch by batch.
+        total = sum(size * float(loss) for size, loss, _ in measured)
+        points = sum(float(points) for _, _, points in measured)
+        if self.classifies(t):
+            return total / len(t), points / len(t)
+        variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
+        return total / len(t), 1.0 - points / variation if variation else None
+
+    def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
+        """The hidden layers' outputs by node name, each of shape=(N, units)."""
+        if not self._hidden_nodes:
+            return {}
+        to_numpy = self.feed.backend.to_numpy
+        batches = [self._hidden(params, batch) for _, batch in self.feed.batches(x)]
+        return {
+            node.name: np.concatenate([to_numpy(outputs[i]) for outputs in batches])
+            for i, node in enumerate(self._hidden_nodes)
+        }
+
+    def scores(self, params: Any, x: Any) -> np.ndarray:
+        """The network's outputs on samples that `Feed` has brought, shape=(N, outputs)."""
+        to_numpy = self.feed.backend.to_numpy
+        return np.concatenate(
+            [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
+        )

@@ -1,0 +1,117 @@
+"""The multi-layer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpnet.gates.protocol import Gate
+from xpnet.graph.graph import Graph
+from xpnet.layers.activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from xpnet.layers.affine import Affine
+from xpnet.layers.dropout import Dropout
+from xpnet.losses import HingeLoss, SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
+from xpnet.models.initializers import initializer
+from xpnet.models.network import Network
+
+__all__ = ["ACTIVATIONS", "LOSSES", "mlp"]
+
+ACTIVATIONS: dict[str, type] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "identity": Identity,
+}
+LOSSES: dict[str, type] = {
+    "softmax": SoftmaxWithLoss,
+    "squared": SquaredLoss,
+    "sigmoid": SigmoidWithLoss,
+    "hinge": HingeLoss,
+}
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: str | Sequence[str] = "relu",
+    *,
+    loss: str | Gate = "softmax",
+    dropout: float = 0.0,
+    init: str | float = "auto",
+    seed: int = 0,
+) -> Network:
+    """A multi-layer perceptron: Affine, activation, ..., Affine, loss.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, hidden layers, outputs: [784, 50, 10].
+    activation : str, or one per layer
+        Of every hidden layer; or a list of as many as there are hidden layers; or one more,
+        for the output too, which has none otherwise. Each of sigmoid, tanh, relu,
+        leaky_relu, identity.
+    loss : str or gate
+        softmax, squared, sigmoid, hinge, or a gate of the same signature.
+    dropout : float
+        Ratio after each hidden activation.
+    init : str or float
+        auto, he, xavier, or a standard deviation.
+    seed : int
+        Of the weights and of the dropout masks.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ValueError
+        Too few or non-positive sizes, an unknown name, a wrong number of activations.
+    """
+    sizes = [int(n) for n in sizes]
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes is {sizes}; expected at least two positive numbers")
+    layers = len(sizes) - 1
+    names = [activation] * (layers - 1) if isinstance(activation, str) else list(activation)
+    if len(names) == layers - 1:
+        names.append("identity")
+    if len(names) != layers:
+        raise ValueError(
+            f"{len(names)} activations for {layers} layers; expected {layers - 1} (hidden layers) "
+            f"or {layers} (with the output)"
+        )
+    loss_gate = _lookup("loss", loss, LOSSES)() if isinstance(loss, str) else loss
+
+    seed, dropout = int(seed), float(dropout)  # plain numbers: they are stored as JSON
+    init = init if isinstance(init, str) else float(init)
+    rng = np.random.default_rng(seed)
+    graph, params = Graph(), {}
+    node = graph.input("x")
+    t = graph.input("t")
+    weight = graph.input("weight", optional=True)
+    step = graph.input("step", optional=True)
+    for i, (name, fan_in, fan_out) in enumerate(zip(names, sizes, sizes[1:], strict=False), 1):
+        gate = _lookup("activation", name, ACTIVATIONS)()
+        W, b = graph.inputs(f"W{i} b{i}")
+        params[f"W{i}"] = initializer(init, name)(rng, fan_in, fan_out)
+        params[f"b{i}"] = np.zeros(fan_out)
+        node = graph.apply(Affine(), node, W, b)
+        if name != "identity":
+            node = graph.apply(gate, node)
+        if dropout and i < layers:
+            node = graph.apply(Dropout(dropout, seed, i), node, step)
+    spec = {"sizes": sizes, "activation": names, "dropout": dropout, "init": init, "seed": seed}
+    return Network(
+        graph,
+        params,
+        scores=node,
+        loss=graph.apply(loss_gate, node, t, weight),
+        spec={**spec, "loss": loss} if isinstance(loss, str) else {},
+    )
+
+
+def _lookup(what: str, name: str, table: dict[str, type]) -> type:
+    if name not in table:
+        raise ValueError(f"{what} is {name!r}; expected one of {', '.join(table)}")
+    return table[name]

@@ -1,0 +1,90 @@
+"""Networks: a graph, its initial parameters, and which of its nodes are scores and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.graph.graph import Graph
+from xpnet.graph.node import Node
+from xpnet.layers.affine import Affine
+from xpnet.layers.dropout import Dropout
+
+__all__ = ["Network"]
+
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph with inputs ``x``, ``t`` (optional: ``weight``, ``step``) and named parameters.
+
+    Attributes
+    ----------
+    graph : Graph
+    params : dict of str to numpy array, float64
+        Initial values on the host, in layer order: W1, b1, W2, ... Never written to.
+    scores, loss : Node
+        The network's output, and the 0-d loss.
+    spec : dict
+        Arguments of `mlp` that build it anew, as stored in a checkpoint; empty for a graph
+        built by hand.
+    """
+
+    graph: Graph = field(repr=False)
+    params: dict[str, np.ndarray] = field(repr=False)
+    scores: Node = field(repr=False)
+    loss: Node = field(repr=False)
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs: the last parameter's last axis."""
+        return int(next(reversed(self.params.values())).shape[-1])
+
+    @property
+    def loss_gate(self) -> Any:
+        """The loss, which also knows how to read scores: decide(), probabilities()."""
+        return self.loss.gate
+
+    @property
+    def hidden(self) -> list[Node]:
+        """The outputs of the hidden layers, first to last, before dropout."""
+        nodes = []
+        for node in self.graph.nodes_topologically_sorted(self.scores):
+            if isinstance(node.gate, Affine):
+                source = self.graph.nodes[node.inputs[0]]
+                if isinstance(source.gate, Dropout):
+                    source = self.graph.nodes[source.inputs[0]]
+                if source.gate is not None:
+                    nodes.append(source)
+        return nodes
+
+    def predict(self, params: Mapping[str, Array], x: Array) -> Array:
+        """Scores of a batch, in inference mode; shape=(N, outputs)."""
+        return self.graph.forward({**params, "x": x}, self.scores)[0]
+
+    def gradient(
+        self, params: Mapping[str, Array], x: Array, t: Array, **inputs: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """The loss of a batch and its gradients, one per parameter.
+
+        Parameters
+        ----------
+        params : mapping of str to array
+        x, t : array
+            A batch and its targets, as the loss takes them.
+        **inputs : array
+            ``weight``, one per sample; ``step``, which turns dropout on.
+
+        Returns
+        -------
+        loss : 0-d array
+        grads : dict of str to array, in the order of `params`
+        """
+        loss, tape = self.graph.forward({**params, "x": x, "t": t, **inputs}, self.loss)
+        return loss, self.graph.backward(tape, self.params)

@@ -1,0 +1,1 @@
+"""What shows a network: pictures, tables of variables, plots."""

@@ -1,0 +1,241 @@
+"""From a graph to boxes and wires with words on them; a layer may be one box."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xpnet import gates
+from xpnet.arrays.ops import Array, is_real, namespace, norm
+from xpnet.graph.node import Node, Trace
+
+__all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram"]
+
+Ink = Literal["name", "plain", "value", "grad"]
+Span = tuple[str, Ink]
+MOST = 400  # boxes; beyond it no picture can be read
+
+SYMBOLS: dict[type, Callable[[Any], str]] = {
+    gates.Add: lambda g: "+",
+    gates.Sub: lambda g: "-",
+    gates.Mul: lambda g: "×",
+    gates.Div: lambda g: "/",
+    gates.Max: lambda g: "max",
+    gates.AtLeast: lambda g: f"max({g.bound:.6g}, x)",
+    gates.Neg: lambda g: "×-1",
+    gates.Scale: lambda g: f"×{g.factor:.6g}",
+    gates.Over: lambda g: f"/{g.divisor:.6g}",
+    gates.Shift: lambda g: f"{g.offset:+.6g}",
+    gates.Power: lambda g: {2: "x²", 3: "x³", 0.5: "√x"}.get(g.exponent, f"x^{g.exponent:.4g}"),
+    gates.Exp: lambda g: "exp",
+    gates.Log: lambda g: "log",
+    gates.Reciprocal: lambda g: f"{g.numerator:.6g}/x",
+    gates.Sum: lambda g: "Σ" if g.axis is None else f"Σ axis {g.axis}",
+    gates.Mean: lambda g: "mean" if g.axis is None else f"mean axis {g.axis}",
+    gates.SquaredNorm: lambda g: "‖x‖²",
+    gates.MatMul: lambda g: "@",
+    gates.Transpose: lambda g: "T",
+    gates.Reshape: lambda g: "reshape",
+    gates.Index: lambda g: f"[{_key(g.key)}]",
+    gates.Gather: lambda g: "gather",
+    gates.Pick: lambda g: "pick",
+}
+INK: dict[Ink, str] = {
+    "name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Box:
+    """What is drawn for one node, or for a layer of several.
+
+    An "input" is its name, a "gate" a circle, a "layer" a frame; an "end" is where the
+    output's wire ends.
+    """
+
+    name: str
+    kind: Literal["input", "gate", "layer", "end"]
+    lines: list[list[Span]]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """From a box to another; `value` is written above, `grad` below.
+
+    A box's wires stand in the order of its inputs.
+    """
+
+    source: str
+    target: str
+    value: list[str]
+    grad: list[str]
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Boxes in an order of evaluation, and the wires between them."""
+
+    boxes: dict[str, Box]
+    wires: list[Wire] = field(default_factory=list)
+
+    @property
+    def traced(self) -> bool:
+        """Whether any value is shown."""
+        return any(wire.value for wire in self.wires)
+
+
+def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> Diagram:
+    """What to draw.
+
+    Parameters
+    ----------
+    nodes : list of Node, in topological order; the last one is the output
+    trace : Trace or None
+        Values and gradients; without, only the structure is shown.
+    expand : bool
+        Draw every gate of a layer, instead of one box for a layer, the activation behind it
+        and their parameters.
+
+    Raises
+    ------
+    ValueError
+        There is too much to be seen.
+    """
+    # What was not given takes no part: an optional weight, a step that turns dropout on.
+    given = {n.name for n in nodes if not n.optional} if trace is None else set(trace.values)
+    shown = [node for node in nodes if node.name in given or node is nodes[-1]]
+    heads = {} if expand else _layers(nodes)
+    home = {node.name: heads.get(node.name, node.name) for node in shown}
+    if (count := len(set(home.values()))) > MOST:
+        raise ValueError(
+            f"{count:,} boxes are too many to draw, {MOST} is the most; name an output that "
+            "depends on fewer"
+        )
+    by_name = {node.name: node for node in nodes}
+    members: dict[str, list[Node]] = {}
+    for node in shown:
+        members.setdefault(home[node.name], []).append(node)
+    users = _users(shown)
+    boxes = {}
+    last = {name: i for i, name in enumerate(home.values())}
+    for name in sorted(members, key=last.__getitem__):  # a layer stands where its last gate does
+        boxes[name] = _box(name, members[name], by_name[name], users, trace)
+    wires = []
+    for name, inside in members.items():
+        for node in inside:
+            for i, source in enumerate(node.inputs):
+                if source in home and home[source] != name:
+                    value = trace.values[source] if trace else None
+                    grad = trace.flows.get((node.name, i)) if trace else None
+                    wires.append(Wire(home[source], name, _words(value), _words(grad, shape=False)))
+    end = nodes[-1]
+    boxes["\0end"] = Box("\0end", "end", [])
+    value = trace.values[end.name] if trace else None
+    grad = trace.grads.get(end.name) if trace else None
+    wires.append(Wire(home[end.name], "\0end", _words(value), _words(grad, shape=False)))
+    return Diagram(boxes, wires)
+
+
+def _users(nodes: list[Node]) -> dict[str, list[Node]]:
+    users: dict[str, list[Node]] = {node.name: [] for node in nodes}
+    for node in nodes:
+        for source in node.inputs:
+            users.setdefault(source, []).append(node)
+    return users
+
+
+def _layers(nodes: list[Node]) -> dict[str, str]:
+    """For each node that is drawn inside a layer's box, the name of that layer's first gate.
+
+    A layer starts with a gate that has parameters: inputs behind the first, of its own, that
+    take real numbers. It goes on with gates that only it leads to, such as an activation.
+    """
+    users = _users(nodes)
+    by_name = {node.name: node for node in nodes}
+    heads: dict[str, str] = {}
+    for node in nodes:
+        if not node.inputs or type(node.gate) in SYMBOLS:
+            continue
+        rest = [by_name[source] for source in node.inputs[1:]]
+        optional = all(source.optional for source in rest)
+        if not optional and not hasattr(node.gate, "reduction"):  # a loss is no layer
+            own = [s.name for s in rest if s.gate is None and len(users[s.name]) == 1]
+            heads.update(dict.fromkeys([node.name, *own], node.name) if own else {})
+        elif optional and node.inputs[0] in heads and len(users[node.inputs[0]]) == 1:
+            heads[node.name] = heads[node.inputs[0]]
+    return heads
+
+
+def _box(
+    name: str, members: list[Node], head: Node, users: dict[str, list[Node]], trace: Trace | None
+) -> Box:
+    inside = [node for node in members if node.gate is not None]
+    if len(members) > 1:
+        lines: list[list[Span]] = [[(node.name, "name")] for node in inside]
+        for node in members:
+            if node.gate is None:
+                lines.append(_parameter(node.name, trace))
+        return Box(name, "layer", lines)
+    kind = type(head.gate).__name__
+    own_name = not re.fullmatch(rf"{kind}\d+", name)  # not the one that apply() makes up
+    symbol = SYMBOLS.get(type(head.gate), lambda gate: type(gate).__name__)
+    if head.gate is None or (not own_name and type(head.gate) not in SYMBOLS):
+        lines = [[(name, "name")]]
+    else:
+        lines = [[(symbol(head.gate), "name")]]
+        if own_name:
+            lines.append([(name, "plain")])
+    if trace and len(users[name]) > 1 and name in trace.grads:
+        words = _words(trace.grads[name], shape=False)
+        lines += [[(("Σ " if i == 0 else "  ") + text, "grad")] for i, text in enumerate(words)]
+    return Box(name, "input" if head.gate is None else "gate", lines)
+
+
+def _parameter(name: str, trace: Trace | None) -> list[Span]:
+    line: list[Span] = [(name, "plain")]
+    if trace and name in trace.values:
+        value = trace.values[name]
+        line += [(_shape(value), "plain"), (number(norm(value)), "value")]
+        if name in trace.grads:
+            line.append((number(norm(trace.grads[name])), "grad"))
+    return line
+
+
+def _words(array: Array | None, *, shape: bool = True) -> list[str]:
+    """A number as it is, a small array row by row, a large one by its shape and norm."""
+    if array is None:
+        return []
+    size = math.prod(array.shape)
+    rows, columns = ((1, 1, *array.shape))[-2:]
+    if 1 <= columns <= 4 and 1 <= rows <= 3 and array.ndim <= 2:
+        flat = namespace(array).reshape(array, (-1,))
+        numbers = [number(float(flat[i])) for i in range(size)]
+        if array.ndim == 0:
+            return numbers
+        wide = max(map(len, numbers))
+        lines = [numbers[i : i + columns] for i in range(0, size, columns)]
+        return ["[" + " ".join(n.rjust(wide) for n in line) + "]" for line in lines]
+    size_of = f"norm {number(norm(array))}" if is_real(array) else str(array.dtype).split(".")[-1]
+    return [_shape(array), size_of] if shape else [size_of]
+
+
+def _shape(array: Array) -> str:
+    return "×".join(map(str, array.shape)) if array.ndim else "0-d"
+
+
+def number(value: float) -> str:
+    """Four digits: -12, 0.7311, 1.2e-05."""
+    return f"{value + 0.0:.4g}"  # + 0.0: no -0
+
+
+def _key(key: Any) -> str:
+    def part(k: Any) -> str:
+        if not isinstance(k, slice):
+            return "..." if k is ... else str(k)
+        ends = [k.start, k.stop] + ([k.step] if k.step else [])
+        return ":".join("" if end is None else str(end) for end in ends)
+
+    return ",".join(map(part, key if isinstance(key, tuple) else (key,)))

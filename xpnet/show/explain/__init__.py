@@ -1,0 +1,127 @@
+"""Every variable of a network in one run: its names, its shape, its formula, its size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from xpnet.arrays.ops import Array, is_real, norm
+from xpnet.models.network import Network
+from xpnet.show.explain.costs import Cost, costs_of
+from xpnet.show.explain.tables import Table
+from xpnet.show.explain.variables import Variable, variables_of
+
+__all__ = ["Cost", "Explanation", "Variable", "explain"]
+
+BOOK_NAMES = (
+    "da1 is, as in the book, the gradient with respect to z1, and dz1 that with respect to a1; so "
+    "in every layer."
+)
+COUNTED = (
+    "FLOPs: a multiplication and an addition are two, exp and tanh one; none for the gradient "
+    "of the data. Bytes: gradients and optimizer state come on top."
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found; printed, a table of text, in a notebook one of HTML."""
+
+    variables: list[Variable]
+    costs: list[Cost]
+
+    def __getitem__(self, name: str) -> Variable:
+        """The variable of a name."""
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        known = ", ".join(variable.name for variable in self.variables)
+        raise KeyError(f"no variable {name!r}; there are {known}")
+
+    def tables(self) -> tuple[Table, Table]:
+        """The table of variables, and that of costs."""
+        rows: list[tuple[str, ...]] = [
+            (v.name, v.theory, str(v.shape), v.formula, _norm(v.value)) for v in self.variables
+        ]
+        variables = Table(("name", "theory", "shape", "formula", "norm"), rows, frozenset({4}))
+        lines = [(c.name, str(c.shape), *_numbers(c)) for c in self.costs]
+        sums = [sum(column) for column in zip(*(c[2:] for c in self.costs), strict=True)]
+        lines.append(("total", "", *(f"{n:,}" for n in sums)))
+        header = ("gate", "output", "parameters", "FLOPs forward", "FLOPs backward",
+                  "bytes of parameters", "bytes of output")  # fmt: skip
+        return variables, Table(header, lines, frozenset(range(2, 7)))
+
+    def _notes(self) -> tuple[str, str]:
+        renamed = any(re.fullmatch(r"d[az]\d+", v.name) for v in self.variables)
+        return BOOK_NAMES if renamed else "", COUNTED
+
+    def __str__(self) -> str:
+        return self._joined(Table.text, "{}")
+
+    def markdown(self) -> str:
+        """Both tables in Markdown."""
+        return self._joined(Table.markdown, "{}") + "\n"
+
+    def html(self) -> str:
+        """Both tables as a piece of an HTML page."""
+        return self._joined(Table.html, "<p>{}</p>")
+
+    def _joined(self, form: Callable[[Table], str], note: str) -> str:
+        parts = []
+        for table, words in zip(self.tables(), self._notes(), strict=True):
+            parts += [form(table), *([note.format(words)] if words else [])]
+        return "\n\n".join(parts)
+
+    _repr_html_ = html
+
+
+def explain(
+    network: Network,
+    x: Array,
+    t: Array,
+    params: Mapping[str, Array] | None = None,
+    **inputs: Array,
+) -> Explanation:
+    """Run a network forward and backward on a batch, and list every variable.
+
+    Parameters
+    ----------
+    network : Network
+    x, t : array
+        A batch and its targets, as the loss takes them.
+    params : mapping of str to array, optional
+        By default the network's initial ones.
+    **inputs : array
+        ``step`` turns dropout on, ``weight`` weighs samples.
+
+    Returns
+    -------
+    Explanation
+
+    Notes
+    -----
+    The names in the code are those of the book's TwoLayerNet (a: input of a layer's units, z:
+    their output); those of the theory are of Rumelhart, Hinton, Williams, "Learning
+    representations by back-propagating errors", 1986 (x and y; w₂₁ leads from layer 1 to 2).
+    """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"explain takes a Network, got {type(network).__name__}; of a trainer, give "
+            "trainer.network and params=trainer.params; of a graph, "
+            "xpnet.Network(graph, params, scores, loss)"
+        )
+    params = network.params if params is None else params
+    trace = network.graph.trace({**params, "x": x, "t": t, **inputs}, network.loss)
+    nodes = network.graph.nodes_topologically_sorted(network.loss)
+    nodes = [node for node in nodes if node.name in trace.values]
+    return Explanation(variables_of(network, nodes, trace, params), costs_of(nodes, trace, params))
+
+
+def _norm(array: Array) -> str:
+    """Four digits; nothing for integers."""
+    return f"{norm(array):.4g}" if is_real(array) else ""
+
+
+def _numbers(cost: Cost) -> tuple[str, ...]:
+    return tuple(f"{n:,}" for n in cost[2:])

@@ -1,0 +1,128 @@
+"""What a layer costs: parameters, floating-point operations, bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from xpnet import gates, layers, losses
+from xpnet.arrays.ops import Array, namespace
+from xpnet.graph.autodiff import make_backward_plan
+from xpnet.graph.node import Node, Trace
+
+__all__ = ["Cost", "costs_of", "flops"]
+
+# Operations per element of the larger of input and output, forward and backward, of the formulas
+# that the table of variables shows; exp, tanh, log count as one. Other gates have one each.
+PER_ELEMENT: dict[type, tuple[int, int]] = {
+    gates.Add: (1, 0),
+    gates.Shift: (1, 0),
+    gates.Mul: (1, 2),
+    gates.Div: (1, 3),
+    gates.Power: (1, 3),
+    gates.Reciprocal: (1, 3),
+    gates.Sum: (1, 0),
+    gates.SquaredNorm: (2, 1),
+    gates.Transpose: (0, 0),
+    gates.Reshape: (0, 0),
+    gates.Index: (0, 0),
+    gates.Gather: (0, 1),
+    layers.Sigmoid: (4, 3),
+    layers.Tanh: (1, 3),
+    layers.ReLU: (1, 1),
+    layers.LeakyReLU: (1, 1),
+    layers.Identity: (0, 0),
+    layers.Dropout: (2, 2),
+}
+# Operations per element of the first input, likewise; most gradients are ready after forward.
+PER_SCORE: dict[type, tuple[int, int]] = {
+    losses.SoftmaxWithLoss: (9, 0),
+    losses.SquaredLoss: (5, 0),
+    losses.SigmoidWithLoss: (15, 0),
+    losses.HingeLoss: (8, 6),
+}
+
+
+class Cost(NamedTuple):
+    """One gate's line.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Of its output.
+    parameters : int
+        Numbers that are trained.
+    forward, backward : int
+        Floating-point operations, a multiplication and an addition being two.
+    parameter_bytes, output_bytes : int
+        Memory of the parameters (their gradients take as much again), and of the output.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    forward: int
+    backward: int
+    parameter_bytes: int
+    output_bytes: int
+
+
+def flops(
+    gate: Any, shapes: list[tuple[int, ...]], output: tuple[int, ...], needs: list[bool]
+) -> tuple[int, int]:
+    """Floating-point operations of a gate's two passes; gradients not needed cost nothing.
+
+    `shapes` are those of the inputs that were given.
+    """
+    if not shapes or (isinstance(gate, layers.Dropout) and len(shapes) == 1):
+        return 0, 0  # a constant; dropout without a step
+    kind, size = type(gate), math.prod(output)
+    if kind in (layers.Affine, gates.MatMul):
+        products = 2 * size * (shapes[1][0] if len(shapes[1]) < 3 else shapes[1][-2])
+        bias = size if kind is layers.Affine else 0
+        backward = products * (needs[0] + needs[1])
+        return products + bias, backward + (bias if bias and needs[2] else 0)
+    if kind in PER_SCORE:
+        forward, back = PER_SCORE[kind]
+        return forward * math.prod(shapes[0]), back * math.prod(shapes[0])
+    forward, back = PER_ELEMENT.get(kind, (1, 1))
+    size = max(size, math.prod(shapes[0]))
+    return forward * size, back * size * any(needs)
+
+
+def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[Cost]:
+    """A line per gate."""
+    # A training step computes a gradient only on the way to a parameter.
+    backward = {back.node.name: back.needs for back in make_backward_plan(nodes, tuple(params))}
+    costs: list[Cost] = []
+    counted: set[str] = set()  # a parameter that several gates share is one
+    for node in nodes:
+        if node.gate is None:
+            continue
+        value = trace.values[node.name]
+        own = [p for name in set(node.inputs) - counted if (p := params.get(name)) is not None]
+        counted.update(node.inputs)
+        shapes = [tuple(trace.values[s].shape) for s in node.inputs if s in trace.values]
+        needs = backward.get(node.name, [False] * len(node.inputs))
+        count = sum(math.prod(p.shape) for p in own)
+        costs.append(
+            Cost(
+                node.name,
+                tuple(value.shape),
+                count,
+                *flops(node.gate, shapes, tuple(value.shape), needs),
+                sum(math.prod(p.shape) * _item_bytes(p) for p in own),
+                math.prod(value.shape) * _item_bytes(value),
+            )
+        )
+    return costs
+
+
+def _item_bytes(array: Array) -> int:
+    xp = namespace(array)
+    if xp.isdtype(array.dtype, "bool"):
+        return 1
+    limits = xp.iinfo if xp.isdtype(array.dtype, "integral") else xp.finfo
+    return int(limits(array.dtype).bits) // 8

@@ -1,0 +1,229 @@
+"""The variables of a run: what each is called, in code and in theory, and its formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from xpnet.arrays.ops import Array, is_real
+from xpnet.gates.arrays import MatMul
+from xpnet.graph.node import Node, Trace
+from xpnet.layers.activations import Sigmoid
+from xpnet.layers.affine import Affine
+from xpnet.layers.dropout import Dropout
+from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.models.mlp import ACTIVATIONS
+from xpnet.models.network import Network
+from xpnet.show.explain.formulas import BROADCAST, OUTPUTS, gradient_of, value_of
+
+__all__ = ["Variable", "variables_of"]
+
+ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "the training step"}
+
+
+class Variable(NamedTuple):
+    """One line of the table.
+
+    Attributes
+    ----------
+    name, theory : str
+        In code (a1, z1, dy, grads['W1']) and in the theory (x₁, y₁, ∂E/∂x₂): the input and
+        the output of a layer's units are x and y there.
+    shape : tuple of int
+    formula : str
+        In terms of the names.
+    value : array
+        What it was in the run.
+    """
+
+    name: str
+    theory: str
+    shape: tuple[int, ...]
+    formula: str
+    value: Array
+
+
+def variables_of(
+    network: Network, nodes: list[Node], trace: Trace, params: Mapping[str, Array]
+) -> list[Variable]:
+    """All that is computed forward, then all gradients but those of the data.
+
+    Parameters
+    ----------
+    network : Network
+    nodes : list of Node, in order of evaluation
+    trace : Trace
+    params : mapping of str to array
+    """
+    names = _Names(network, nodes, params)
+    return [
+        *_forward(network, nodes, trace, names),
+        *_backward(nodes, trace, names, params),
+    ]
+
+
+class _Names:
+    """What each node is called, in code and in theory, and what its gradient is called."""
+
+    def __init__(self, network: Network, nodes: list[Node], params: Mapping[str, Any]) -> None:
+        self.code = {node.name: node.name for node in nodes}
+        self.theory = {node.name: node.name for node in nodes}
+        self.grad = {node.name: f"d{node.name}" for node in nodes}
+        self.grad.update({name: f"grads[{name!r}]" for name in params})
+        layer = 0
+        for node in nodes:
+            kinds = (Affine, Dropout, *ACTIVATIONS.values())
+            if node.gate is None or not isinstance(node.gate, kinds):
+                continue
+            if isinstance(node.gate, Affine):
+                layer += 1
+                self._call(node, f"a{layer}", f"x{_small(layer)}", f"dz{layer}")
+                comma = "," if layer > 9 else ""
+                weight = f"w{_small(layer)}{comma}{_small(layer - 1)}"
+                self.theory[node.inputs[1]] = weight
+                if len(node.inputs) > 2:
+                    self.theory[node.inputs[2]] = f"b{_small(layer)}"
+            elif not layer:
+                continue  # of no layer: the node keeps its own name
+            elif isinstance(node.gate, Dropout):
+                self._call(node, f"h{layer}", f"h{_small(layer)}", f"dh{layer}")
+            else:
+                self._call(node, f"z{layer}", f"y{_small(layer)}", f"da{layer}")
+        self.last = layer
+        self.grad[network.scores.name] = "dy"
+        self.code[network.loss.name] = self.theory[network.loss.name] = "E"
+        self.grad[network.loss.name] = "1"
+        # The user's own y keeps its name.
+        self.answer = "y" if "y" not in self.code else "answer"
+        # The loss itself may be an inner node: beside it there may be a regularizer.
+        self.loss_gate = next(
+            (
+                node
+                for node in nodes
+                if hasattr(node.gate, "reduction") and node.inputs[0] == network.scores.name
+            ),
+            None,
+        )
+
+    def output(self, node: Node) -> str:
+        """What a gate's formulas are about: its output; of a loss, the answer it judges."""
+        if not hasattr(node.gate, "reduction"):
+            return self.code[node.name]
+        if node is self.loss_gate:
+            return self.answer
+        return OUTPUTS.get(type(node.gate), "{0}").format(self.code[node.inputs[0]])
+
+    def of_inputs(self, node: Node) -> list[str]:
+        """The names in code of a gate's inputs; empty for one that was not given."""
+        return [self.code.get(source, "") for source in node.inputs]
+
+    def _call(self, node: Node, code: str, theory: str, grad: str) -> None:
+        if code not in self.code.values():  # else a graph of another kind: nodes keep their names
+            self.code[node.name], self.theory[node.name] = code, theory
+            self.grad[node.name] = grad
+
+
+def _forward(network: Network, nodes: list[Node], trace: Trace, names: _Names) -> list[Variable]:
+    rows = []
+    classes = (trace.values[network.scores.name].shape or (1,))[-1]
+    for node in nodes:
+        value = trace.values[node.name]
+        code = names.of_inputs(node)
+        if node is names.loss_gate:
+            rows.append(_output(network, node, trace, names))
+        if node.gate is None:
+            formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
+            if node.name == "t" and not is_real(value) and classes > 1:
+                formula += "; an index stands for its one-hot row"
+        else:
+            formula = value_of(node.gate, code, names.output(node), _samples(node, trace))
+        rows.append(_variable(names.code[node.name], names.theory[node.name], formula, value))
+    return rows
+
+
+def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variable:
+    """y, the network's answer, which is hidden inside a softmax loss."""
+    scores = trace.values[network.scores.name]
+    kind = type(loss.gate)
+    y = scores
+    if isinstance(loss.gate, SoftmaxWithLoss):
+        y = loss.gate.probabilities(scores)
+    elif isinstance(loss.gate, SigmoidWithLoss):
+        y = Sigmoid().forward(scores)[0]
+    formula = OUTPUTS.get(kind, "{0}").format(names.code[network.scores.name])
+    return _variable(names.answer, f"y{_small(names.last)}" if names.last else "y", formula, y)
+
+
+def _backward(
+    nodes: list[Node], trace: Trace, names: _Names, params: Mapping[str, Any]
+) -> list[Variable]:
+    """Gradients in the order in which they are found, last layer first."""
+    rows = []
+    users: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        for i, source in enumerate(node.inputs):
+            if (node.name, i) in trace.flows:
+                users.setdefault(source, []).append((node, i))
+    done = set()
+    gates = {node.name for node in nodes if node.gate is not None}  # not the data
+    for gate in reversed(nodes):
+        # A layer's parameters, then what goes on to the layer before.
+        for source in [*gate.inputs[1:], *gate.inputs[:1]]:
+            wanted = source in trace.grads and (source in params or source in gates)
+            if not wanted or source in done or users[source][0][0] is not gate:
+                continue  # found at its first user, when all the others have been seen
+            done.add(source)
+            for node, i in users[source]:
+                if isinstance(node.gate, Affine) and i == 1:
+                    x = trace.values[node.inputs[0]]
+                    if x.ndim == 2:
+                        x_code, x_theory = names.code[node.inputs[0]], names.theory[node.inputs[0]]
+                        rows.append(_variable(f"{x_code}.T", f"{x_theory}ᵀ", f"{x_code}ᵀ", x.T))
+            parts = []
+            for node, i in users[source]:
+                y, d, count = names.output(node), names.grad[node.name], _samples(node, trace)
+                part = gradient_of(node.gate, i, names.of_inputs(node), y, d, count)
+                summed = _is_summed(node, i, trace)
+                parts.append(f"Σ ({part})" if summed else part)
+            if len(parts) > 1:
+                parts = [f"({part})" if ", " in part else part for part in parts]
+            formula = " + ".join(parts)
+            symbol = f"∂E/∂{names.theory[source]}"
+            if len(users[source]) == 1:
+                symbol += _chain(*users[source][0], names)
+            rows.append(_variable(names.grad[source], symbol, formula, trace.grads[source]))
+    return rows
+
+
+def _samples(node: Node, trace: Trace) -> int:
+    """How many samples a loss takes the mean over."""
+    return math.prod(trace.values[node.inputs[0]].shape[:-1]) if node.inputs else 1
+
+
+def _is_summed(node: Node, i: int, trace: Trace) -> bool:
+    """Whether an input was repeated, along axes that its formula does not show."""
+    if type(node.gate) in (Affine, MatMul):
+        return i == 1 and trace.values[node.inputs[0]].ndim > 2
+    repeated = trace.values[node.inputs[i]].shape != trace.values[node.name].shape
+    return repeated and type(node.gate) in BROADCAST
+
+
+def _chain(user: Node, i: int, names: _Names) -> str:
+    """The chain rule's last link: = ∂E/∂x₂ · w₂₁."""
+    outer = f"∂E/∂{names.theory[user.name]}"
+    if isinstance(user.gate, Affine):
+        links = (f" · {names.theory[user.inputs[1]]}", f" · {names.theory[user.inputs[0]]}", "")
+        return f" = {outer}{links[i]}"
+    if isinstance(user.gate, tuple(ACTIVATIONS.values())):
+        return f" = {outer} · ∂{names.theory[user.name]}/∂{names.theory[user.inputs[0]]}"
+    return ""
+
+
+def _variable(name: str, theory: str, formula: str, value: Array) -> Variable:
+    return Variable(name, theory, tuple(value.shape), formula, value)
+
+
+def _small(number: int) -> str:
+    """A subscript."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -1,0 +1,138 @@
+"""Pictures of a run: its curves, its confusion matrix, its worst mistakes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from xpnet.data.dataset import Dataset
+from xpnet.show.plots.figure import new_figure
+from xpnet.trainer.history import History
+
+__all__ = ["confusion", "confusion_matrix", "curves", "mistakes", "predictions"]
+
+TRAIN, VAL = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
+
+
+def curves(history: History, path: Path, metric: str = "accuracy") -> None:
+    """Loss and score against the epoch; thin behind the loss, that of every step."""
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    epochs = [epoch.epoch for epoch in history.epochs]
+    per_epoch = len(history.losses) / max(len(epochs), 1)
+    steps = (np.arange(len(history.losses)) + 1) / per_epoch
+    left.plot(
+        steps, history.losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="train, each step"
+    )
+    for axes, name in ((left, "loss"), (right, "score")):
+        label = metric if name == "score" else name
+        for part, color in (("train", TRAIN), ("val", VAL)):
+            values = [np.nan if v is None else v for v in history.column(f"{part}_{name}")]
+            if not np.isnan(values).all():
+                # The training loss is a mean over the epoch: it belongs to its middle.
+                early = 0.5 if (part, name) == ("train", "loss") else 0.0
+                places = np.array(epochs) - early
+                axes.plot(places, values, color=color, marker="o", markersize=3, label=part)
+        axes.set_xlim(0, max(epochs) + 0.5)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel({"r2": "R²"}.get(label, label))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    if min(history.losses) > 0 and max(history.losses) / min(history.losses) > 20:
+        left.set_yscale("log")
+    if history.best_epoch:
+        left.axvline(history.best_epoch, color="grey", linestyle=":", linewidth=1)
+        left.annotate("best", (history.best_epoch, 1.0), xycoords=("data", "axes fraction"),
+                      xytext=(-3, -12), textcoords="offset points", color="grey",
+                      ha="right")  # fmt: skip
+    figure.savefig(path, dpi=120)
+
+
+def confusion_matrix(t: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """counts[i, j]: how many samples of class i were taken for class j."""
+    return np.bincount(t * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
+    """Rows true, columns predicted; shades by the row's share, so that rare classes show."""
+    n = len(classes)
+    size = max(4.5, 1.5 + 0.45 * min(n, 30))
+    figure = new_figure(size + 1, size)
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if n <= 30:
+        for i, j in np.argwhere(matrix):
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8,
+                      color="white" if share[i, j] > 0.5 else "black")  # fmt: skip
+        slanted = max(map(len, classes)) > 3
+        axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
+                        ha="right" if slanted else "center", parse_math=False)  # fmt: skip
+        axes.set_yticks(range(n), classes, parse_math=False)  # a name may hold a $
+    index = "" if n <= 30 else " (number of the class, from 0)"
+    axes.set_xlabel(f"predicted{index}")
+    axes.set_ylabel(f"true{index}")
+    right = int(np.trace(matrix))
+    axes.set_title(f"test: {right:,} of {int(matrix.sum()):,} right", fontsize=10)
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+
+
+def mistakes(
+    data: Dataset, scores: np.ndarray, predicted: np.ndarray, path: Path, most: int = 30
+) -> int:
+    """The images that the network was most wrong about: those with the largest margin.
+
+    The margin is the score of the class it chose less that of the right one.
+
+    Returns
+    -------
+    int
+        How many are shown; with 0, nothing is drawn.
+    """
+    wrong = np.flatnonzero(predicted != data.t)
+    if not len(wrong) or data.image_shape is None or data.classes is None:
+        return 0
+    if scores.shape[1] == 1:
+        margin = np.abs(scores[wrong, 0])
+    else:
+        margin = scores[wrong, predicted[wrong]] - scores[wrong, data.t[wrong]]
+    worst = wrong[np.argsort(-margin)][:most]
+    columns = min(10, len(worst))
+    rows = math.ceil(len(worst) / columns)
+    figure = new_figure(1.25 * columns + 0.3, 1.6 * rows + 0.6)
+    images = data.x[worst].reshape(-1, *data.image_shape)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, row, image in zip(panels, worst, images, strict=False):
+        axes.imshow(image, cmap="gray_r")
+        right, taken = data.classes[data.t[row]], data.classes[predicted[row]]
+        axes.set_title(f"{right} → {taken}", fontsize=9, parse_math=False)
+    for axes in figure.axes:
+        axes.axis("off")
+    which = "all" if len(worst) == len(wrong) else f"the worst {len(worst)} of"
+    figure.suptitle(f"{which} {len(wrong):,} mistakes (true → predicted)", fontsize=10)
+    figure.savefig(path, dpi=120)
+    return len(worst)
+
+
+def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+    """Regression: predicted against true, on a diagonal if all is well; a panel per target."""
+    t = t.reshape(len(t), -1)
+    shown = min(t.shape[1], 6)
+    figure = new_figure(4.5 * shown, 4.5)
+    for j, axes in enumerate(figure.subplots(1, shown, squeeze=False).flat):
+        low, high = (
+            min(t[:, j].min(), predicted[:, j].min()),
+            max(t[:, j].max(), predicted[:, j].max()),
+        )
+        axes.plot([low, high], [low, high], color="grey", linewidth=1)
+        axes.plot(t[:, j], predicted[:, j], ".", color=TRAIN, markersize=4, alpha=0.6)
+        error = float(np.sqrt(((t[:, j] - predicted[:, j]) ** 2).mean()))
+        axes.set_title(f"test: root mean square error {error:.4g}", fontsize=10)
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,6 @@
+"""Training: the step, epochs of steps, what a run has done, and how it goes on."""
+
+from xpnet.trainer.history import Epoch, History
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["Epoch", "History", "Trainer"]
