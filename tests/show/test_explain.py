@@ -20,8 +20,8 @@ from xpnet.commands import explain as command
 from xpnet.commands import train
 from xpnet.graph import Graph
 from xpnet.models import Network
-from xpnet.show.explain.costs import PER_SCORE
-from xpnet.show.explain.formulas import FORMULAS, gradient_of, value_of
+from xpnet.show.explain.formulas import gradient_of, value_of
+from xpnet.show.notes import NOTES
 
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.random((100, 784)), RNG.integers(0, 10, 100)
@@ -244,8 +244,9 @@ def test_a_gate_without_a_formula_is_shown_as_its_call() -> None:
 
 def test_every_gate_has_a_formula_for_each_input() -> None:
     modules = (gates, layers, losses)
-    defined = {getattr(module, name) for module in modules for name in module.__all__}
-    assert FORMULAS.keys() == defined - {gates.Gate}
+    public = [getattr(module, name) for module in modules for name in module.__all__]
+    defined = {value for value in public if isinstance(value, type)}
+    assert NOTES.keys() == defined - {gates.Gate}
 
 
 def _evaluate(formula: str, names: dict[str, np.ndarray]) -> Any:
@@ -305,17 +306,17 @@ class Counted(np.ndarray):
         return result.view(Counted)
 
 
-@pytest.mark.parametrize("gate", PER_SCORE)
+@pytest.mark.parametrize("gate", losses.LOSSES.values())
 def test_operations_of_losses_are_counted_right(gate: type) -> None:
     """Forward: what NumPy is asked to do, up to a few operations per row."""
     x = RNG.standard_normal((20, 200)).view(Counted)
     t = np.eye(200)[LABELS[:20]].view(Counted)
     Counted.count = 0
     _, cache = gate().forward(x, t)
-    assert round(Counted.count / x.size) == PER_SCORE[gate][0]
+    assert round(Counted.count / x.size) == NOTES[gate].flops[0]
     Counted.count = 0
     gate().backward(cache, 1.0, (True, False, False))  # as at the end of a graph
-    assert round(Counted.count / x.size) == PER_SCORE[gate][1]
+    assert round(Counted.count / x.size) == NOTES[gate].flops[1]
 
 
 def test_costs_by_hand() -> None:

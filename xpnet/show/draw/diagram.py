@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from xpnet import gates
 from xpnet.arrays.ops import Array, is_real, namespace, norm
 from xpnet.graph.node import Node, Trace
+from xpnet.show.notes import symbol_of
 
 __all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram"]
 
@@ -18,31 +17,6 @@ Ink = Literal["name", "plain", "value", "grad"]
 Span = tuple[str, Ink]
 MOST = 400  # boxes; beyond it no picture can be read
 
-SYMBOLS: dict[type, Callable[[Any], str]] = {
-    gates.Add: lambda g: "+",
-    gates.Sub: lambda g: "-",
-    gates.Mul: lambda g: "×",
-    gates.Div: lambda g: "/",
-    gates.Max: lambda g: "max",
-    gates.AtLeast: lambda g: f"max({g.bound:.6g}, x)",
-    gates.Neg: lambda g: "×-1",
-    gates.Scale: lambda g: f"×{g.factor:.6g}",
-    gates.Over: lambda g: f"/{g.divisor:.6g}",
-    gates.Shift: lambda g: f"{g.offset:+.6g}",
-    gates.Power: lambda g: {2: "x²", 3: "x³", 0.5: "√x"}.get(g.exponent, f"x^{g.exponent:.4g}"),
-    gates.Exp: lambda g: "exp",
-    gates.Log: lambda g: "log",
-    gates.Reciprocal: lambda g: f"{g.numerator:.6g}/x",
-    gates.Sum: lambda g: "Σ" if g.axis is None else f"Σ axis {g.axis}",
-    gates.Mean: lambda g: "mean" if g.axis is None else f"mean axis {g.axis}",
-    gates.SquaredNorm: lambda g: "‖x‖²",
-    gates.MatMul: lambda g: "@",
-    gates.Transpose: lambda g: "T",
-    gates.Reshape: lambda g: "reshape",
-    gates.Index: lambda g: f"[{_key(g.key)}]",
-    gates.Gather: lambda g: "gather",
-    gates.Pick: lambda g: "pick",
-}
 INK: dict[Ink, str] = {
     "name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c",
 }  # fmt: skip
@@ -157,7 +131,7 @@ def _layers(nodes: list[Node]) -> dict[str, str]:
     by_name = {node.name: node for node in nodes}
     heads: dict[str, str] = {}
     for node in nodes:
-        if not node.inputs or type(node.gate) in SYMBOLS:
+        if not node.inputs or symbol_of(node.gate):
             continue
         rest = [by_name[source] for source in node.inputs[1:]]
         optional = all(source.optional for source in rest)
@@ -181,11 +155,11 @@ def _box(
         return Box(name, "layer", lines)
     kind = type(head.gate).__name__
     own_name = not re.fullmatch(rf"{kind}\d+", name)  # not the one that apply() makes up
-    symbol = SYMBOLS.get(type(head.gate), lambda gate: type(gate).__name__)
-    if head.gate is None or (not own_name and type(head.gate) not in SYMBOLS):
+    symbol = symbol_of(head.gate)
+    if head.gate is None or not (own_name or symbol):
         lines = [[(name, "name")]]
     else:
-        lines = [[(symbol(head.gate), "name")]]
+        lines = [[(symbol or kind, "name")]]
         if own_name:
             lines.append([(name, "plain")])
     if trace and len(users[name]) > 1 and name in trace.grads:
@@ -229,13 +203,3 @@ def _shape(array: Array) -> str:
 def number(value: float) -> str:
     """Four digits: -12, 0.7311, 1.2e-05."""
     return f"{value + 0.0:.4g}"  # + 0.0: no -0
-
-
-def _key(key: Any) -> str:
-    def part(k: Any) -> str:
-        if not isinstance(k, slice):
-            return "..." if k is ... else str(k)
-        ends = [k.start, k.stop] + ([k.step] if k.step else [])
-        return ":".join("" if end is None else str(end) for end in ends)
-
-    return ",".join(map(part, key if isinstance(key, tuple) else (key,)))

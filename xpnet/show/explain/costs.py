@@ -6,42 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from xpnet import gates, layers, losses
 from xpnet.arrays.ops import Array, namespace
 from xpnet.graph.autodiff import make_backward_plan
 from xpnet.graph.node import Node, Trace
+from xpnet.layers.dropout import Dropout
+from xpnet.show.notes import note_of
 
 __all__ = ["Cost", "costs_of", "flops"]
-
-# Operations per element of the larger of input and output, forward and backward, of the formulas
-# that the table of variables shows; exp, tanh, log count as one. Other gates have one each.
-PER_ELEMENT: dict[type, tuple[int, int]] = {
-    gates.Add: (1, 0),
-    gates.Shift: (1, 0),
-    gates.Mul: (1, 2),
-    gates.Div: (1, 3),
-    gates.Power: (1, 3),
-    gates.Reciprocal: (1, 3),
-    gates.Sum: (1, 0),
-    gates.SquaredNorm: (2, 1),
-    gates.Transpose: (0, 0),
-    gates.Reshape: (0, 0),
-    gates.Index: (0, 0),
-    gates.Gather: (0, 1),
-    layers.Sigmoid: (4, 3),
-    layers.Tanh: (1, 3),
-    layers.ReLU: (1, 1),
-    layers.LeakyReLU: (1, 1),
-    layers.Identity: (0, 0),
-    layers.Dropout: (2, 2),
-}
-# Operations per element of the first input, likewise; most gradients are ready after forward.
-PER_SCORE: dict[type, tuple[int, int]] = {
-    losses.SoftmaxWithLoss: (9, 0),
-    losses.SquaredLoss: (5, 0),
-    losses.SigmoidWithLoss: (15, 0),
-    losses.HingeLoss: (8, 6),
-}
 
 
 class Cost(NamedTuple):
@@ -76,19 +47,16 @@ def flops(
 
     `shapes` are those of the inputs that were given.
     """
-    if not shapes or (isinstance(gate, layers.Dropout) and len(shapes) == 1):
+    if not shapes or (isinstance(gate, Dropout) and len(shapes) == 1):
         return 0, 0  # a constant; dropout without a step
-    kind, size = type(gate), math.prod(output)
-    if kind in (layers.Affine, gates.MatMul):
+    note, size = note_of(gate), math.prod(output)
+    if note.product:
         products = 2 * size * (shapes[1][0] if len(shapes[1]) < 3 else shapes[1][-2])
-        bias = size if kind is layers.Affine else 0
+        bias = size if len(shapes) > 2 else 0
         backward = products * (needs[0] + needs[1])
         return products + bias, backward + (bias if bias and needs[2] else 0)
-    if kind in PER_SCORE:
-        forward, back = PER_SCORE[kind]
-        return forward * math.prod(shapes[0]), back * math.prod(shapes[0])
-    forward, back = PER_ELEMENT.get(kind, (1, 1))
     size = max(size, math.prod(shapes[0]))
+    forward, back = note.flops
     return forward * size, back * size * any(needs)
 
 

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from xpnet.arrays.ops import Array, is_real
-from xpnet.gates.arrays import MatMul
 from xpnet.graph.node import Node, Trace
-from xpnet.layers.activations import Sigmoid
+from xpnet.layers.activations import ACTIVATIONS, Sigmoid
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
 from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
-from xpnet.models.mlp import ACTIVATIONS
 from xpnet.models.network import Network
-from xpnet.show.explain.formulas import BROADCAST, OUTPUTS, gradient_of, value_of
+from xpnet.show.explain.formulas import gradient_of, value_of
+from xpnet.show.notes import note_of
 
 __all__ = ["Variable", "variables_of"]
 
@@ -112,7 +111,7 @@ class _Names:
             return self.code[node.name]
         if node is self.loss_gate:
             return self.answer
-        return OUTPUTS.get(type(node.gate), "{0}").format(self.code[node.inputs[0]])
+        return note_of(node.gate).answer.format(self.code[node.inputs[0]])
 
     def of_inputs(self, node: Node) -> list[str]:
         """The names in code of a gate's inputs; empty for one that was not given."""
@@ -145,13 +144,12 @@ def _forward(network: Network, nodes: list[Node], trace: Trace, names: _Names) -
 def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variable:
     """y, the network's answer, which is hidden inside a softmax loss."""
     scores = trace.values[network.scores.name]
-    kind = type(loss.gate)
     y = scores
     if isinstance(loss.gate, SoftmaxWithLoss):
         y = loss.gate.probabilities(scores)
     elif isinstance(loss.gate, SigmoidWithLoss):
         y = Sigmoid().forward(scores)[0]
-    formula = OUTPUTS.get(kind, "{0}").format(names.code[network.scores.name])
+    formula = note_of(loss.gate).answer.format(names.code[network.scores.name])
     return _variable(names.answer, f"y{_small(names.last)}" if names.last else "y", formula, y)
 
 
@@ -203,10 +201,11 @@ def _samples(node: Node, trace: Trace) -> int:
 
 def _is_summed(node: Node, i: int, trace: Trace) -> bool:
     """Whether an input was repeated, along axes that its formula does not show."""
-    if type(node.gate) in (Affine, MatMul):
+    note = note_of(node.gate)
+    if note.product:
         return i == 1 and trace.values[node.inputs[0]].ndim > 2
     repeated = trace.values[node.inputs[i]].shape != trace.values[node.name].shape
-    return repeated and type(node.gate) in BROADCAST
+    return repeated and note.broadcast
 
 
 def _chain(user: Node, i: int, names: _Names) -> str:

@@ -1,0 +1,147 @@
+"""What is said about each gate: its symbol, its formulas, its cost. One row per gate.
+
+Formulas are texts to be filled with names: {0}, {1}, ... stand for the inputs, {y} for the output
+(of a loss, for the answer that it compares with the targets), {d} for the gradient of the output,
+{g} for the gate, {N} for the share of a sample in the loss, {A} for the axis that is summed over,
+{P} for an exponent less 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet import gates, layers, losses
+
+__all__ = ["NOTES", "Note", "note_of", "symbol_of"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A gate's row.
+
+    Attributes
+    ----------
+    value : str
+        The formula of the output.
+    gradients : tuple of str
+        The formula of the gradient for each input that receives one.
+    flops : (int, int)
+        Operations of `value`, and of all `gradients`, per element of the larger of the output
+        and the first input. exp, tanh, log count as one.
+    symbol : str or function of the gate
+        What stands in the circle of an elementary gate; {g} is the gate. A layer or a loss has
+        none: its name stands in a box.
+    answer : str
+        Of a loss: what it makes of the scores, {0}, before it compares them with the targets.
+    product : bool
+        A matrix product, plus a bias if there is a third input: its operations follow from the
+        shapes, and not from `flops`.
+    broadcast : bool
+        An input may be repeated along axes; it receives the sum over its copies.
+    """
+
+    value: str
+    gradients: tuple[str, ...]
+    flops: tuple[int, int] = (1, 1)
+    symbol: str | Callable[[Any], str] = ""
+    answer: str = "{0}"
+    product: bool = False
+    broadcast: bool = False
+
+
+def _power(gate: gates.Power) -> str:
+    return {2: "x²", 3: "x³", 0.5: "√x"}.get(gate.exponent, f"x^{gate.exponent:.4g}")
+
+
+def _along(word: str) -> Callable[[Any], str]:
+    return lambda gate: word if gate.axis is None else f"{word} axis {gate.axis}"
+
+
+def _index(gate: gates.Index) -> str:
+    def part(k: Any) -> str:
+        if not isinstance(k, slice):
+            return "..." if k is ... else str(k)
+        ends = [k.start, k.stop] + ([k.step] if k.step else [])
+        return ":".join("" if end is None else str(end) for end in ends)
+
+    return f"[{','.join(map(part, gate.key if isinstance(gate.key, tuple) else (gate.key,)))}]"
+
+
+NOTES: dict[type, Note] = {
+    gates.Add: Note("{0} + {1}", ("{d}", "{d}"), (1, 0), "+", broadcast=True),
+    gates.Sub: Note("{0} - {1}", ("{d}", "-{d}"), (1, 1), "-", broadcast=True),
+    gates.Mul: Note("{0} · {1}", ("{d} · {1}", "{d} · {0}"), (1, 2), "×", broadcast=True),
+    gates.Div: Note("{0} / {1}", ("{d} / {1}", "-{d} · {y} / {1}"), (1, 3), "/", broadcast=True),
+    gates.Max: Note(
+        "max({0}, {1})",
+        ("{d} where {0} >= {1}, else 0", "{d} where {1} > {0}, else 0"),
+        symbol="max",
+        broadcast=True,
+    ),
+    gates.AtLeast: Note(
+        "max({0}, {g.bound!r})",
+        ("{d} where {0} > {g.bound!r}, else 0",),
+        symbol="max({g.bound:.6g}, x)",
+    ),
+    gates.Neg: Note("-{0}", ("-{d}",), symbol="×-1"),
+    gates.Scale: Note("{g.factor!r} · {0}", ("{g.factor!r} · {d}",), symbol="×{g.factor:.6g}"),
+    gates.Over: Note("{0} / {g.divisor!r}", ("{d} / {g.divisor!r}",), symbol="/{g.divisor:.6g}"),
+    gates.Shift: Note("{0} + {g.offset!r}", ("{d}",), (1, 0), "{g.offset:+.6g}"),
+    gates.Power: Note(
+        "{0} ** {g.exponent!r}", ("{d} · {g.exponent!r} · {0} ** {P!r}",), (1, 3), _power
+    ),
+    gates.Exp: Note("exp({0})", ("{d} · {y}",), symbol="exp"),
+    gates.Log: Note("ln {0}", ("{d} / {0}",), symbol="log"),
+    gates.Reciprocal: Note(
+        "{g.numerator!r} / {0}", ("-{d} · {y} / {0}",), (1, 3), "{g.numerator:.6g}/x"
+    ),
+    gates.Sum: Note("Σ {0}{A}", ("{d}, repeated",), (1, 0), _along("Σ")),
+    gates.Mean: Note("mean of {0}{A}", ("{d} / n, repeated",), symbol=_along("mean")),
+    gates.SquaredNorm: Note("‖{0}‖²", ("2 {0} · {d}",), (2, 1), "‖x‖²"),
+    gates.MatMul: Note("{0} {1}", ("{d} {1}ᵀ", "{0}ᵀ {d}"), symbol="@", product=True),
+    gates.Transpose: Note("{0}ᵀ", ("{d}ᵀ",), (0, 0), "T"),
+    gates.Reshape: Note("{0}, as {g.shape}", ("{d}, in the shape of {0}",), (0, 0), "reshape"),
+    gates.Index: Note("{0}[{g.key}]", ("{d} at [{g.key}], else 0",), (0, 0), _index),
+    gates.Gather: Note("{0}[{1}]", ("Σ of {d} at each index",), (0, 1), "gather"),
+    gates.Pick: Note("{0}[n, {1}[n]]", ("{d} at the labels, else 0",), symbol="pick"),
+    layers.Affine: Note("{0} {1} + {2}", ("{d} {1}ᵀ", "{0}ᵀ {d}", "Σₙ {d}"), product=True),
+    layers.Sigmoid: Note("1 / (1 + exp(-{0}))", ("{d} · {y} (1 - {y})",), (4, 3)),
+    layers.Tanh: Note("tanh {0}", ("{d} · (1 - {y}²)",), (1, 3)),
+    layers.ReLU: Note("max(0, {0})", ("{d} where {0} > 0, else 0",)),
+    layers.LeakyReLU: Note(
+        "{0} where {0} > 0, else {g.alpha:g} {0}",
+        ("{d} where {0} > 0, else {g.alpha:g} {d}",),
+    ),
+    layers.Identity: Note("{0}", ("{d}",), (0, 0)),
+    layers.Dropout: Note("{0} m / (1 - {g.ratio:g})", ("{d} m / (1 - {g.ratio:g})",), (2, 2)),
+    # Of a loss, most of the gradient is computed in the forward pass, and counted there.
+    losses.SoftmaxWithLoss: Note(
+        "-Σ {1} ln {y}{N}", ("({y} - {1}){N}",), (9, 0), answer="softmax({0})"
+    ),
+    losses.SquaredLoss: Note("½ Σ ({y} - {1})²{N}", ("({y} - {1}){N}", "({1} - {y}){N}"), (5, 0)),
+    losses.SigmoidWithLoss: Note(
+        "-Σ ({1} ln {y} + (1 - {1}) ln(1 - {y})){N}",
+        ("({y} - {1}){N}",),
+        (15, 0),
+        answer="1 / (1 + exp(-{0}))",
+    ),
+    losses.HingeLoss: Note(
+        "Σ(j≠t) max(0, {y}ⱼ - {y}ₜ + {g.margin:g}){N}",
+        ("(1 where {y}ⱼ - {y}ₜ + {g.margin:g} > 0, j ≠ t; at t, minus their number){N}",),
+        (8, 6),
+    ),
+}
+UNKNOWN = Note("", ())  # of a user's own gate: one operation per element, and no words
+
+
+def note_of(gate: Any) -> Note:
+    """The row of a gate; `UNKNOWN` for one that has none."""
+    return NOTES.get(type(gate), UNKNOWN)
+
+
+def symbol_of(gate: Any) -> str:
+    """What stands in an elementary gate's circle; empty for every other gate."""
+    symbol = note_of(gate).symbol
+    return symbol.format(g=gate) if isinstance(symbol, str) else symbol(gate)
