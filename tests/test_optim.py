@@ -21,6 +21,13 @@ ALL = [
 ]
 
 
+def test_every_optimizer_is_in_the_table() -> None:
+    """One that is added and not tested, or not to be had by name, fails here."""
+    public = [getattr(optim, name) for name in optim.__all__]
+    rules = {value for value in public if hasattr(value, "rule") and value is not optim.Optimizer}
+    assert set(optim.OPTIMIZERS.values()) == rules == {type(optimizer) for optimizer in ALL}
+
+
 def train(optimizer: Any, steps: int, dtype: str = "float64") -> dict[str, np.ndarray]:
     """Minimise x²/20 + y² from (-7, 2), the book's example, with a matrix beside it."""
     params = {"p": np.array([-7.0, 2.0], dtype), "W": np.array([[1.0, -2.0], [0.5, 3.0]], dtype)}

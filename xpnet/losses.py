@@ -27,7 +27,7 @@ from xpnet.arrays.dispatch import elementwise, replaceable
 from xpnet.arrays.ops import Array, at_least, namespace, sigmoid, targets_like
 from xpnet.gates.protocol import Grads
 
-__all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
+__all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
 Reduction = Literal["mean", "sum"]
 # What a loss may be given beside class indices: rows of probabilities, which add up to 1;
@@ -256,3 +256,12 @@ class HingeLoss:
     def decide(self, x: Array) -> Array:
         """The class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
+
+
+# By the names that `mlp` and the command line know.
+LOSSES: dict[str, type[Any]] = {
+    "softmax": SoftmaxWithLoss,
+    "squared": SquaredLoss,
+    "sigmoid": SigmoidWithLoss,
+    "hinge": HingeLoss,
+}

@@ -21,6 +21,7 @@ from xpnet.arrays.dispatch import elementwise, for_each, replaceable
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
 
 __all__ = [
+    "OPTIMIZERS",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -196,6 +197,19 @@ class AdamW:
         if p.ndim > 1:
             p *= 1.0 - decay
         return self._adam.rule(p, g, adam, m, v)
+
+
+# By the names that the command line knows. A class with a `weight_decay` of its own decays by
+# itself; for the others the trainer adds L2 to the gradients.
+OPTIMIZERS: dict[str, type[Any]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:

@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal
 import tomli_w
 import tyro
 
-from xpnet import models, optim
+from xpnet import optim
 from xpnet.errors import UsageError
+from xpnet.layers.activations import ACTIVATIONS
+from xpnet.losses import LOSSES
+from xpnet.optim import OPTIMIZERS
 
 __all__ = ["Config", "parse", "schedule_of", "to_toml"]
 
@@ -29,6 +32,18 @@ def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = 
     )
 
 
+def _choice(*names: str) -> Any:
+    """How tyro reads one of these names: a Literal's options, from a table."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value in names,
+        str_from_instance=lambda value: [value],
+        choices=names,
+    )
+
+
 # Of any whole number: beyond reason, and still far from where NumPy overflows.
 LARGEST = 1_000_000_000
 
@@ -40,8 +55,8 @@ def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _names(word: str) -> tuple[str, ...]:
     names = tuple(word.split(","))
     for name in names:
-        if name not in models.ACTIVATIONS:
-            raise ValueError(f"{name!r} is not one of {', '.join(models.ACTIVATIONS)}")
+        if name not in ACTIVATIONS:
+            raise ValueError(f"{name!r} is not one of {', '.join(ACTIVATIONS)}")
     return names
 
 
@@ -69,7 +84,14 @@ def _file(word: str) -> Path:
 
 
 Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
-Names = Annotated[tuple[str, ...], _one("NAME,...", _names, ",".join)]
+Activations = Annotated[
+    tuple[str, ...],
+    _one("NAME,...", _names, ",".join),
+    tyro.conf.arg(help=f"{', '.join(ACTIVATIONS)}: one for all hidden layers, or one each."),
+]
+Loss = Annotated[str, _choice(*LOSSES)]
+LossOrAuto = Annotated[str, _choice("auto", *LOSSES)]
+Rule = Annotated[str, _choice(*OPTIMIZERS)]
 Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
@@ -77,24 +99,22 @@ File = Annotated[Path | None, _one("PATH", _or_none(_file))]
 Text = Annotated[str | None, _one("NAME", _or_none(str))]
 Library = Literal["auto", "numpy", "cupy", "torch", "jax", "strict"]
 
-LEARNING_RATES = {
+# Two rules' own defaults, which suit few networks, are not those of the command.
+LEARNING_RATES: dict[str, float] = {
+    **{name: rule.lr for name, rule in OPTIMIZERS.items()},
     "sgd": 0.1,
-    "momentum": 0.01,
-    "nesterov": 0.01,
-    "adagrad": 0.01,
     "rmsprop": 0.001,
-    "adam": 0.001,
-    "adamw": 0.001,
 }
-OPTIMIZERS: dict[str, type] = {
-    "sgd": optim.SGD,
-    "momentum": optim.Momentum,
-    "nesterov": optim.Nesterov,
-    "adagrad": optim.AdaGrad,
-    "rmsprop": optim.RMSProp,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-}
+
+
+def _rates() -> str:
+    """0.1 (sgd), 0.01 (momentum, nesterov, adagrad), ..."""
+    rates = sorted(set(LEARNING_RATES.values()), reverse=True)
+    names = [", ".join(n for n, lr in LEARNING_RATES.items() if lr == rate) for rate in rates]
+    return ", ".join(f"{rate:g} ({n})" for rate, n in zip(rates, names, strict=True))
+
+
+LearningRate = Annotated[Float, tyro.conf.arg(help=f"Learning rate; by default {_rates()}.")]
 
 
 @dataclass(frozen=True)
@@ -129,20 +149,16 @@ class Config:
     """Share of the training part set aside to measure after each epoch; 0 is none."""
     hidden: Sizes = (50,)
     """Sizes of the hidden layers; "" for none."""
-    activation: Names = ("relu",)
-    """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
-    loss: Literal["auto", "softmax", "squared", "sigmoid", "hinge"] = "auto"
+    activation: Activations = ("relu",)
+    loss: LossOrAuto = "auto"
     """auto: softmax for classes, squared for a regression; hinge: as a support vector machine."""
     dropout: float = 0.0
     """Share of the hidden values dropped in training."""
     init: Init = "auto"
     """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
-    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = (
-        "adam"
-    )
+    optimizer: Rule = "adam"
     """Update rule."""
-    lr: Float = None
-    """Learning rate; by default 0.1 (sgd), 0.01 (momentum, nesterov, adagrad), else 0.001."""
+    lr: LearningRate = None
     schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
     """Of the learning rate: step, a tenth after each third; exponential, to 1 %; cosine, to 0."""
     warmup: int = 0
@@ -210,7 +226,7 @@ def parse(args: Sequence[str]) -> Config:
     _check(config)
     # What was left open is settled here, so that a run's file says what it was made with.
     lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
-    decay = 0.01 if config.optimizer == "adamw" else 0.0
+    decay = getattr(OPTIMIZERS[config.optimizer], "weight_decay", 0.0)
     return replace(
         config, lr=lr, weight_decay=decay if config.weight_decay is None else config.weight_decay
     )

@@ -10,12 +10,13 @@ import numpy as np
 import tyro
 
 from xpnet import datasets
-from xpnet.commands.config import LARGEST, File, Names, Sizes
+from xpnet.commands.config import LARGEST, Activations, File, Loss, Sizes
 from xpnet.commands.exits import run, say
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.errors import UsageError
 from xpnet.files import write_whole
 from xpnet.layers.dropout import Dropout
+from xpnet.losses import LOSSES
 from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
 from xpnet.models.network import Network
@@ -40,9 +41,8 @@ class Arguments:
     """Sizes of the hidden layers; "" for none."""
     outputs: int = 10
     """Number of outputs."""
-    activation: Names = ("sigmoid",)
-    """sigmoid, tanh, relu, leaky_relu, identity: one for all hidden layers, or one each."""
-    loss: Literal["softmax", "squared", "sigmoid", "hinge"] = "softmax"
+    activation: Activations = ("sigmoid",)
+    loss: Loss = "softmax"
     """Loss."""
     dropout: float = 0.0
     """Share of the hidden values dropped."""
@@ -92,7 +92,7 @@ def _check(a: Arguments) -> None:
         raise UsageError("--dataset settles the numbers of inputs and outputs; leave them out")
     if a.data_dir is not None and a.dataset in ("random", "digits"):
         raise UsageError("--data-dir goes with --dataset mnist or fashion-mnist")
-    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+    if a.outputs < 2 and LOSSES[a.loss].targets == "probabilities":
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
     if not 0.0 <= a.dropout < 1.0:
         raise UsageError(f"--dropout {a.dropout}: expected 0 <= ratio < 1")

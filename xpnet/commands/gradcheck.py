@@ -11,9 +11,11 @@ import numpy as np
 import tyro
 
 from xpnet.backend.select import select
+from xpnet.commands.config import Loss
 from xpnet.commands.exits import run, say
 from xpnet.errors import UsageError
 from xpnet.graph.gradcheck import TOLERANCE, Row, check
+from xpnet.losses import LOSSES
 from xpnet.models.mlp import mlp
 
 
@@ -29,7 +31,7 @@ class Arguments:
     """Number of outputs."""
     activation: str = "sigmoid"
     """One for all hidden layers, or one each, separated by commas."""
-    loss: Literal["softmax", "squared", "sigmoid", "hinge"] = "softmax"
+    loss: Loss = "softmax"
     """Loss."""
     dropout: float = 0.0
     """Ratio of dropout; its mask is the same for all differences."""
@@ -63,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _command(a: Arguments) -> int:
     if a.batch < 1 or a.entries < 0 or not a.tolerance > 0:
         raise UsageError("expected --batch 1 or more, --entries 0 or more, --tolerance above 0")
-    if a.outputs < 2 and a.loss in ("softmax", "hinge"):
+    if a.outputs < 2 and LOSSES[a.loss].targets == "probabilities":
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
     try:
         sizes = [a.inputs, *(int(n) for n in a.hidden.split(",") if n), a.outputs]

@@ -25,13 +25,15 @@ import numpy as np
 import xpnet
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.commands.config import OPTIMIZERS, Config, parse, schedule_of, to_toml
+from xpnet.commands.config import Config, parse, schedule_of, to_toml
 from xpnet.commands.exits import is_terminal, run, say
 from xpnet.commands.splits import Parts, load_parts
 from xpnet.data.dataset import Dataset
 from xpnet.errors import CheckpointError, DataError, UsageError
 from xpnet.files import write_whole
+from xpnet.losses import LOSSES
 from xpnet.models.mlp import mlp
+from xpnet.optim import OPTIMIZERS
 from xpnet.show import plots
 from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.trainer import Trainer
@@ -47,7 +49,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     loss = config.loss
     if loss == "auto":
         loss = "squared" if train.classes is None else "softmax"
-    if train.classes is None and loss != "squared":
+    if train.classes is None and LOSSES[loss].targets != "real":
         raise UsageError(f"--loss {loss} is for classes; a regression needs --loss squared")
     outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
     hidden = list(config.hidden)
@@ -63,19 +65,18 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
         seed=config.seed,
     )
     steps = config.epochs * -(-len(train) // config.batch_size)
-    adamw = config.optimizer == "adamw"
+    rule = OPTIMIZERS[config.optimizer]
+    decouples = hasattr(rule, "weight_decay")  # its own decay, as AdamW's
     decay = config.weight_decay or 0.0
     return Trainer(
         network,
-        OPTIMIZERS[config.optimizer](
-            lr=schedule_of(config, steps), **({"weight_decay": decay} if adamw else {})
-        ),
+        rule(lr=schedule_of(config, steps), **({"weight_decay": decay} if decouples else {})),
         backend=backend,
         dtype=config.dtype,
         scaling=train.scaling,
         target_scaling=train.target_scaling,
         classes=train.classes,
-        weight_decay=0.0 if adamw else decay,
+        weight_decay=0.0 if decouples else decay,
         clip_norm=config.clip_norm,
         seed=config.seed,
     )

@@ -5,8 +5,17 @@ Each is a gate (see `xpnet.gates`): ``forward(*inputs) -> (output, cache)`` besi
 inputs, M outputs.
 """
 
-from xpnet.layers.activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from xpnet.layers.activations import ACTIVATIONS, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
 
-__all__ = ["Affine", "Dropout", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = [
+    "ACTIVATIONS",
+    "Affine",
+    "Dropout",
+    "Identity",
+    "LeakyReLU",
+    "ReLU",
+    "Sigmoid",
+    "Tanh",
+]

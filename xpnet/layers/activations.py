@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise, replaceable
 from xpnet.arrays.ops import Array, at_least, namespace, sigmoid
 from xpnet.gates.protocol import ONE, Grads
 
-__all__ = ["Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["ACTIVATIONS", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,13 @@ class Identity:
 
     def backward(self, cache: None, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (dout,)
+
+
+# By the names that `mlp` and the command line know.
+ACTIVATIONS: dict[str, type[Any]] = {
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "identity": Identity,
+}

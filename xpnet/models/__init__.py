@@ -1,6 +1,6 @@
 """Models: networks, their first weights, and what is done with trained ones."""
 
-from xpnet.models.mlp import ACTIVATIONS, LOSSES, mlp
+from xpnet.models.mlp import mlp
 from xpnet.models.network import Network
 
-__all__ = ["ACTIVATIONS", "LOSSES", "Network", "mlp"]
+__all__ = ["Network", "mlp"]

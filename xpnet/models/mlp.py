@@ -8,28 +8,14 @@ import numpy as np
 
 from xpnet.gates.protocol import Gate
 from xpnet.graph.graph import Graph
-from xpnet.layers.activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from xpnet.layers.activations import ACTIVATIONS
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
-from xpnet.losses import HingeLoss, SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
+from xpnet.losses import LOSSES
 from xpnet.models.initializers import initializer
 from xpnet.models.network import Network
 
-__all__ = ["ACTIVATIONS", "LOSSES", "mlp"]
-
-ACTIVATIONS: dict[str, type] = {
-    "sigmoid": Sigmoid,
-    "tanh": Tanh,
-    "relu": ReLU,
-    "leaky_relu": LeakyReLU,
-    "identity": Identity,
-}
-LOSSES: dict[str, type] = {
-    "softmax": SoftmaxWithLoss,
-    "squared": SquaredLoss,
-    "sigmoid": SigmoidWithLoss,
-    "hinge": HingeLoss,
-}
+__all__ = ["mlp"]
 
 
 def mlp(
