@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from xpnet import gates, layers
 from xpnet.arrays.ops import Array, as_array, is_real
 from xpnet.graph.autodiff import MISFIT, Tape, one_line
+from xpnet.graph.graph import Graph
 from xpnet.graph.node import Node
 from xpnet.show.draw import picture
 
@@ -222,6 +223,7 @@ class ComputationalGraph:
     """
 
     def __init__(self, output: Node) -> None:
+        assert isinstance(output.graph, Graph)  # a node says no more of it than it needs itself
         self.graph, self.output = output.graph, output
         self._inputs: Mapping[str, Any] | None = None
         self._tape: Tape | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpnet.arrays.ops import Array
 from xpnet.files import write_whole
@@ -28,7 +28,9 @@ from xpnet.graph.autodiff import (
     sweep,
 )
 from xpnet.graph.node import Names, Node, Trace, names_of
-from xpnet.show.draw import Picture, picture
+
+if TYPE_CHECKING:
+    from xpnet.show.draw import Picture
 
 __all__ = ["Graph", "Tape"]
 
@@ -306,6 +308,9 @@ class Graph:
         FileNotFoundError
             The program ``dot`` is not installed.
         """
+        # Here, since most graphs are never drawn, and pictures know graphs.
+        from xpnet.show.draw import Picture, picture
+
         (end,) = self._ends(() if output is None else (output,))
         trace = None if inputs is None else self.trace(inputs, end)
         nodes = self.nodes_topologically_sorted(end)
@@ -318,6 +323,8 @@ class Graph:
 
     def _repr_svg_(self) -> str | None:
         """What a notebook shows: what the last node depends on; nothing, if it cannot be drawn."""
+        from xpnet.show.draw import picture
+
         try:
             return picture(self.nodes_topologically_sorted())
         except ValueError:

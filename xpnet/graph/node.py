@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from xpnet.arrays.ops import Array
 from xpnet.gates.arrays import Index, Key, MatMul, Transpose
 from xpnet.gates.elementwise import Add, Div, Mul, Neg, Over, Power, Reciprocal, Scale, Shift, Sub
 from xpnet.gates.protocol import Gate
 
-if TYPE_CHECKING:
-    from xpnet.graph.graph import Graph
-
-__all__ = ["Node", "Trace"]
+__all__ = ["Builder", "Node", "Trace"]
 
 Names = str | Iterable["str | Node"]
+
+
+class Builder(Protocol):
+    """What a node asks of the graph that it belongs to; `Graph` is one."""
+
+    def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
+        """Add a gate, and return the node of its output."""
+        ...
+
+    def rename(self, node: Node, name: str) -> Node:
+        """Put the node under another name in its own place."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +38,7 @@ class Node:
     an input of the graph. Further functions are in `xpnet.functions`.
     """
 
-    graph: Graph = field(repr=False)
+    graph: Builder = field(repr=False)
     name: str
     gate: Gate | None = None
     inputs: tuple[str, ...] = ()
