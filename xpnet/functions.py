@@ -16,6 +16,7 @@ scores of shape (N,) are one sample with N outputs, (N, 1) are N samples.
 from __future__ import annotations
 
 from xpnet import gates, layers, losses
+from xpnet.gates.arrays import Axis
 from xpnet.graph.node import Node
 
 __all__ = [
@@ -23,8 +24,6 @@ __all__ = [
     "reshape", "sigmoid", "sigmoid_with_loss", "softmax_with_loss", "sqrt", "square",
     "squared_loss", "squared_norm", "sum", "tanh", "transpose",
 ]  # fmt: skip
-
-Axis = int | tuple[int, ...] | None
 
 
 def _apply(gate: gates.Gate, *nodes: Node) -> Node:

@@ -33,7 +33,7 @@ Reduction = Literal["mean", "sum"]
 # What a loss may be given beside class indices: rows of probabilities, which add up to 1;
 # independent numbers from 0 to 1; or any real numbers, as in a regression.
 Targets = Literal["probabilities", "unit", "real"]
-FIRST = (True, False, False)
+SCORES_ONLY = (True, False, False)
 T_AND_WEIGHT = (1, 2)
 
 
@@ -127,7 +127,7 @@ class SoftmaxWithLoss:
         losses, gradient = softmax_cross_entropy(x, t, factor)
         return weighted_sum(losses, factor), gradient
 
-    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
@@ -169,7 +169,7 @@ class SquaredLoss:
         loss = weighted_sum(namespace(y).sum(errors, axis=-1), factor)
         return loss, (gradient, formula)
 
-    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         gradient, formula = cache
         dy = _times(gradient, dout)
         return dy, -dy if formula and needs[1] else None, None
@@ -206,7 +206,7 @@ class SigmoidWithLoss:
         losses, gradient = _binary_cross_entropy(x, targets_like(t, x), factor)
         return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
 
-    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
@@ -245,7 +245,7 @@ class HingeLoss:
         factor = sample_factors(x, weight, self.reduction)
         return weighted_sum(xp.sum(margins, axis=-1), factor), (margins, t, factor)
 
-    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = FIRST) -> Grads:
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         margins, t, factor = cache
         xp = namespace(margins)
         violated = xp.astype(margins > 0, margins.dtype) * (1.0 - t)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 __all__ = ["elementwise", "for_each", "offered", "replaceable", "with_kernels"]
 
-Array = Any
+Array = Any  # "an array of any library that follows the standard"; no static type names that
 Kernels = Mapping[str, Callable[..., Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -12,9 +12,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from xpnet.arrays.dispatch import elementwise, replaceable
-
-Array = Any  # "an array of any library that follows the standard"; no static type names that
+from xpnet.arrays.dispatch import Array, elementwise, replaceable
 
 __all__ = [
     "Array",

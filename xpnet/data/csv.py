@@ -15,13 +15,13 @@ import numpy as np
 from xpnet.data.readers import existing
 from xpnet.errors import DataError
 
-__all__ = ["Table", "read_csv"]
+__all__ = ["CsvTable", "read_csv"]
 
 
 MISSING = ("", "?", "-", "na", "n/a", "nan", "null", "none")
 
 
-class Table(NamedTuple):
+class CsvTable(NamedTuple):
     """A CSV file's content.
 
     Attributes
@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
 def read_csv(
     path: str | os.PathLike[str], label_column: str | None = "-1", features: int | None = None
-) -> Table:
+) -> CsvTable:
     """A CSV file of numbers with, maybe, a label column. A header line is recognised.
 
     Parameters
@@ -72,7 +72,7 @@ def read_csv(
         raise DataError(f"{path}: is not CSV in UTF-8: {error}") from error
 
 
-def _table(reader: Any, path: Path, label_column: str | None, features: int | None) -> Table:
+def _table(reader: Any, path: Path, label_column: str | None, features: int | None) -> CsvTable:
     header: list[str] | None = None
     width = label = -1
     values, labels, rows = array.array("d"), [], 0
@@ -123,7 +123,7 @@ def _table(reader: Any, path: Path, label_column: str | None, features: int | No
         raise DataError(f"{path}: got one column, expected features beside the label")
     x = np.frombuffer(values, np.float64).reshape(rows, -1)
     label_name = "" if label < 0 else header.pop(label) if header else str(label)
-    return Table(x, labels if label >= 0 else None, tuple(header or ()), label_name)
+    return CsvTable(x, labels if label >= 0 else None, tuple(header or ()), label_name)
 
 
 def _column(wanted: str | None, header: list[str] | None, width: int, path: Path) -> int:

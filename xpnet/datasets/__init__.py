@@ -1,6 +1,6 @@
 """Data sets by name, and data sets from a user"s own files."""
 
 from xpnet.data.catalog import NAMES, load
-from xpnet.data.files import load_file
+from xpnet.data.user_files import load_file
 
 __all__ = ["NAMES", "load", "load_file"]

@@ -21,7 +21,7 @@ from xpnet.gates.protocol import Gate
 from xpnet.graph.node import Node
 
 __all__ = [
-    "MISFIT", "BackwardPlan", "Plan", "Tape", "check_targets", "evaluate", "make_backward_plan",
+    "MISFIT", "BackwardPlan", "Plan", "Tape", "check_all_labels", "evaluate", "make_backward_plan",
     "make_plan", "one_line", "ones_like", "sort", "sweep",
 ]  # fmt: skip
 
@@ -279,7 +279,7 @@ class _RowSums:
         return self._done
 
 
-def check_targets(order: list[Node], values: Mapping[str, Any]) -> None:
+def check_all_labels(order: list[Node], values: Mapping[str, Any]) -> None:
     """Look at the labels given to losses and to Pick, and refuse one that is out of range."""
     for node in order:
         integers = getattr(node.gate, "integers", ())

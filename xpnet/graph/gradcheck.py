@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.arrays.ops import Array
 from xpnet.graph.graph import Graph
 from xpnet.graph.node import Node
 
 __all__ = ["Row", "check", "check_gate", "numerical_gradient"]
 
-Array = Any
 TOLERANCE = 1e-6
 
 

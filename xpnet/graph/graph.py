@@ -19,7 +19,7 @@ from xpnet.graph.autodiff import (
     BackwardPlan,
     Plan,
     Tape,
-    check_targets,
+    check_all_labels,
     evaluate,
     make_backward_plan,
     make_plan,
@@ -262,7 +262,7 @@ class Graph:
         self._check_inputs(inputs)
         plan = self._plan((end,))
         values, caches = evaluate(plan, inputs, every=True)
-        check_targets(plan.order, values)
+        check_all_labels(plan.order, values)
         tape = Tape(plan.ends, (values[end],), caches)
         names, flows = tuple(values), dict[tuple[str, int], Array]()
         backward_plan = self._backward_plan(names, plan.ends)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpnet.graph.node import Node, Trace
-from xpnet.show.draw.diagram import diagram
+from xpnet.show.draw.diagram import diagram_of
 from xpnet.show.draw.svg import to_svg
 from xpnet.show.draw.text import to_dot, to_mermaid
 
@@ -51,7 +51,7 @@ def picture(
     """
     if suffix not in FORMATS:
         raise ValueError(f"got a picture's suffix {suffix!r}; expected {', '.join(FORMATS)}")
-    drawing = diagram(nodes, trace, expand=expand)
+    drawing = diagram_of(nodes, trace, expand=expand)
     if not graphviz or suffix != ".svg":
         return FORMATS[suffix](drawing)
     import subprocess  # here: few draw, and importing it takes its time

@@ -11,7 +11,7 @@ from xpnet.arrays.ops import Array, is_real, namespace, norm
 from xpnet.graph.node import Node, Trace
 from xpnet.show.notes import symbol_of
 
-__all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram"]
+__all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram_of"]
 
 Ink = Literal["name", "plain", "value", "grad"]
 Span = tuple[str, Ink]
@@ -61,7 +61,7 @@ class Diagram:
         return any(wire.value for wire in self.wires)
 
 
-def diagram(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> Diagram:
+def diagram_of(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> Diagram:
     """What to draw.
 
     Parameters

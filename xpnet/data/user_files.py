@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnet.data.checks import check_features, check_numbers, check_targets
-from xpnet.data.csv import Table, read_csv
+from xpnet.data.csv import CsvTable, read_csv
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.readers import read_npy, read_npz
 from xpnet.errors import DataError, UsageError
@@ -124,7 +124,7 @@ def _array_targets(
 
 
 def _csv_targets(
-    table: Table, task: str, path: Path, classes: tuple[str, ...] | None
+    table: CsvTable, task: str, path: Path, classes: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     labels = table.labels or []
     name = f"{path}: column {table.label_column}"
