@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,10 +29,15 @@ def test_few_things_lie_at_the_top() -> None:
     assert len(entries) <= 24, sorted(entries)
 
 
+def run(script: str) -> None:
+    """In a process of its own, where nothing of xpnet has been imported yet."""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.parametrize("name", ["explain", "jacobian"])
 def test_functions_are_not_hidden_by_modules(name: str) -> None:
     """A submodule that is imported becomes an attribute of its package, over a function's name."""
-    script = (
+    run(
         "import importlib, xpnet\n"
         f"before = xpnet.{name}\n"
         "for module in ('train', 'predict', 'explain', 'gradcheck'):\n"
@@ -40,6 +46,43 @@ def test_functions_are_not_hidden_by_modules(name: str) -> None:
         f"from xpnet import {name}\n"
         f"assert {name} is before"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
-    first = f"import xpnet.explain\nassert xpnet.{name}.__name__ == {name!r}"
-    subprocess.run([sys.executable, "-c", first], check=True)
+
+
+@pytest.mark.parametrize("name", ["explain", "jacobian"])
+@pytest.mark.parametrize(
+    "first",
+    ["explain", "train", "predict", "gradcheck", "show.explain", "graph.jacobian",
+     "commands.explain", "commands.gradcheck"],
+)  # fmt: skip
+def test_functions_are_functions_whatever_is_imported_first(name: str, first: str) -> None:
+    run(
+        f"import xpnet.{first}\nassert xpnet.{name}.__name__ == {name!r}\n"
+        f"from xpnet import {name}\nassert {name} is xpnet.{name} and callable({name})"
+    )
+
+
+def test_a_plain_import_brings_nothing_that_few_need() -> None:
+    late = {"matplotlib", "tyro", "tomli_w", "pooch", "torch", "jax", "cupy", "tqdm"}
+    run(f"import sys, xpnet\nfound = {late} & sys.modules.keys()\nassert not found, found")
+
+
+@pytest.mark.parametrize("name", xpnet.__all__)
+def test_every_public_name_comes_from_a_plain_import(name: str) -> None:
+    run(
+        f"import xpnet\nassert {name!r} in dir(xpnet)\n"
+        f"from xpnet import {name} as found\nassert found is xpnet.{name}"
+    )
+
+
+def test_names_imported_late_are_all_public_and_known_to_type_checkers() -> None:
+    assert xpnet._LATER.keys() <= set(xpnet.__all__)
+    block = Path(xpnet.__file__).read_text().split("if TYPE_CHECKING:")[1].split("\n\n")[0]
+    names = ", ".join(re.findall(r" import (.*)", block)).split(", ")
+    assert sorted(names) == sorted(xpnet._LATER)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'xpnet' has no attribute 'Trainr'"):
+        xpnet.Trainr  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Trainr'"):
+        exec("from xpnet import Trainr")
