@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -118,6 +119,8 @@ def test_the_api_reference_has_every_public_module() -> None:
         value = getattr(xpnet, name)
         module = value.__name__ if isinstance(value, ModuleType) else value.__module__
         assert f"::: {module}\n" in reference, name
+    for module in re.findall(r"^::: (.*)$", reference, re.MULTILINE):
+        importlib.import_module(module)
 
 
 def test_the_documents_figures_are_those_stored() -> None:

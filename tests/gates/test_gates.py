@@ -16,6 +16,7 @@ from conftest import Library, open_library
 import xpnet
 from xpnet import gates, layers, losses
 from xpnet.graph.gradcheck import check_gate
+from xpnet.layers import activations
 
 TABLE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -146,6 +147,14 @@ def test_every_gate_is_in_the_table() -> None:
     public = {name: getattr(module, name) for module in MODULES for name in module.__all__}
     exported = {name for name, value in public.items() if isinstance(value, type)}
     assert exported == {gate.__name__ for gate in defined} | {"Gate"}
+
+
+@pytest.mark.parametrize(
+    ("module", "table"), [(activations, layers.ACTIVATIONS), (losses, losses.LOSSES)]
+)
+def test_every_activation_and_loss_is_to_be_had_by_name(module: Any, table: Any) -> None:
+    public = [getattr(module, name) for name in module.__all__]
+    assert set(table.values()) == {value for value in public if isinstance(value, type)}
 
 
 def test_layer_code_names_no_library_and_multiplies_through_one_door() -> None:
