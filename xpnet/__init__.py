@@ -38,8 +38,8 @@ __all__ = [
     "two_layer_net",
 ]
 
-# Imported where they are first used: together they take longer than all the rest. A module, or
-# a module and what to take from it.
+# Imported on first use: together they take longer than everything else. Each entry is a module,
+# or module:attribute.
 _LATER = {
     "History": "xpnet.trainer:History",
     "Trainer": "xpnet.trainer:Trainer",
@@ -62,7 +62,7 @@ if not TYPE_CHECKING:
         value = import_module(module)
         if attribute:
             value = getattr(value, attribute)
-        globals()[name] = value  # the next use does not come here
+        globals()[name] = value  # found at once from now on
         return value
 
     def __dir__() -> list[str]:

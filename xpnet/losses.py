@@ -258,7 +258,7 @@ class HingeLoss:
         return namespace(x).argmax(x, axis=-1)
 
 
-# By the names that `mlp` and the command line know.
+# The names in `mlp` and on the command line.
 LOSSES: dict[str, type[Any]] = {
     "softmax": SoftmaxWithLoss,
     "squared": SquaredLoss,

@@ -199,8 +199,8 @@ class AdamW:
         return self._adam.rule(p, g, adam, m, v)
 
 
-# By the names that the command line knows. A class with a `weight_decay` of its own decays by
-# itself; for the others the trainer adds L2 to the gradients.
+# The names on the command line. A rule with a `weight_decay` decays the weights itself; for the
+# others, the command lets the trainer add L2 to the gradients.
 OPTIMIZERS: dict[str, type[Any]] = {
     "sgd": SGD,
     "momentum": Momentum,

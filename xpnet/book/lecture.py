@@ -223,7 +223,7 @@ class ComputationalGraph:
     """
 
     def __init__(self, output: Node) -> None:
-        assert isinstance(output.graph, Graph)  # a node says no more of it than it needs itself
+        assert isinstance(output.graph, Graph)  # a node declares only what it calls
         self.graph, self.output = output.graph, output
         self._inputs: Mapping[str, Any] | None = None
         self._tape: Tape | None = None

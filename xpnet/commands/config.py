@@ -33,7 +33,7 @@ def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = 
 
 
 def _choice(*names: str) -> Any:
-    """How tyro reads one of these names: a Literal's options, from a table."""
+    """How tyro reads one of several names, as a Literal, but with the names from a table."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(names) + "}",
@@ -99,7 +99,7 @@ File = Annotated[Path | None, _one("PATH", _or_none(_file))]
 Text = Annotated[str | None, _one("NAME", _or_none(str))]
 Library = Literal["auto", "numpy", "cupy", "torch", "jax", "strict"]
 
-# Two rules' own defaults, which suit few networks, are not those of the command.
+# Each rule's own default, but for two where another rate suits more networks.
 LEARNING_RATES: dict[str, float] = {
     **{name: rule.lr for name, rule in OPTIMIZERS.items()},
     "sgd": 0.1,

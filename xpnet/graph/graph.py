@@ -308,7 +308,7 @@ class Graph:
         FileNotFoundError
             The program ``dot`` is not installed.
         """
-        # Here, since most graphs are never drawn, and pictures know graphs.
+        # Imported here: few graphs are drawn, and the pictures' modules import this room.
         from xpnet.show.draw import Picture, picture
 
         (end,) = self._ends(() if output is None else (output,))

@@ -18,14 +18,14 @@ Names = str | Iterable["str | Node"]
 
 
 class Builder(Protocol):
-    """What a node asks of the graph that it belongs to; `Graph` is one."""
+    """The part of a `Graph` that its nodes call."""
 
     def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
         """Add a gate, and return the node of its output."""
         ...
 
     def rename(self, node: Node, name: str) -> Node:
-        """Put the node under another name in its own place."""
+        """Give a node another name, and return it under that name."""
         ...
 
 

@@ -123,7 +123,7 @@ class Identity:
         return (dout,)
 
 
-# By the names that `mlp` and the command line know.
+# The names in `mlp` and on the command line.
 ACTIVATIONS: dict[str, type[Any]] = {
     "sigmoid": Sigmoid,
     "tanh": Tanh,

@@ -1,9 +1,8 @@
-"""What is said about each gate: its symbol, its formulas, its cost. One row per gate.
+"""One row per gate: its symbol, its formulas, its cost. Pictures and tables read them here.
 
-Formulas are texts to be filled with names: {0}, {1}, ... stand for the inputs, {y} for the output
-(of a loss, for the answer that it compares with the targets), {d} for the gradient of the output,
-{g} for the gate, {N} for the share of a sample in the loss, {A} for the axis that is summed over,
-{P} for an exponent less 1.
+A formula is a template. {0}, {1}, ... stand for the inputs, {y} for the output (of a loss, for the
+answer that it compares with the targets), {d} for the gradient of the output, {g} for the gate,
+{N} for the share of a sample in the loss, {A} for the axis of a sum, {P} for the exponent minus 1.
 """
 
 from __future__ import annotations
@@ -31,15 +30,16 @@ class Note:
         Operations of `value`, and of all `gradients`, per element of the larger of the output
         and the first input. exp, tanh, log count as one.
     symbol : str or function of the gate
-        What stands in the circle of an elementary gate; {g} is the gate. A layer or a loss has
-        none: its name stands in a box.
+        The text in the circle of an elementary gate; {g} is the gate. Layers and losses have none:
+        pictures show their names.
     answer : str
-        Of a loss: what it makes of the scores, {0}, before it compares them with the targets.
+        What a loss computes from the scores, {0}, before it compares them with the targets.
     product : bool
-        A matrix product, plus a bias if there is a third input: its operations follow from the
-        shapes, and not from `flops`.
+        Whether the gate is a matrix product, plus a bias if it has a third input. Its operations
+        follow from the shapes, not from `flops`.
     broadcast : bool
-        An input may be repeated along axes; it receives the sum over its copies.
+        Whether the gate may repeat an input along axes. Such an input receives the sum over its
+        copies.
     """
 
     value: str
@@ -116,7 +116,7 @@ NOTES: dict[type, Note] = {
     ),
     layers.Identity: Note("{0}", ("{d}",), (0, 0)),
     layers.Dropout: Note("{0} m / (1 - {g.ratio:g})", ("{d} m / (1 - {g.ratio:g})",), (2, 2)),
-    # Of a loss, most of the gradient is computed in the forward pass, and counted there.
+    # A loss computes most of its gradient in the forward pass, where its operations are counted.
     losses.SoftmaxWithLoss: Note(
         "-Σ {1} ln {y}{N}", ("({y} - {1}){N}",), (9, 0), answer="softmax({0})"
     ),
@@ -133,7 +133,7 @@ NOTES: dict[type, Note] = {
         (8, 6),
     ),
 }
-UNKNOWN = Note("", ())  # of a user's own gate: one operation per element, and no words
+UNKNOWN = Note("", ())  # for a user's own gate: no formulas, one operation per element
 
 
 def note_of(gate: Any) -> Note:
@@ -142,6 +142,6 @@ def note_of(gate: Any) -> Note:
 
 
 def symbol_of(gate: Any) -> str:
-    """What stands in an elementary gate's circle; empty for every other gate."""
+    """The text in an elementary gate's circle; empty for every other gate."""
     symbol = note_of(gate).symbol
     return symbol.format(g=gate) if isinstance(symbol, str) else symbol(gate)
