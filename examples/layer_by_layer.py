@@ -31,7 +31,7 @@ def show(network: xpnet.Network, trace: Trace, say: Callable[..., None]) -> None
     nodes = network.graph.nodes
     heads = [node.name for node in nodes.values() if node.name.startswith("Affine")]
     outputs = [node.name for node in network.hidden] + [network.scores.name]
-    kinds = network.spec["activation"]
+    kinds = network.arguments["activation"]
     for i, (Z, A, g) in enumerate(zip(heads, outputs, kinds, strict=True), 1):
         W, b = trace.values[f"W{i}"], trace.values[f"b{i}"]
         dZ, dW = trace.grads[Z], trace.grads[f"W{i}"]

@@ -767,7 +767,7 @@ def test_a_step_that_cannot_be_captured_is_looped_over_with_a_reason(
     y = graph.apply(Mine(), graph.apply(xpnet.layers.Affine(), inputs[0], *inputs[2:]))
     params = {"W": normal(64, 10, dtype="float64") * 0.1, "b": np.zeros(10)}
     loss = graph.apply(losses.SoftmaxWithLoss(), y, inputs[1])
-    network = xpnet.Network(graph, params, scores=y, loss=loss)
+    network = xpnet.Network(graph, params, scores=y, loss=loss, outputs=10)
     data = digits()
     x, t = data.x.astype(np.float32) / 16, data.t
     trainer = xpnet.Trainer(network, optim.SGD(0.1), backend=cuda)

@@ -571,13 +571,13 @@ def test_save_and_load(tmp_path: Path) -> None:
     for path in (tmp_path / "model.npz", newest):
         loaded = Trainer.load(path)
         np.testing.assert_array_equal(loaded.scores(x), trained.scores(x))
-        assert loaded.network.spec == trained.network.spec
+        assert loaded.network.arguments == trained.network.arguments
 
 
 def test_load_of_a_network_built_by_hand(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    net = replace(xpnet.mlp([64, 5, 10]), spec={})
+    net = replace(xpnet.mlp([64, 5, 10]), builder="", arguments={})
     Trainer(net).save(tmp_path / "m.npz")
     with pytest.raises(CheckpointError, match="pass network="):
         Trainer.load(tmp_path / "m.npz")

@@ -22,10 +22,10 @@ Params = dict[str, Array]
 Step = Callable[..., tuple[Params, Params, Array]]
 # prepare(x): samples as they lie on the device to what the network takes, element by element
 Prepare = Callable[[Array], Array]
-# run(params, state, data, order) yields (params, state, losses) after each chunk of steps
-Run = Callable[
-    [Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, np.ndarray]]
-]
+# run(params, state, data, order) yields (params, state, losses) after each chunk of steps. The
+# losses may still be on their way: store the others first, for what was given is consumed, and
+# then wait for the losses with np.asarray.
+Run = Callable[[Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, Any]]]
 
 Shards = Iterator[tuple[np.ndarray, ...]]
 

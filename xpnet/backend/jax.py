@@ -140,6 +140,6 @@ def _loop(work: RowStep, products: str) -> Run:
         for start in range(0, steps, length):
             with jax.default_matmul_precision(products):
                 params, state, losses = scan(params, state, data, order[start : start + length])
-            yield params, state, np.array(losses)
+            yield params, state, losses
 
     return run

@@ -19,10 +19,10 @@ from xpnet.layers.dropout import Dropout
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
+from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.show.draw import picture
 from xpnet.show.explain import Explanation, explain
-from xpnet.trainer.trainer import Trainer
 
 __all__ = ["main"]
 
@@ -70,10 +70,8 @@ class Arguments:
 
 def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
     if a.model is not None:
-        trainer = Trainer.load(checkpoint.model_file(a.model))
-        to_numpy = trainer.backend.to_numpy
-        params = {name: to_numpy(p) for name, p in trainer.params.items()}
-        return trainer.network, params, trainer.feed.scaling_of(np.dtype("uint8"))
+        model = Model.load(checkpoint.model_file(a.model))
+        return model.network, model.to_host(), model.feed.scaling_of(np.dtype("uint8"))
     activation = a.activation * len(a.hidden) if len(a.activation) == 1 else a.activation
     sizes = [a.inputs, *a.hidden, a.outputs]
     try:
@@ -145,20 +143,21 @@ def _batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples, scaled as the network has learned them, and targets; random ones without data."""
     rng = np.random.default_rng(a.seed)
-    t = rng.integers(0, max(network.outputs, 2), a.batch_size)
+    outputs = network.outputs or 0
+    t = rng.integers(0, max(outputs, 2), a.batch_size)
     if data is None:
         x = rng.random((a.batch_size, features))
     else:
         x, t = data.x[: a.batch_size].reshape(-1, a.inputs).astype(np.float64), data.t[: len(t)]
-        if a.inputs != features or data.outputs != max(network.outputs, 2):
+        if a.inputs != features or data.outputs != max(outputs, 2):
             raise UsageError(
                 f"--dataset {a.dataset}: has {a.inputs} inputs and {data.outputs} classes; the "
-                f"network has {features} and {network.outputs}"
+                f"network has {features} and {outputs}"
             )
         shift, scale = scaling if a.model is not None else data.scaling
         x = (x - shift) * scale
     if network.loss_gate.targets == "real" and data is None:
-        return x.astype(a.dtype), rng.random((a.batch_size, network.outputs)).astype(a.dtype)
+        return x.astype(a.dtype), rng.random((a.batch_size, outputs)).astype(a.dtype)
     return x.astype(a.dtype), t
 
 

@@ -21,7 +21,7 @@ from xpnet.data.readers import read_idx, read_npy, read_npz
 from xpnet.errors import DataError, UsageError
 from xpnet.files import write_whole
 from xpnet.models import checkpoint
-from xpnet.trainer.trainer import Trainer
+from xpnet.models.model import Model
 
 __all__ = ["main"]
 
@@ -46,12 +46,13 @@ class Arguments:
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
 
 
-def _samples(file: Path, extra: dict[str, Any], features: int) -> Any:
+def _samples(file: Path, model: Model, label_column: str | None) -> Any:
     """The samples in a file. A CSV file may have the label column, or leave it out."""
     suffix = file.suffix.lower()
     if suffix == ".csv":
-        table = read_csv(file, extra.get("label_column") or "-1", features)
-        trained = tuple(extra.get("columns", ()))
+        features = math.prod(model.network.input_shape or ())
+        table = read_csv(file, label_column or "-1", features)
+        trained = model.columns
         if table.columns and trained and table.columns != trained:
             raise DataError(
                 f"{file}: got columns {', '.join(table.columns)}; "
@@ -97,21 +98,20 @@ def predict(arguments: Arguments) -> None:
     arrays, meta = checkpoint.load(path)
     library = None if arguments.backend == "auto" else arguments.backend
     backend = select(arguments.device, library, meta["dtype"], quiet=True)
-    trainer = Trainer.unpacked(arrays, meta, path=path, backend=backend)
-    extra = meta["extra"]
-    sizes = trainer.network.spec["sizes"]
-    x = _samples(arguments.file, extra, sizes[0])
-    if not trainer.classifies:
-        values = trainer.predict(x)
+    model = Model.unpacked(arrays, meta, path=path, backend=backend)
+    label_column = meta["extra"].get("label_column")
+    x = _samples(arguments.file, model, label_column)
+    if not model.classifies:
+        values = model.predict(x)
         names = [f"prediction_{j}" for j in range(values.shape[1])]
-        scaling = trainer.feed.target_scaling
+        scaling = model.feed.target_scaling
         rows = _fixed(values, np.asarray(1.0 if scaling is None else scaling.scale))
         _write(arguments.out, ["prediction"] if len(names) == 1 else names, rows)
         return
-    scores = trainer.scores(x)
-    gate = trainer.network.loss_gate
+    scores = model.scores(x)
+    gate = model.network.loss_gate
     chosen = gate.decide(scores)
-    names = list(trainer.classes or ()) or [str(i) for i in range(max(sizes[-1], 2))]
+    names = list(model.classes or ()) or [str(i) for i in range(max(model.network.outputs or 0, 2))]
     if not hasattr(gate, "probabilities"):
         _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
         return

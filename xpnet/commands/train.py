@@ -76,6 +76,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
         scaling=train.scaling,
         target_scaling=train.target_scaling,
         classes=train.classes,
+        columns=train.columns,
         weight_decay=0.0 if decouples else decay,
         clip_norm=config.clip_norm,
         seed=config.seed,
@@ -179,14 +180,14 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
     sizes = " + ".join(f"{len(part):,}" for part in parts if part is not None)
     names = "train + val + test" if parts.val is not None else "train + test"
     count = sum(p.size for p in trainer.network.params.values())
-    spec = trainer.network.spec
-    layers = " - ".join(map(str, spec["sizes"]))
+    built = trainer.network.arguments
+    layers = " - ".join(map(str, built["sizes"]))
     kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
     source = config.dataset if config.data is None else str(config.data)
     return (
         f"data      {source}: {sizes} samples ({names}), {kinds}\n"
         f"{_labels(train)}"
-        f"network   {layers}, {', '.join(config.activation)}, {spec['loss']} loss, "
+        f"network   {layers}, {', '.join(config.activation)}, {built['loss']} loss, "
         f"{count:,} parameters\n"
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
         f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
@@ -296,7 +297,7 @@ def _finish(
     }
     trainer.save(folder / "model.npz", extra)
     log.write(history.epochs)
-    drawn = plots.draw_all(folder, history, trainer, parts.test) if config.plot else []
+    drawn = plots.draw_all(folder, history, trainer.model, parts.test) if config.plot else []
     text = json.dumps(summary, indent=2, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
     if not log.trimmed:

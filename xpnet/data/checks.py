@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj, to_device
 
-from xpnet.data.dataset import Rows, chunks
-from xpnet.errors import DataError
+from xpnet.data.dataset import Rows, Scaling, chunks
+from xpnet.errors import DataError, UsageError
 
 __all__ = [
     "check_features",
     "check_numbers",
+    "check_scaling",
     "check_targets",
+    "checked_weights",
     "host",
 ]
 
@@ -113,3 +115,30 @@ def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
     if (bad := (t < 0) | (t >= classes)).any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
+
+
+def check_scaling(scaling: Scaling | None, x: Any) -> None:
+    """Refuse a shift or scale that is not a number or of the shape of a sample."""
+    for name, value in zip(Scaling._fields, scaling or (), strict=False):
+        shape = np.shape(value)
+        if shape not in ((), tuple(x.shape[1:])):
+            raise UsageError(
+                f"scaling: its {name} has shape {shape}, expected a number or shape {x.shape[1:]}"
+            )
+
+
+def checked_weights(weight: Any, n: int, mean: bool) -> np.ndarray:
+    """Sample weights in float64; for a mean loss scaled to mean 1, which changes nothing else."""
+    try:
+        weights: np.ndarray = np.asarray(weight, np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"sample_weight: {error}") from error
+    if weights.shape != (n,) or not ((weights > 0) & np.isfinite(weights)).all():
+        raise DataError(
+            f"sample_weight: expected {n} positive numbers, one a sample; "
+            "leave out those of weight 0"
+        )
+    if mean:
+        weights = weights / weights.max()  # first, since a sum of huge weights is infinite
+        weights = weights / weights.mean()
+    return weights

@@ -39,8 +39,9 @@ class Feed:
     scaling : Scaling, optional
     target_scaling : Scaling, optional
         Of the targets of a regression.
-    flat : bool
-        Bring each sample as a row, whatever its shape: (N, 1, 28, 28) becomes (N, 784).
+    shape : tuple of int, optional
+        The shape in which each sample enters the network: with (784,), (N, 1, 28, 28) becomes
+        (N, 784). None leaves samples as they are.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class Feed:
         dtype: str,
         scaling: Scaling | None = None,
         target_scaling: Scaling | None = None,
-        flat: bool = False,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.backend, self.dtype, self.flat = backend, dtype, flat
+        self.backend, self.dtype, self.shape = backend, dtype, shape
         self.scaling, self.target_scaling = scaling, target_scaling
         self._warned = False
         asarray, uploader = backend.asarray, backend.uploader
@@ -70,7 +71,7 @@ class Feed:
                 return None
             if value.ndim == 0:
                 return float(value)
-            return self.backend.asarray(value.reshape(-1) if self.flat else value)
+            return self.backend.asarray(value if self.shape is None else value.reshape(self.shape))
 
         shift, scale = self.scaling_of(kind)
         return constant(shift, 0.0), constant(scale, 1.0)
@@ -108,7 +109,7 @@ class Feed:
                         f"x: row {start + bad[0]}: got {rows[tuple(bad)]}, too large for "
                         f"{self.dtype}; scale the data"
                     )
-        return out.reshape(len(out), -1) if self.flat else out
+        return out if self.shape is None else out.reshape(len(out), *self.shape)
 
     def samples_or_file(self, x: Any) -> Any:
         """Samples to the device, unless they are streamed: those follow batch by batch.

@@ -34,7 +34,7 @@ class Evaluation:
     def classifies(self, t: Array) -> bool:
         """Squared loss on real targets is regression; all else is classification."""
         real = self.network.loss_gate.targets == "real"
-        return not real or (t.ndim == 1 and self.network.outputs > 1)
+        return bool(not real or (t.ndim == 1 and self.network.outputs != 1))
 
     def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
         """The loss of a batch, and the sum that its score is made of.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from xpnet.losses import LOSSES
 from xpnet.models.initializers import initializer
 from xpnet.models.network import Network
 
-__all__ = ["mlp"]
+__all__ = ["BUILDERS", "mlp"]
 
 
 def mlp(
@@ -87,13 +87,17 @@ def mlp(
             node = graph.apply(gate, node)
         if dropout and i < layers:
             node = graph.apply(Dropout(dropout, seed, i), node, step)
-    spec = {"sizes": sizes, "activation": names, "dropout": dropout, "init": init, "seed": seed}
+    arguments = {"sizes": sizes, "activation": names, "dropout": dropout, "init": init}
+    named = isinstance(loss, str)  # a gate of the user's own has no place in a file
     return Network(
         graph,
         params,
         scores=node,
         loss=graph.apply(loss_gate, node, t, weight),
-        spec={**spec, "loss": loss} if isinstance(loss, str) else {},
+        outputs=sizes[-1],
+        input_shape=(sizes[0],),
+        builder="mlp" if named else "",
+        arguments={**arguments, "seed": seed, "loss": loss} if named else {},
     )
 
 
@@ -101,3 +105,7 @@ def _lookup(what: str, name: str, table: dict[str, type]) -> type:
     if name not in table:
         raise ValueError(f"{what} is {name!r}; expected one of {', '.join(table)}")
     return table[name]
+
+
+# Who can make a network anew from what a file keeps: by name, from plain arguments.
+BUILDERS: dict[str, Callable[..., Network]] = {"mlp": mlp}

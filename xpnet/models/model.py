@@ -1,63 +1,321 @@
-"""What a network can be given, checked before the first step: got, expected, where."""
+"""A trained model: a network with its parameters, and all that it needs to answer."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
+from xpnet.arrays.ops import Array
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
 from xpnet.data.checks import check_features, check_targets, host
 from xpnet.data.dataset import Scaling
-from xpnet.errors import DataError, UsageError
+from xpnet.data.loader import Feed
+from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.models import checkpoint
+from xpnet.models.evaluation import Evaluation
+from xpnet.models.mlp import BUILDERS
 from xpnet.models.network import Network
 
-__all__ = ["check_scaling", "checked_pair", "checked_samples", "checked_weights"]
+__all__ = ["Model"]
+
+# Of model files and checkpoints. Version 1 named no builder, and kept the columns in `extra`.
+FORMAT = 2
 
 
-def checked_samples(network: Network, x: Any, what: str = "") -> Any:
-    """Samples as NumPy's, if they fit the network; `what` goes into the message."""
-    x = host(x, f"x{what}")
-    check_features(x, f"x{what}")
-    sizes = network.spec.get("sizes")
-    if sizes and math.prod(x.shape[1:]) != sizes[0]:
-        raise DataError(
-            f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
-            f"expected {sizes[0]} features, as many as the network has inputs"
-        )
-    return x
+class Model:
+    """A network with its parameters, that answers and keeps itself.
 
+    Parameters
+    ----------
+    network : Network
+        The model starts from copies of its initial parameters.
+    backend : Backend, optional
+        From `xpnet.select`; NumPy by default.
+    dtype : {"float32", "float64"}
+    scaling : Scaling, optional
+        The scaling of x before it enters the network. By default uint8 values are divided by 255,
+        and all others stay as they are.
+    target_scaling : Scaling, optional
+        The scaling of a regression's targets. You give targets and get predictions in their own
+        units; only losses are in scaled units.
+    classes : sequence of str, optional
+        Names of the classes.
+    columns : sequence of str, optional
+        Names of the features.
 
-def check_scaling(scaling: Scaling | None, x: Any) -> None:
-    """Refuse a shift or scale that is not a number or of the shape of a sample."""
-    for name, value in zip(Scaling._fields, scaling or (), strict=False):
-        shape = np.shape(value)
-        if shape not in ((), tuple(x.shape[1:])):
+    Attributes
+    ----------
+    params : dict of str to array
+        The parameters, arrays of the backend. A `xpnet.Trainer` consumes and replaces them.
+    classifies : bool
+        Whether `predict` answers with classes.
+
+    Notes
+    -----
+    A pickle or a deep copy holds host arrays and the backend's name. Where that backend is missing,
+    the model opens on NumPy and warns once; `backend` says where it is.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> model = Model(xpnet.mlp([3, 4, 2]), classes=["no", "yes"])
+    >>> model.predict_proba(np.zeros((1, 3), np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        backend: Backend | None = None,
+        dtype: Literal["float32", "float64"] = "float32",
+        scaling: Scaling | None = None,
+        target_scaling: Scaling | None = None,
+        classes: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        if isinstance(backend, str):
             raise UsageError(
-                f"scaling: its {name} has shape {shape}, expected a number or shape {x.shape[1:]}"
+                f"backend is {backend!r}; expected a backend such as xpnet.select('cpu', 'jax')"
             )
+        if dtype not in ("float32", "float64"):
+            raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
+        if network.outputs is None:
+            raise UsageError(
+                "the network does not say how many outputs it has; pass outputs=... to Network"
+            )
+        self.network = network
+        self.backend = backend or select("cpu")
+        self.classes = None if classes is None else tuple(classes)
+        self.columns = tuple(columns or ())
+        self.feed = Feed(self.backend, dtype, scaling, target_scaling, network.input_shape)
+        self.params: dict[str, Array] = self.feed.copies(network.params)
+        self.evaluation = Evaluation(network, self.feed)
+        self.classifies: bool = network.loss_gate.targets != "real"
 
+    # -- Checks ------------------------------------------------------------------------
 
-def checked_pair(network: Network, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
-    """Samples and targets as NumPy's, if they fit the network and each other."""
-    x = checked_samples(network, x, what)
-    t = host(t, f"t{what}")
-    check_targets(t, len(x), network.outputs, network.loss_gate.targets, f"t{what}")
-    return x, t
+    def checked_samples(self, x: Any, what: str = "") -> Any:
+        """Samples as NumPy's, if they fit the network; `what` goes into the message.
 
+        Raises
+        ------
+        DataError
+        """
+        x = host(x, f"x{what}")
+        check_features(x, f"x{what}")
+        shape = self.network.input_shape
+        if shape is not None and math.prod(x.shape[1:]) != math.prod(shape):
+            raise DataError(
+                f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
+                f"expected {math.prod(shape)} features, as many as the network has inputs"
+            )
+        return x
 
-def checked_weights(weight: Any, n: int, mean: bool) -> np.ndarray:
-    """Sample weights in float64; for a mean loss scaled to mean 1, which changes nothing else."""
-    try:
-        weights: np.ndarray = np.asarray(weight, np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"sample_weight: {error}") from error
-    if weights.shape != (n,) or not ((weights > 0) & np.isfinite(weights)).all():
-        raise DataError(
-            f"sample_weight: expected {n} positive numbers, one a sample; "
-            "leave out those of weight 0"
+    def checked_pair(self, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
+        """Samples and targets as NumPy's, if they fit the network and each other.
+
+        Raises
+        ------
+        DataError
+        """
+        x = self.checked_samples(x, what)
+        t = host(t, f"t{what}")
+        gate = self.network.loss_gate
+        assert self.network.outputs is not None  # refused when the model was made
+        check_targets(t, len(x), self.network.outputs, gate.targets, f"t{what}")
+        return x, t
+
+    def resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Checked samples and targets as `evaluation` takes them: x on the device, or a file."""
+        classes = self.evaluation.classifies(t)
+        return self.feed.samples_or_file(x), self.feed.targets(t, classes)
+
+    # -- Answers -----------------------------------------------------------------------
+
+    def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
+        """Loss (per sample) and score on a data set.
+
+        Returns
+        -------
+        dict
+            "loss", and "accuracy" for classification or "r2" for regression (None where
+            the targets do not vary).
+        """
+        x, t = self.checked_pair(x, t)
+        loss, score = self.evaluation.measure(self.params, *self.resident(x, t))
+        return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
+
+    def scores(self, x: Any) -> np.ndarray:
+        """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
+        x = self.feed.samples_or_file(self.checked_samples(x))
+        return self.evaluation.scores(self.params, x)
+
+    def hidden(self, x: Any) -> dict[str, np.ndarray]:
+        """The outputs of the hidden layers by node name (ReLU1 ...), each shape=(N, units)."""
+        x = self.feed.samples_or_file(self.checked_samples(x))
+        return self.evaluation.hidden(self.params, x)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Class indices, shape=(N,); after a regression its values, shape=(N, outputs).
+
+        Indices count from 0; `classes`, if given, has their names. The values of a
+        regression are in the units of its targets.
+        """
+        scores = self.scores(x)
+        if self.classifies:
+            return np.asarray(self.network.loss_gate.decide(scores))
+        return self.feed.original(scores)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Probabilities of the classes, shape=(N, classes).
+
+        Raises
+        ------
+        UsageError
+            The loss is neither softmax nor sigmoid: its scores are not probabilities.
+        """
+        gate = self.network.loss_gate
+        if not hasattr(gate, "probabilities"):
+            raise UsageError(
+                f"{type(gate).__name__} gives scores, not probabilities; "
+                "train with the softmax or sigmoid loss, or call scores()"
+            )
+        return np.asarray(gate.probabilities(self.scores(x)))
+
+    # -- Files, pickles, copies --------------------------------------------------------
+
+    def to_host(self) -> dict[str, np.ndarray]:
+        """The parameters as NumPy arrays of their own."""
+        return {name: self.backend.to_numpy(value) for name, value in self.params.items()}
+
+    def packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(arrays, meta) for `checkpoint.save`; `unpacked` reads them back."""
+        arrays = {f"params/{name}": value for name, value in self.to_host().items()}
+        scalings = {"scaling": self.feed.scaling, "target_scaling": self.feed.target_scaling}
+        for name, scaling in scalings.items():
+            if scaling is not None:
+                arrays[f"{name}/shift"] = np.asarray(scaling.shift, np.float64)
+                arrays[f"{name}/scale"] = np.asarray(scaling.scale, np.float64)
+        return arrays, {
+            "format": FORMAT,
+            "builder": self.network.builder,
+            "arguments": self.network.arguments,
+            "dtype": self.feed.dtype,
+            "classifies": self.classifies,
+            "classes": self.classes,
+            "columns": self.columns,
+        }
+
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Save network, parameters, scaling and names as one file that `load` reads."""
+        arrays, meta = self.packed()
+        checkpoint.save(path, arrays, meta | {"extra": dict(extra or {})})
+
+    @classmethod
+    def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Model:
+        """The model of a file: one that `save` wrote, or the checkpoint of a run.
+
+        A checkpoint's parameters are those of its last step, also under early stopping.
+
+        Parameters
+        ----------
+        path : path
+        network : Network, optional
+            Needed for a network that no builder such as `xpnet.mlp` made.
+        **options
+            As for Model: backend, ...; they win over what the file says.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        arrays, meta = checkpoint.load(path)
+        return cls.unpacked(arrays, meta, path=path, network=network, **options)
+
+    @classmethod
+    def unpacked(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        path: str | Path,
+        network: Network | None = None,
+        **options: Any,
+    ) -> Model:
+        """As `load`, from a file that has been read already; `path` is for messages."""
+        meta = _as_newest(meta, path)
+        if network is None:
+            if not meta["builder"]:
+                raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
+            if meta["builder"] not in BUILDERS:
+                raise CheckpointError(
+                    f"{path}: its network is made by {meta['builder']!r}; this version of xpnet "
+                    f"has {', '.join(BUILDERS)}"
+                )
+            network = BUILDERS[meta["builder"]](**meta["arguments"])
+        kept: dict[str, Any] = {name: meta[name] for name in ("dtype", "classes", "columns")}
+        for name in ("scaling", "target_scaling"):
+            if f"{name}/shift" in arrays:
+                kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
+        model = cls(network, **{**kept, **options})
+        params = checkpoint.section(arrays, "params/")
+        shapes = {name: p.shape for name, p in network.params.items()}
+        if {name: p.shape for name, p in params.items()} != shapes:
+            raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
+        model.params = model.feed.copies(params)
+        model.classifies = meta["classifies"]
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What no builder can make again travels itself.
+        network = None if self.network.builder else self.network
+        where = (self.backend.device, self.backend.library, self.feed.dtype)
+        return _opened, (*self.packed(), network, where, self.backend.precision)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        arrays, meta = self.packed()
+        return type(self).unpacked(
+            arrays, meta, path="a copy", network=self.network, backend=self.backend
         )
-    if mean:
-        weights = weights / weights.max()  # first, since a sum of huge weights is infinite
-        weights = weights / weights.mean()
-    return weights
+
+
+def _opened(
+    arrays: dict[str, np.ndarray],
+    meta: dict[str, Any],
+    network: Network | None,
+    where: tuple[str, str, str],
+    precision: str,
+) -> Model:
+    """A model out of a pickle, on its own backend, or on NumPy."""
+    try:
+        backend = select(*where, precision=precision)
+    except DeviceError as error:
+        backend = select("cpu")
+        warnings.warn(
+            f"the model was on {where[1]}, {where[0]}, which cannot be used here ({error}); it is "
+            "on numpy, cpu",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Model.unpacked(arrays, meta, path="the pickle", network=network, backend=backend)
+
+
+def _as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """A file's meta data as version FORMAT has them."""
+    found = meta.get("format")
+    if found == 1:
+        spec = meta["spec"]
+        columns = meta.get("extra", {}).get("columns", ())
+        return {**meta, "builder": "mlp" if spec else "", "arguments": spec, "columns": columns}
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path}: has format {found}; this version of xpnet reads 1 to {FORMAT}"
+        )
+    return dict(meta)

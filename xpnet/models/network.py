@@ -30,21 +30,24 @@ class Network:
         Initial values on the host, in layer order: W1, b1, W2, ... Never written to.
     scores, loss : Node
         The network's output, and the 0-d loss.
-    spec : dict
-        Arguments of `mlp` that build it anew, as stored in a checkpoint; empty for a graph
-        built by hand.
+    outputs : int, optional
+        The scores' last axis; a `xpnet.Trainer` needs it.
+    input_shape : tuple of int, optional
+        The shape in which one sample enters the network: samples are reshaped to it. None: they
+        enter as they are.
+    builder, arguments : str, dict
+        The function of `BUILDERS` that makes this network, and its arguments, plain values that a
+        file keeps; empty for a graph that you built by hand.
     """
 
     graph: Graph = field(repr=False)
     params: dict[str, np.ndarray] = field(repr=False)
     scores: Node = field(repr=False)
     loss: Node = field(repr=False)
-    spec: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def outputs(self) -> int:
-        """The number of outputs: the last parameter's last axis."""
-        return int(next(reversed(self.params.values())).shape[-1])
+    outputs: int | None = None
+    input_shape: tuple[int, ...] | None = None
+    builder: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def loss_gate(self) -> Any:
@@ -63,6 +66,14 @@ class Network:
                 if source.gate is not None:
                     nodes.append(source)
         return nodes
+
+    @property
+    def first_weights(self) -> str | None:
+        """The name of the first Affine layer's weights; None if they are no parameter."""
+        for node in self.graph.nodes_topologically_sorted(self.scores):
+            if isinstance(node.gate, Affine):
+                return node.inputs[1] if node.inputs[1] in self.params else None
+        return None
 
     def predict(self, params: Mapping[str, Array], x: Array) -> Array:
         """Scores of a batch, in inference mode; shape=(N, outputs)."""

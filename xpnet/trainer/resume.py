@@ -8,66 +8,68 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from xpnet.arrays.ops import Array
 from xpnet.errors import CheckpointError
 from xpnet.models import checkpoint
+from xpnet.models.model import Model
+from xpnet.optim import Optimizer
 from xpnet.trainer.history import History
-
-if TYPE_CHECKING:
-    from xpnet.trainer.trainer import Trainer
 
 __all__ = ["SavedRun", "identity"]
 
 
-def identity(trainer: Trainer, x: Any, t: np.ndarray, batch_size: int) -> dict[str, Any]:
+def identity(
+    model: Model, optimizer: Optimizer, x: Any, t: np.ndarray, batch_size: int, seed: int
+) -> dict[str, Any]:
     """What must not differ between a run and its continuation, comparable after JSON.
 
     The learning rate, its schedule, decay and clipping may: whoever changes them means to.
     Of the samples, 1,000 rows stand for all.
     """
     some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])
-    scalings = (*(trainer.feed.scaling or ()), *(trainer.feed.target_scaling or ()))
+    scalings = (*(model.feed.scaling or ()), *(model.feed.target_scaling or ()))
     scaling = b"".join(np.asarray(value, np.float64).tobytes() for value in scalings)
-    network = trainer.network.spec or {
-        name: list(p.shape) for name, p in trainer.network.params.items()
+    network = model.network.arguments or {
+        name: list(p.shape) for name, p in model.network.params.items()
     }
     return {
         "network": network,
-        "loss": type(trainer.network.loss_gate).__name__,
-        "optimizer": type(trainer.optimizer).__name__,
+        "loss": type(model.network.loss_gate).__name__,
+        "optimizer": type(optimizer).__name__,
         "samples": [list(x.shape), str(x.dtype), zlib.crc32(some.tobytes())],
         "scaling": zlib.crc32(scaling),
         "targets": zlib.crc32(t.tobytes()),
-        "classes": None if trainer.classes is None else list(trainer.classes),
+        "classes": None if model.classes is None else list(model.classes),
         "batch_size": batch_size,
-        "seed": trainer.seed,
-        "dtype": trainer.feed.dtype,
+        "seed": seed,
+        "dtype": model.feed.dtype,
     }
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """Saves and restores a trainer in the middle of its work; does nothing without a folder."""
+    """Saves a training in the middle of its work, and reads it back; without a folder, nothing."""
 
-    trainer: Trainer
     folder: str | Path | None
     identity: dict[str, Any]
     extra: Mapping[str, Any]
 
-    def save(self, history: History, final: bool = False) -> None:
+    def save(
+        self, model: Model, state: dict[str, Array], history: History, final: bool = False
+    ) -> None:
         """Write a checkpoint. A disk that is full costs the final one, no other: it warns."""
         if self.folder is None:
             return
-        trainer = self.trainer
-        arrays, meta = trainer.packed()
+        arrays, meta = model.packed()
         if not all(np.isfinite(value).all() for value in arrays.values()):
             return  # the next step will say so; the checkpoints before stay
         past, course = history.pack()
-        for name, value in trainer.state.items():
-            arrays[f"state/{name}"] = trainer.backend.to_numpy(value)
+        for name, value in state.items():
+            arrays[f"state/{name}"] = model.backend.to_numpy(value)
         meta |= {"identity": self.identity, "history": course, "extra": dict(self.extra)}
         try:
             checkpoint.save_numbered(self.folder, len(history.losses), arrays | past, meta)
@@ -85,10 +87,15 @@ class SavedRun:
             )
         return History()
 
-    def restore(self) -> History:
-        """Bring the trainer to where the newest checkpoint that verifies left it."""
+    def restore(
+        self, params: dict[str, Array], state: dict[str, Array]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
+        """(params, state, history) of the newest checkpoint that verifies; None without one.
+
+        The arrays must have the shapes of those given.
+        """
         if self.folder is None or not checkpoint.numbered(self.folder):
-            return History()
+            return None
         arrays, meta, path, skipped = checkpoint.load_latest(self.folder)
         for error in skipped:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
@@ -102,19 +109,19 @@ class SavedRun:
                 f"{path}: belongs to another run: {'; '.join(changed)}. "
                 "Put that back, or start a new run"
             )
-        trainer = self.trainer
-        params, state = (checkpoint.section(arrays, f"{name}/") for name in ("params", "state"))
-        for name, here in (("params", trainer.params), ("state", trainer.state)):
-            kept = params if name == "params" else state
-            if {k: v.shape for k, v in kept.items()} != {
-                k: tuple(v.shape) for k, v in here.items()
-            }:
+        found = {name: checkpoint.section(arrays, f"{name}/") for name in ("params", "state")}
+        for name, here in (("params", params), ("state", state)):
+            if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
-        trainer.params, trainer.state = trainer.feed.copies(params), trainer.feed.copies(state)
         try:
-            return History.unpack(arrays, meta["history"])
+            history = History.unpack(arrays, meta["history"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: its history cannot be read: {error}") from error
+        return found["params"], found["state"], history
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(a.shape) for name, a in arrays.items()}
 
 
 def _change(name: str, was: Any, now: Any) -> str:

@@ -11,17 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 from xpnet import optim
+from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
-from xpnet.backend.select import select
+from xpnet.data.checks import check_scaling, checked_weights
 from xpnet.data.dataset import Scaling, is_streamed, select_rows
-from xpnet.data.loader import Feed, batch_order
-from xpnet.errors import CheckpointError, UsageError
-from xpnet.models import checkpoint
-from xpnet.models.evaluation import Evaluation
-from xpnet.models.mlp import mlp
-from xpnet.models.model import check_scaling, checked_pair, checked_samples, checked_weights
+from xpnet.data.loader import Feed
+from xpnet.errors import UsageError
+from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import Epoch, History, check_finite_losses, finite_or_none
+from xpnet.trainer.interrupts import held_interrupts
 from xpnet.trainer.resume import SavedRun, identity
 from xpnet.trainer.step import make_step
 
@@ -30,19 +30,18 @@ __all__ = ["Trainer"]
 # The training score, measured every epoch, is taken on at most so many samples.
 TRAIN_SCORE_SAMPLES = 10_000
 
-# Of saved models and checkpoints; a change that old readers cannot read raises it.
-FORMAT = 1
-
 Callback = Callable[["Trainer", Epoch], bool | None]
 
 
 class Trainer:
-    """Trains a network, and uses it.
+    """Trains a model, and uses it.
 
     Parameters
     ----------
-    network : Network
-        Its initial parameters are copied, never written to.
+    network : Network or Model
+        A network's initial parameters are copied, never written to. A model goes on from where it
+        is: training consumes and replaces its parameters. It has its own backend, dtype, scalings
+        and names, so the options of that kind are for networks.
     optimizer : Optimizer, optional
         A rule of `xpnet.optim`; SGD(0.01) by default.
     backend : Backend, optional
@@ -55,8 +54,8 @@ class Trainer:
     target_scaling : Scaling, optional
         Likewise for the targets of a regression, ``xpnet.data.standardize(t)``. You give
         targets and get predictions in their own units; only losses are in the scaled ones.
-    classes : sequence of str, optional
-        Names of the classes, kept with the model.
+    classes, columns : sequence of str, optional
+        Names of the classes and of the features, kept with the model.
     weight_decay : float
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss is without it.
     clip_norm : float, optional
@@ -66,8 +65,11 @@ class Trainer:
 
     Attributes
     ----------
+    model : Model
+        What is trained: it predicts, evaluates and saves. The trainer's methods of those names
+        call the model's.
     params, state : dict of str to array
-        Parameters and optimizer state, arrays of the backend. Training consumes and
+        Parameters (the model's) and optimizer state, arrays of the backend. Training consumes and
         replaces them: read them anew after each `fit`.
     run : callable
         The backend's epoch loop of this trainer's step, see `xpnet.backend.Backend`.
@@ -77,9 +79,10 @@ class Trainer:
     Examples
     --------
     >>> import numpy as np
+    >>> import xpnet
     >>> x = np.random.default_rng(0).standard_normal((200, 3))
     >>> t = (x.sum(axis=1) > 0).astype(int)
-    >>> trainer = Trainer(mlp([3, 8, 2]), optim.Adam(0.01))
+    >>> trainer = Trainer(xpnet.mlp([3, 8, 2]), optim.Adam(0.01))
     >>> history = trainer.fit(x, t, epochs=30, batch_size=20)
     >>> trainer.evaluate(x, t)["accuracy"] > 0.95
     True
@@ -87,39 +90,73 @@ class Trainer:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Model,
         optimizer: optim.Optimizer | None = None,
         *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        seed: int = 0,
         backend: Backend | None = None,
         dtype: Literal["float32", "float64"] = "float32",
         scaling: Scaling | None = None,
         target_scaling: Scaling | None = None,
         classes: Sequence[str] | None = None,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        seed: int = 0,
+        columns: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(optimizer, str) or isinstance(backend, str):
+        if isinstance(optimizer, str):
             raise UsageError(
-                "got a name; expected an optimizer such as xpnet.optim.Adam(0.001), "
-                "and a backend such as xpnet.select('cpu', 'jax')"
+                f"optimizer is {optimizer!r}; expected one such as xpnet.optim.Adam(0.001)"
             )
-        if dtype not in ("float32", "float64"):
-            raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
-        self.network = network
+        if isinstance(network, Model):
+            given = (backend, scaling, target_scaling, classes, columns)
+            if any(option is not None for option in given) or dtype != "float32":
+                raise UsageError(
+                    "backend, dtype, scalings, classes and columns are the model's own: "
+                    "give them to Model.load, or give the trainer a network"
+                )
+            self.model = network
+        else:
+            self.model = Model(
+                network, backend=backend, dtype=dtype, scaling=scaling,
+                target_scaling=target_scaling, classes=classes, columns=columns,
+            )  # fmt: skip
         self.optimizer = optimizer or optim.SGD()
-        self.backend = backend or select("cpu")
         self.seed = int(seed)
-        self.classes = None if classes is None else tuple(classes)
-        self.feed = Feed(self.backend, dtype, scaling, target_scaling, flat=bool(network.spec))
-        self.params = self.feed.copies(network.params)
-        self.state = self.feed.copies(optim.init(self.optimizer, network.params))
+        self.state = self.feed.copies(optim.init(self.optimizer, self.network.params))
         self.run = self.backend.loop(
-            make_step(network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
+            make_step(self.network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
             self.feed.prepare,
         )
-        self.evaluation = Evaluation(network, self.feed)
-        self.classifies = network.loss_gate.targets != "real"
+
+    # -- What the model is -------------------------------------------------------------
+
+    @property
+    def network(self) -> Network:
+        return self.model.network
+
+    @property
+    def backend(self) -> Backend:
+        return self.model.backend
+
+    @property
+    def feed(self) -> Feed:
+        return self.model.feed
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        return self.model.classes
+
+    @property
+    def classifies(self) -> bool:
+        return self.model.classifies
+
+    @property
+    def params(self) -> dict[str, Array]:
+        return self.model.params
+
+    @params.setter
+    def params(self, params: dict[str, Array]) -> None:
+        self.model.params = params
 
     # -- Training ----------------------------------------------------------------------
 
@@ -200,27 +237,28 @@ class Trainer:
             raise UsageError("patience needs validation data, and at least 1 epoch")
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        x, t = checked_pair(self.network, x, t)
+        x, t = self.model.checked_pair(x, t)
         check_scaling(self.feed.scaling, x)
         batch_size, epochs = int(batch_size), int(epochs)
         callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
                 raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
-            validation = checked_pair(self.network, *validation, what=" of the validation set")
+            validation = self.model.checked_pair(*validation, what=" of the validation set")
         weights = []
         if sample_weight is not None:
             mean = self.network.loss_gate.reduction == "mean"
             weights = [checked_weights(sample_weight, len(x), mean).astype(self.feed.dtype)]
 
-        self.classifies = self.evaluation.classifies(t)
-        saved = SavedRun(self, folder, identity(self, x, t, batch_size), extra or {})
-        history = saved.restore() if resume else saved.begin()
+        self.model.classifies = self.model.evaluation.classifies(t)
+        ours = identity(self.model, self.optimizer, x, t, batch_size, self.seed)
+        saved = SavedRun(folder, ours, extra or {})
+        history = self._restored(saved) if resume else saved.begin()
         if patience is None:
             history.best_params = {}
         elif not history.best_params:  # none was kept: what came before does not count
             history.best_epoch = 0
-        held = None if validation is None else self._resident(*validation)
+        held = None if validation is None else self.model.resident(*validation)
         scored = self._scored_part(x, t)
         targets = self.feed.targets(t, self.classifies)
         data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
@@ -244,19 +282,19 @@ class Trainer:
                         history.reason = "stop"
                         break
                     if time.monotonic() - written >= save_seconds:
-                        saved.save(history)
+                        saved.save(self.model, self.state, history)
                         written = time.monotonic()
                 if history.reason:
                     break
                 record = self._close_epoch(history, len(x), batch_size, scored, held)
                 if record.val_loss is not None and record.val_loss < history.best_val_loss:
                     history.best_epoch = record.epoch
-                    history.best_params = self._to_host() if patience else {}
+                    history.best_params = self.model.to_host() if patience else {}
                 asked = [callback(self, record) for callback in callbacks]  # every one of them
                 if any(asked):
                     history.reason = "callback"
         history.reason = history.reason or "epochs"
-        saved.save(history, final=True)
+        saved.save(self.model, self.state, history, final=True)
         if history.best_params and history.reason != "stop":
             self.params = self.feed.copies(history.best_params)
         return history
@@ -265,20 +303,33 @@ class Trainer:
         self, data: tuple[Any, ...], history: History, batch_size: int
     ) -> Iterator[np.ndarray]:
         """Run what is left of an epoch; yields the losses of each chunk of steps."""
-        epoch, done = len(history.epochs), history.steps_in_epoch
+        epoch = len(history.epochs)
         began = time.perf_counter()
-        for order in batch_order(data[0].shape[0], batch_size, self.seed, epoch):
-            skipped = min(done, len(order))
-            done -= skipped
-            for part, rows in self.feed.shards(data, order[skipped:]):
-                for params, state, losses in self.run(self.params, self.state, part, rows):
-                    self.params, self.state = params, state
-                    history.seconds_in_epoch += time.perf_counter() - began
-                    check_finite_losses(losses, epoch + 1, len(history.losses))
-                    history.steps_in_epoch += len(losses)
-                    history.losses.extend(losses.tolist())
-                    yield losses
-                    began = time.perf_counter()
+        chunks = train_epoch(
+            self.run, self.feed, data, self.params, self.state,
+            batch_size=batch_size, seed=self.seed, epoch=epoch, done=history.steps_in_epoch,
+        )  # fmt: skip
+        with held_interrupts() as interrupted:
+            # Stored before the losses are waited for: what came before is consumed.
+            for self.params, self.state, on_device in chunks:
+                losses = np.asarray(on_device)
+                history.seconds_in_epoch += time.perf_counter() - began
+                check_finite_losses(losses, epoch + 1, len(history.losses))
+                history.steps_in_epoch += len(losses)
+                history.losses.extend(losses.tolist())
+                yield losses
+                if interrupted:
+                    raise KeyboardInterrupt
+                began = time.perf_counter()
+
+    def _restored(self, saved: SavedRun) -> History:
+        """The history of the newest checkpoint, with parameters and state brought back."""
+        found = saved.restore(self.params, self.state)
+        if found is None:
+            return History()
+        params, state, history = found
+        self.params, self.state = self.feed.copies(params), self.feed.copies(state)
+        return history
 
     def _close_epoch(
         self, history: History, n: int, batch_size: int, scored: Any, held: Any
@@ -289,8 +340,9 @@ class Trainer:
         sizes[-1] = n - batch_size * (len(losses) - 1)
         averages = self.network.loss_gate.reduction == "mean"
         seconds = history.seconds_in_epoch
-        val_loss, val_score = self.evaluation.measure(self.params, *held) if held else (None, None)
-        train_loss, train_score = self.evaluation.measure(self.params, *scored)
+        measure = self.model.evaluation.measure
+        val_loss, val_score = measure(self.params, *held) if held else (None, None)
+        train_loss, train_score = measure(self.params, *scored)
         # The last update of all may be the one that blew up, and no step comes to notice.
         check_finite_losses(
             np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1
@@ -309,144 +361,62 @@ class Trainer:
         history.steps_in_epoch, history.seconds_in_epoch = 0, 0.0
         return record
 
-    # -- Checks and conversions --------------------------------------------------------
-
-    def _resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
-        classes = self.evaluation.classifies(t)
-        return self.feed.samples_or_file(x), self.feed.targets(t, classes)
-
     def _scored_part(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
         if len(x) > TRAIN_SCORE_SAMPLES:
             rows = np.linspace(0, len(x) - 1, TRAIN_SCORE_SAMPLES).astype(np.int64)
             x, t = select_rows(x, rows), t[rows]
-        return self._resident(x, t)
+        return self.model.resident(x, t)
 
-    def _to_host(self) -> dict[str, np.ndarray]:
-        return {name: self.backend.to_numpy(value) for name, value in self.params.items()}
-
-    # -- Use ---------------------------------------------------------------------------
+    # -- Use, by the model -------------------------------------------------------------
 
     def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
-        """Loss (per sample) and score on a data set.
-
-        Returns
-        -------
-        dict
-            "loss", and "accuracy" for classification or "r2" for regression (None where
-            the targets do not vary).
-        """
-        x, t = checked_pair(self.network, x, t)
-        loss, score = self.evaluation.measure(self.params, *self._resident(x, t))
-        return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
+        """Loss and score on a data set, see `Model.evaluate`."""
+        return self.model.evaluate(x, t)
 
     def scores(self, x: Any) -> np.ndarray:
-        """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
-        x = self.feed.samples_or_file(checked_samples(self.network, x))
-        return self.evaluation.scores(self.params, x)
+        """The network's outputs, see `Model.scores`."""
+        return self.model.scores(x)
 
     def hidden(self, x: Any) -> dict[str, np.ndarray]:
-        """The outputs of the hidden layers by node name (ReLU1 ...), each shape=(N, units)."""
-        x = self.feed.samples_or_file(checked_samples(self.network, x))
-        return self.evaluation.hidden(self.params, x)
+        """The outputs of the hidden layers, see `Model.hidden`."""
+        return self.model.hidden(x)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Class indices, shape=(N,); after a regression its values, shape=(N, outputs).
-
-        Indices count from 0; ``trainer.classes``, if given, has their names. The values of a
-        regression are in the units of its targets.
-        """
-        scores = self.scores(x)
-        if self.classifies:
-            return np.asarray(self.network.loss_gate.decide(scores))
-        return self.feed.original(scores)
+        """Classes or values, see `Model.predict`."""
+        return self.model.predict(x)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Probabilities of the classes, shape=(N, classes).
-
-        Raises
-        ------
-        UsageError
-            The loss is neither softmax nor sigmoid: its scores are not probabilities.
-        """
-        gate = self.network.loss_gate
-        if not hasattr(gate, "probabilities"):
-            raise UsageError(
-                f"{type(gate).__name__} gives scores, not probabilities; "
-                "train with the softmax or sigmoid loss, or call scores()"
-            )
-        return np.asarray(gate.probabilities(self.scores(x)))
-
-    # -- Files -------------------------------------------------------------------------
-
-    def packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(arrays, meta) of the model, for `checkpoint.save`."""
-        arrays = {f"params/{name}": value for name, value in self._to_host().items()}
-        scalings = {"scaling": self.feed.scaling, "target_scaling": self.feed.target_scaling}
-        for name, scaling in scalings.items():
-            if scaling is not None:
-                arrays[f"{name}/shift"] = np.asarray(scaling.shift, np.float64)
-                arrays[f"{name}/scale"] = np.asarray(scaling.scale, np.float64)
-        return arrays, {
-            "format": FORMAT,
-            "spec": self.network.spec,
-            "dtype": self.feed.dtype,
-            "classifies": self.classifies,
-            "classes": self.classes,
-        }
+        """Probabilities of the classes, see `Model.predict_proba`."""
+        return self.model.predict_proba(x)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Save parameters, architecture and scaling as one file that `Trainer.load` reads."""
-        arrays, meta = self.packed()
-        checkpoint.save(path, arrays, meta | {"extra": dict(extra or {})})
+        """Save the model as one file, see `Model.save`."""
+        self.model.save(path, extra)
 
     @classmethod
-    def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Trainer:
-        """A trainer with the network, parameters and scaling of a saved model or checkpoint.
-
-        A checkpoint's parameters are those of its last step, also under early stopping.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        network: Network | None = None,
+        optimizer: optim.Optimizer | None = None,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Trainer:
+        """A trainer of a saved model or checkpoint; the optimizer starts afresh.
 
         Parameters
         ----------
-        path : path
-        network : Network, optional
-            Needed for a network that was not built by `mlp`.
-        **options
-            As for Trainer: optimizer, backend, ...; the optimizer starts afresh.
+        path, network, **options
+            As for `Model.load`: backend, ...
+        optimizer, weight_decay, clip_norm, seed
+            As for `Trainer`.
 
         Raises
         ------
         CheckpointError
         """
-        return cls.unpacked(*checkpoint.load(path), path=path, network=network, **options)
-
-    @classmethod
-    def unpacked(
-        cls,
-        arrays: dict[str, np.ndarray],
-        meta: dict[str, Any],
-        *,
-        path: str | Path,
-        network: Network | None = None,
-        **options: Any,
-    ) -> Trainer:
-        """As `load`, from a checkpoint that has been read already; `path` is for messages."""
-        if meta.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path}: has format {meta.get('format')}, this version of xpnet reads {FORMAT}"
-            )
-        if network is None:
-            if not meta["spec"]:
-                raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
-            network = mlp(**meta["spec"])
-        kept: dict[str, Any] = {"dtype": meta["dtype"], "classes": meta["classes"]}
-        for name in ("scaling", "target_scaling"):
-            if f"{name}/shift" in arrays:
-                kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
-        trainer = cls(network, **{**kept, **options})
-        params = checkpoint.section(arrays, "params/")
-        shapes = {name: p.shape for name, p in network.params.items()}
-        if {name: p.shape for name, p in params.items()} != shapes:
-            raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
-        trainer.params = trainer.feed.copies(params)
-        trainer.classifies = meta["classifies"]
-        return trainer
+        model = Model.load(path, network=network, **options)
+        return cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xpnet.data.dataset import Dataset
+from xpnet.layers.activations import ACTIVATIONS
+from xpnet.layers.affine import Affine
+from xpnet.models.model import Model
 from xpnet.show.plots.figure import require
 from xpnet.show.plots.network import SAMPLES, activations, weights
 from xpnet.show.plots.run import confusion, confusion_matrix, curves, mistakes, predictions
 from xpnet.trainer.history import History
-from xpnet.trainer.trainer import Trainer
 
 __all__ = [
     "activations", "confusion", "confusion_matrix", "curves", "draw_all", "mistakes",
@@ -19,27 +22,33 @@ __all__ = [
 ]  # fmt: skip
 
 
-def draw_all(folder: Path, history: History, trainer: Trainer, test: Dataset) -> list[Path]:
+def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> list[Path]:
     """The pictures that suit the data; returns the paths of those drawn."""
     classes = test.classes
     drawn = [folder / "curves.png"]
     curves(history, drawn[0], "r2" if classes is None else "accuracy")
-    spec = trainer.network.spec
-    first = trainer.backend.to_numpy(trainer.params["W1"])
-    if weights(first, folder / "weights.png", test):
+    first = model.network.first_weights
+    if first and weights(model.to_host()[first], folder / "weights.png", test):
         drawn.append(folder / "weights.png")
-    hidden = trainer.hidden(test.x[:: -(-len(test) // SAMPLES)])
+    hidden = model.hidden(test.x[:: -(-len(test) // SAMPLES)])
     if hidden:
         drawn.append(folder / "activations.png")
-        activations(hidden, spec["activation"], drawn[-1])
+        kinds = [_kind(node.gate) for node in model.network.hidden]
+        activations(hidden, kinds, drawn[-1])
     if classes is None:
         drawn.append(folder / "predictions.png")
-        predictions(test.t, trainer.predict(test.x), drawn[-1])
+        predictions(test.t, model.predict(test.x), drawn[-1])
         return drawn
-    scores = trainer.scores(test.x)
-    predicted = np.asarray(trainer.network.loss_gate.decide(scores))
+    scores = model.scores(test.x)
+    predicted = np.asarray(model.network.loss_gate.decide(scores))
     drawn.append(folder / "confusion.png")
     confusion(confusion_matrix(test.t, predicted, len(classes)), classes, drawn[-1])
     if mistakes(test, scores, predicted, folder / "mistakes.png"):
         drawn.append(folder / "mistakes.png")
     return drawn
+
+
+def _kind(gate: Any) -> str:
+    """The name of a hidden layer's activation; a layer without one ends with its Affine."""
+    names = {kind: name for name, kind in ACTIVATIONS.items()}
+    return "identity" if isinstance(gate, Affine) else names.get(type(gate), type(gate).__name__)
