@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,15 @@ class Network:
     scores: Node = field(repr=False)
     loss: Node = field(repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Hashable:
+        """Equal for two networks that compute the same function of parameters and inputs.
+
+        The arguments of `mlp`; the graph itself where it was built by hand.
+        """
+        built = json.dumps(self.spec, sort_keys=True) if self.spec else self.graph
+        return type(self), built, self.scores.name, self.loss.name, tuple(self.params)
 
     @property
     def outputs(self) -> int:

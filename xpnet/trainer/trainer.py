@@ -271,8 +271,9 @@ class Trainer:
             skipped = min(done, len(order))
             done -= skipped
             for part, rows in self.feed.shards(data, order[skipped:]):
-                for params, state, losses in self.run(self.params, self.state, part, rows):
+                for params, state, chunk in self.run(self.params, self.state, part, rows):
                     self.params, self.state = params, state
+                    losses = self.backend.to_numpy(chunk)
                     history.seconds_in_epoch += time.perf_counter() - began
                     check_finite_losses(losses, epoch + 1, len(history.losses))
                     history.steps_in_epoch += len(losses)
