@@ -9,6 +9,7 @@ the same batches; x is uint8 on the host and may be brought to any form once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -49,7 +50,7 @@ class Training:
         rows = trainer.feed.backend.asarray(order)
         for params, state, chunk in trainer.run(trainer.params, trainer.state, self.data, rows):
             trainer.params, trainer.state = params, state
-            losses.append(chunk)
+            losses.append(trainer.feed.backend.to_numpy(chunk))
         return np.concatenate(losses)
 
 
@@ -79,7 +80,9 @@ def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend
         work = with_kernels(on_rows(step, gather), kernels)
         return captured_loop(work, graphs, backend.fallbacks)
 
-    return replace(backend, loop=loop)
+    other = copy(backend)
+    vars(other).update(loop=loop)
+    return other
 
 
 def _xpnet(

@@ -109,8 +109,9 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     def train(steps: int) -> None:
         rows = backend.asarray(np.resize(order, (steps, batch)))
-        for params, state, _ in trainer.run(trainer.params, trainer.state, data, rows):
+        for params, state, losses in trainer.run(trainer.params, trainer.state, data, rows):
             trainer.params, trainer.state = params, state
+            backend.to_numpy(losses)  # waits for the device
 
     steps = 1
 

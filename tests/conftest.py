@@ -16,6 +16,7 @@ import pytest
 # Float64 on JAX has to be asked for before its first array.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
+from xpnet.backend.select import select
 
 # A stand-in for CuPy, that must not be found by chance: `test_simulator` puts it in its place.
 collect_ignore = ["simulator"]
@@ -76,15 +77,12 @@ def _open(name: str) -> Library:
         )
     if name == "torch":
         pytest.importorskip("torch", reason="torch is not installed")
-        from xpnet.backend import torch as backend
     elif name.startswith("jax"):
         jax = pytest.importorskip("jax", reason="jax is not installed")
-        from xpnet.backend import jax as backend
     else:
         usable_cupy()
-        backend = importlib.import_module("xpnet.backend.cupy")
-        assert type(backend.open("cuda", 0).asarray(np.ones(1))).__module__.startswith("cupy")
-    opened = backend.open("cuda" if name == "cupy" else "cpu", 0)
+        assert type(select("cuda").asarray(np.ones(1))).__module__.startswith("cupy")
+    opened = select("cuda" if name == "cupy" else "cpu", name.split("-")[0])
     return Library(
         name,
         opened.xp,

@@ -361,7 +361,7 @@ def test_jax_s_memory_that_is_used_up_is_explained(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(jax, "devices", lambda kind: [device])
     monkeypatch.setattr(jax, "device_put", full)
-    opened = backend.open("cuda", 0)
+    opened = backend.JAX("cuda", 0)
     assert (opened.memory, opened.free_memory()) == (8 << 30, 1 << 30)
     words = r"cuda:0 is out of memory: 2.0 GiB more are needed, 1.0 GiB of 8.0 GiB are free"
     with pytest.raises(DeviceError, match=words):

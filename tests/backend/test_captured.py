@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,11 +117,10 @@ def train(
     backend = xpnet.select("cpu", "torch")
     if loop is not None:
         kernels = backend.kernels
-        backend = replace(
-            backend,
+        vars(backend).update(
             loop=lambda step, prepare: loop(
                 torch.no_grad()(with_kernels(on_rows(step, gathering(take, prepare)), kernels))
-            ),
+            )
         )
     trainer = xpnet.Trainer(
         xpnet.mlp([64, 30, 10], **options),

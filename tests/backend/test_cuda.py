@@ -12,7 +12,8 @@ import inspect
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
@@ -64,6 +65,13 @@ def taking(prepare: Any) -> Any:
     return gathering(lambda array, rows: cupy.take(array, rows, axis=0), prepare)
 
 
+def changed(backend: Backend, **attributes: Any) -> Backend:
+    """A copy with other attributes or methods."""
+    other = copy(backend)
+    vars(other).update(attributes)
+    return other
+
+
 def uncaptured(backend: Backend) -> Backend:
     """The same kernels, one after the other."""
     import cupy
@@ -74,7 +82,7 @@ def uncaptured(backend: Backend) -> Backend:
             lambda losses: cupy.asnumpy(cupy.stack(losses)),
         )
 
-    return replace(backend, loop=loop)
+    return changed(backend, loop=loop)
 
 
 def normal(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -450,7 +458,7 @@ def test_a_batch_of_what_no_kernel_takes_is_gathered_array_by_array(cuda: Backen
     fallbacks: list[str] = []
     (batch,) = with_kernels(gather_by(by_feature, fallbacks), cuda.kernels)((x,), rows)
     assert len(fallbacks) == 1
-    assert fallbacks[0].startswith("Feed.prepare is not fused: ")
+    assert fallbacks[0].startswith("Preparation is not fused: ")
     expected = DATA["uint8"][[3, 1]] * np.linspace(1, 2, 33).astype(np.float32)
     np.testing.assert_allclose(cuda.to_numpy(batch), expected, rtol=1e-6)
     plain = gather_by(prepared_by(cuda, "float32"), [])
@@ -727,7 +735,7 @@ class Replacing:
 
 
 def test_a_step_that_returns_new_arrays_is_captured_too(cuda: Backend) -> None:
-    plain = replace(cuda, kernels={k: v for k, v in cuda.kernels.items() if k != "for_each"})
+    plain = changed(cuda, kernels={k: v for k, v in cuda.kernels.items() if k != "for_each"})
     one, other = train(cuda, Replacing()), train(uncaptured(plain), Replacing())
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4)
 
@@ -900,7 +908,7 @@ def test_data_that_does_not_fit_stays_on_the_host(
 ) -> None:
     data = digits()
     resident = train(cuda).losses
-    small = replace(cuda, free_memory=lambda: data.x.nbytes)
+    small = changed(cuda, free_memory=lambda: data.x.nbytes)
     with pytest.warns(RuntimeWarning, match="it stays on the host and is sent in shards"):
         streamed = train(small).losses
     np.testing.assert_array_equal(streamed, resident)
@@ -929,7 +937,7 @@ def test_memory_that_is_used_up_while_sending_is_explained(
     cuda: Backend, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, t = normal(4000, 1000), RNG.integers(0, 10, 4000)
-    small = replace(cuda, free_memory=lambda: 1)
+    small = changed(cuda, free_memory=lambda: 1)
     trainer = xpnet.Trainer(xpnet.mlp([1000, 10]), backend=small)
     gc.collect()
     before = simulator.memory

@@ -89,7 +89,7 @@ def test_the_chunks_of_epochs_are_those_of_fit(backend: Backend) -> None:
         )
         for chunk in chunks:
             params, state, found = chunk
-            losses += np.asarray(found).tolist()
+            losses += backend.to_numpy(found).tolist()
     assert losses == history.losses
     for name, value in params.items():
         np.testing.assert_array_equal(backend.to_numpy(value), fitted.model.to_host()[name])

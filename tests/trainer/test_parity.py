@@ -59,7 +59,7 @@ def run(backend: Backend, setup: dict[str, Any]) -> tuple[dict[str, np.ndarray],
     arrays = tuple(backend.asarray(a) for a in data)
     chunks = list(backend.loop(step, lambda x: x)(params, state, arrays, backend.asarray(order())))
     last = {name: backend.to_numpy(value) for name, value in chunks[-1][0].items()}
-    return last, np.concatenate([losses for _, _, losses in chunks])
+    return last, np.concatenate([backend.to_numpy(losses) for _, _, losses in chunks])
 
 
 @pytest.mark.parametrize("name", SETUPS)

@@ -20,8 +20,6 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from xpnet.backend.interface import Array, Params, Run
 from xpnet.backend.loop import CHUNK_SECONDS, RowStep, plain_loop
 from xpnet.errors import DeviceError, NotCapturedWarning
@@ -46,8 +44,8 @@ KEPT_RECORDINGS = 8
 class Graphs(Protocol):
     """What a library brings."""
 
-    def read(self, losses: list[Array]) -> np.ndarray:
-        """1-d arrays to one NumPy array; waits for the device."""
+    def join(self, losses: list[Array]) -> Array:
+        """1-d arrays to one, on the device."""
 
     def stack(self, losses: list[Array], out: Array) -> None:
         """0-d arrays into a 1-d one."""
@@ -87,14 +85,14 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
     A step that cannot be recorded runs in the plain loop; a warning and a line in `fallbacks` say
     why.
     """
-    plain = plain_loop(work, lambda losses: graphs.read([x[None] for x in losses]))
+    plain = plain_loop(work, lambda losses: graphs.join([x[None] for x in losses]))
     buffers: tuple[Params, Params] | None = None
     recordings: dict[Any, Recording] = {}
     refused = False
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
-    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+    ) -> Iterator[tuple[Params, Params, Array]]:
         nonlocal buffers, refused
         steps, batch = order.shape
         if refused or steps == 0:
@@ -141,7 +139,7 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
             if len(marks) > AHEAD:
                 marks.popleft()()
             if done == steps or time.perf_counter() - began > CHUNK_SECONDS:
-                yield dict(params), dict(state), graphs.read(losses)
+                yield dict(params), dict(state), graphs.join(losses)
                 losses = []
                 began = time.perf_counter()
 

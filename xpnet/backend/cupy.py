@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import cupy
+import numpy as np
 from array_api_compat import cupy as xp
 
 from xpnet.arrays.dispatch import with_kernels
@@ -17,7 +18,7 @@ from xpnet.backend.cuda.gather import Gather
 from xpnet.backend.cuda.graphs import CupyGraphs
 from xpnet.backend.cuda.kernels import make_kernels
 from xpnet.backend.cuda.upload import Uploader
-from xpnet.backend.interface import Backend, Prepare, Run, Step, out_of_memory
+from xpnet.backend.interface import Array, Backend, Prepare, Run, Step, Upload, out_of_memory
 from xpnet.backend.loop import on_rows, within
 from xpnet.backend.precision import check_capability
 from xpnet.errors import DeviceError
@@ -36,7 +37,65 @@ _REASONS = {
 }
 
 
-def open(kind: str, index: int, precision: str = "float32") -> Backend:
+class CuPy(Backend):
+    library = "cupy"
+    xp: Any = xp
+
+    def __init__(self, kind: str, index: int, precision: str = "float32") -> None:
+        _check_driver(index)
+        fallbacks: list[str] = []
+        self._index = index
+        self._device, kernels = _usable(index, precision, fallbacks)
+        name = cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+        super().__init__(
+            cupy.__version__, f"cuda:{index}", name, self._device.mem_info[1],
+            kernels=kernels, precision=precision,
+        )  # fmt: skip
+        self.fallbacks = fallbacks
+
+    def asarray(self, array: np.ndarray) -> Array:
+        with self._on_device():
+            return cupy.asarray(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        with self._on_device():
+            values: np.ndarray = cupy.asnumpy(array)
+            return values
+
+    def loop(self, step: Step, prepare: Prepare) -> Run:
+        work = with_kernels(on_rows(step, Gather(prepare, self.fallbacks)), self.kernels)
+        with self._on_device():
+            captured = captured_loop(work, CupyGraphs(self._index), self.fallbacks)
+        return within(self._on_device, captured)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with self._on_device():
+                return function(*args)
+
+        return call
+
+    def free_memory(self) -> int:
+        with self._device:
+            return int(self._device.mem_info[0] + cupy.get_default_memory_pool().free_bytes())
+
+    def uploader(self) -> Upload:
+        return Uploader(self._on_device).upload
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """On this device, whichever another thread or another backend has made current."""
+        with self._device:
+            try:
+                yield
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                needed = re.search(r"allocating ([\d,]+) bytes", str(error))
+                size = int(needed[1].replace(",", "")) if needed else 0
+                raise out_of_memory(self.device, size, self.free_memory(), self.memory) from None
+
+
+def _check_driver(index: int) -> None:
+    """Refuse an old CuPy, a driver that does not answer, and a GPU that is not there."""
     runtime = cupy.cuda.runtime
     if int(cupy.__version__.split(".")[0]) < 14:
         raise DeviceError(
@@ -55,7 +114,11 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
     if index >= count:
         there = "cuda:0 only" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise DeviceError(f"cuda:{index} does not exist: this machine has {there}")
-    fallbacks: list[str] = []
+
+
+def _usable(index: int, precision: str, fallbacks: list[str]) -> tuple[Any, Any]:
+    """The device and its kernels, after a first product that came out right."""
+    runtime = cupy.cuda.runtime
     try:
         device = cupy.cuda.Device(index)
         device.use()  # Device(9) itself never fails
@@ -80,53 +143,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         raise DeviceError(f"cuda:{index} was found, but a first kernel failed: {reason}") from error
     if abs(result - 44.0) > 0.1:  # float16 rounds
         raise DeviceError(f"cuda:{index} computes wrong results: expected 44, got {result}")
-
-    @contextmanager
-    def on_device() -> Iterator[None]:
-        """On this device, whichever another thread or another backend has made current."""
-        with device:
-            try:
-                yield
-            except cupy.cuda.memory.OutOfMemoryError as error:
-                needed = re.search(r"allocating ([\d,]+) bytes", str(error))
-                bytes_needed = int(needed[1].replace(",", "")) if needed else 0
-                raise out_of_memory(f"cuda:{index}", bytes_needed, free_memory(), memory) from None
-
-    def here(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            with on_device():
-                return function(*args)
-
-        return call
-
-    def loop(step: Step, prepare: Prepare) -> Run:
-        work = with_kernels(on_rows(step, Gather(prepare, fallbacks)), kernels)
-        with on_device():
-            captured = captured_loop(work, CupyGraphs(index), fallbacks)
-        return within(on_device, captured)
-
-    def free_memory() -> int:
-        with device:
-            return int(device.mem_info[0] + cupy.get_default_memory_pool().free_bytes())
-
-    memory = device.mem_info[1]
-    return Backend(
-        library="cupy",
-        version=cupy.__version__,
-        device=f"cuda:{index}",
-        device_name=runtime.getDeviceProperties(index)["name"].decode(),
-        memory=memory,
-        xp=xp,
-        asarray=here(cupy.asarray),
-        to_numpy=here(cupy.asnumpy),
-        loop=loop,
-        compile=here,
-        kernels=kernels,
-        precision=precision,
-        free_memory=free_memory,
-        uploader=lambda: Uploader(on_device).upload,
-        fallbacks=fallbacks,
-    )
+    return device, kernels
 
 
 def _cuda(version: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from jax import lax
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.backend.interface import Array, Backend, Params, Prepare, Run, Step, out_of_memory
-from xpnet.backend.loop import RowStep, gathering, on_rows, within
+from xpnet.backend.loop import gathering, on_rows, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.errors import DeviceError, UsageError
 
@@ -25,7 +25,81 @@ from xpnet.errors import DeviceError, UsageError
 CHUNK_STEPS = 100
 
 
-def open(kind: str, index: int, precision: str = "float32") -> Backend:
+# Compiled loops that are kept, for trainers to come: each holds its graph and its machine code.
+KEPT_LOOPS = 8
+
+
+class JAX(Backend):
+    library = "jax"
+    xp: Any = jnp
+
+    def __init__(self, kind: str, index: int, precision: str = "float32") -> None:
+        self._device = _device(kind, index)
+        self._on_gpu = kind == "cuda"
+        if self._on_gpu:
+            known = getattr(self._device, "compute_capability", "99.0")
+            check_capability(f"cuda:{index}", precision, known)
+        super().__init__(
+            jax.__version__,
+            f"cuda:{index}" if self._on_gpu else "cpu",
+            self._device.device_kind if self._on_gpu else cpu_name(),
+            self._bytes("bytes_limit") if self._on_gpu else cpu_memory(),
+            kernels=_KERNELS.get(precision),
+            precision=precision,
+        )
+
+    def asarray(self, array: np.ndarray) -> Array:
+        if array.dtype == np.float64 and not jax.config.jax_enable_x64:
+            raise UsageError(
+                "JAX would turn float64 into float32: set JAX_ENABLE_X64=1, "
+                "or call jax.config.update('jax_enable_x64', True) first"
+            )
+        with self._explained():
+            return jax.device_put(array, self._device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        with self._explained():  # what was computed ahead fails here
+            return np.array(array)
+
+    def loop(self, step: Step, prepare: Prepare) -> Run:
+        """See `Backend.loop`; trainers with equal `step` and `prepare` share a compiled loop."""
+        # On a GPU, JAX's default float32 product is TF32; every other library's is not.
+        products = "tensorfloat32" if self.precision == "tf32" else "highest"
+        key = step, prepare, self._device, frozenset(self.kernels.items()), products
+        try:
+            hash(key)
+        except TypeError:  # of a rule that holds an array, say
+            return within(self._explained, _compiled_loop.__wrapped__(*key))
+        return within(self._explained, _compiled_loop(*key))
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        compiled = jax.jit(function)
+
+        def call(*args: Any) -> Any:
+            with jax.default_matmul_precision("highest"):
+                return compiled(*args)
+
+        return call
+
+    def free_memory(self) -> int:
+        return self._bytes("bytes_limit") - self._bytes("bytes_in_use")
+
+    def _bytes(self, key: str) -> int:
+        return int((self._device.memory_stats() or {}).get(key, 0)) if self._on_gpu else 0
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or not self._on_gpu:
+                raise
+            needed = re.search(r"allocat\w* (\d+) bytes", str(error))
+            size = int(needed[1]) if needed else 0
+            raise out_of_memory(self.device, size, self.free_memory(), self.memory) from None
+
+
+def _device(kind: str, index: int) -> Any:
     try:
         devices = jax.devices("gpu" if kind == "cuda" else "cpu")
     except RuntimeError as error:
@@ -35,64 +109,7 @@ def open(kind: str, index: int, precision: str = "float32") -> Backend:
         raise DeviceError(
             f"cuda:{index} does not exist: JAX sees {len(devices)} GPU(s), from cuda:0"
         )
-    device = devices[index]
-    on_gpu = kind == "cuda"
-    if on_gpu:
-        known = getattr(device, "compute_capability", "99.0")
-        check_capability(f"cuda:{index}", precision, known)
-    name = f"cuda:{index}" if on_gpu else "cpu"
-
-    def memory(key: str) -> int:
-        return int((device.memory_stats() or {}).get(key, 0)) if on_gpu else 0
-
-    def free_memory() -> int:
-        return memory("bytes_limit") - memory("bytes_in_use")
-
-    @contextmanager
-    def explained() -> Iterator[None]:
-        try:
-            yield
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or not on_gpu:
-                raise
-            needed = re.search(r"allocat\w* (\d+) bytes", str(error))
-            size = int(needed[1]) if needed else 0
-            raise out_of_memory(name, size, free_memory(), memory("bytes_limit")) from None
-
-    # On a GPU, JAX's default float32 product is TF32; every other library's is not.
-    products = "tensorfloat32" if precision == "tf32" else "highest"
-    kernels = {}
-    if precision in ("bfloat16", "float16"):
-        kernels["matmul"] = partial(_matmul_16, getattr(jnp, precision))
-
-    def asarray(array: np.ndarray) -> Any:
-        if array.dtype == np.float64 and not jax.config.jax_enable_x64:
-            raise UsageError(
-                "JAX would turn float64 into float32: set JAX_ENABLE_X64=1, "
-                "or call jax.config.update('jax_enable_x64', True) first"
-            )
-        with explained():
-            return jax.device_put(array, device)
-
-    def loop(step: Step, prepare: Prepare) -> Run:
-        work = with_kernels(on_rows(step, gathering(_take, prepare)), kernels)
-        return within(explained, _loop(work, products))
-
-    return Backend(
-        library="jax",
-        version=jax.__version__,
-        device=name,
-        device_name=device.device_kind if on_gpu else cpu_name(),
-        memory=memory("bytes_limit") if on_gpu else cpu_memory(),
-        xp=jnp,
-        asarray=asarray,
-        to_numpy=np.array,
-        loop=loop,
-        compile=_compile,
-        kernels=kernels,
-        precision=precision,
-        free_memory=free_memory,
-    )
+    return devices[index]
 
 
 def _matmul_16(dtype: Any, a: Array, b: Array) -> Array:
@@ -109,17 +126,18 @@ def _take(array: Array, rows: Array) -> Array:
     return jnp.take(array, rows, axis=0, mode="clip")
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    compiled = jax.jit(function)
-
-    def call(*args: Any) -> Any:
-        with jax.default_matmul_precision("highest"):
-            return compiled(*args)
-
-    return call
+_KERNELS = {
+    name: {"matmul": partial(_matmul_16, getattr(jnp, name))} for name in ("bfloat16", "float16")
+}
 
 
-def _loop(work: RowStep, products: str) -> Run:
+@lru_cache(maxsize=KEPT_LOOPS)
+def _compiled_loop(
+    step: Step, prepare: Prepare, device: Any, kernels: frozenset[Any], products: str
+) -> Run:
+    """The loop of one step; compiled for each form of its arrays when it first meets them."""
+    work = with_kernels(on_rows(step, gathering(_take, prepare)), dict(kernels))
+
     @partial(jax.jit, donate_argnums=(0, 1))
     def scan(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
@@ -133,13 +151,13 @@ def _loop(work: RowStep, products: str) -> Run:
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
-    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+    ) -> Iterator[tuple[Params, Params, Array]]:
         steps = order.shape[0]
         # Chunks of one length (the last may be shorter): each new length is compiled anew.
         length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
         for start in range(0, steps, length):
             with jax.default_matmul_precision(products):
                 params, state, losses = scan(params, state, data, order[start : start + length])
-            yield params, state, losses
+            yield params, state, losses  # not waited for: the old params are gone already
 
     return run

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
 from xpnet.backend.interface import Array, Params, Prepare, Run, Step
 
 __all__ = ["CHUNK_SECONDS", "Gather", "RowStep", "gathering", "on_rows", "plain_loop", "within"]
@@ -44,20 +42,20 @@ def on_rows(step: Step, gather: Gather) -> RowStep:
     return work
 
 
-def plain_loop(work: RowStep, read: Callable[[list[Array]], np.ndarray]) -> Run:
+def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
     """Gather, step, gather, step, ... in Python.
 
     Parameters
     ----------
     work : callable
         From `on_rows`.
-    read : callable
-        A list of 0-d losses to one NumPy array; called once per chunk.
+    stack : callable
+        A list of 0-d losses to one array; called once per chunk.
     """
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
-    ) -> Iterator[tuple[Params, Params, np.ndarray]]:
+    ) -> Iterator[tuple[Params, Params, Array]]:
         steps = order.shape[0]
         losses: list[Any] = []
         began = time.perf_counter()
@@ -65,7 +63,7 @@ def plain_loop(work: RowStep, read: Callable[[list[Array]], np.ndarray]) -> Run:
             params, state, loss = work(params, state, data, order[i, :])
             losses.append(loss)
             if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
-                yield params, state, read(losses)
+                yield params, state, stack(losses)
                 losses = []
                 began = time.perf_counter()
 
@@ -75,7 +73,7 @@ def plain_loop(work: RowStep, read: Callable[[list[Array]], np.ndarray]) -> Run:
 def within(context: Callable[[], AbstractContextManager[None]], run: Run) -> Run:
     """`run`, each of whose turns is taken within a context, and none of its consumer's."""
 
-    def guarded(*args: Any) -> Iterator[tuple[Params, Params, np.ndarray]]:
+    def guarded(*args: Any) -> Iterator[tuple[Params, Params, Array]]:
         chunks = run(*args)
         while True:
             with context():

@@ -6,7 +6,6 @@ import importlib
 import os
 import re
 import sys
-from dataclasses import replace
 
 from xpnet.backend.cpu import cpu_flags, multiplies_bfloat16
 from xpnet.backend.interface import Backend
@@ -111,7 +110,8 @@ def select(
             note = "not on cuda: " + _reason(error)
     else:
         try:
-            backend = replace(_open(*candidates[-1], 0, precision), note=note)
+            backend = _open(*candidates[-1], 0, precision)
+            backend.note = note
         except DeviceError as error:
             if candidates[-1] == last:
                 raise
@@ -142,8 +142,14 @@ def _parse(device: str) -> tuple[str, int]:
     return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
 
 
-# Where each library's `open(kind, index, precision)` stands, and how a user gets the library.
-_MODULES = {"numpy": "numpy", "strict": "numpy", "cupy": "cupy", "torch": "torch", "jax": "jax"}
+# Each library's module and class, made from (kind, index, precision), and how to get the library.
+_CLASSES = {
+    "numpy": ("numpy", "NumPy"),
+    "strict": ("numpy", "Strict"),
+    "cupy": ("cupy", "CuPy"),
+    "torch": ("torch", "Torch"),
+    "jax": ("jax", "JAX"),
+}
 
 
 _PACKAGES = {
@@ -162,9 +168,9 @@ def _open(library: str, kind: str, index: int, precision: str) -> Backend:
             "/proc/cpuinfo); use precision float32"
         )
     try:
-        module = importlib.import_module(f"xpnet.backend.{_MODULES[library]}")
-        opener = module.open_strict if library == "strict" else module.open
-        backend: Backend = opener(kind, index, precision)
+        module, name = _CLASSES[library]
+        made = getattr(importlib.import_module(f"xpnet.backend.{module}"), name)
+        backend: Backend = made(kind, index, precision)
         return backend
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:

@@ -79,97 +79,93 @@ _MATMUL = {"bfloat16": _matmul_bfloat16, "float16": _matmul_float16, "tf32": _ma
 _PREFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
-def open(kind: str, index: int, precision: str = "float32") -> Backend:
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            built = torch.version.cuda
-            why = f"built for CUDA {built}, finds no usable GPU" if built else "is a CPU build"
-            advice = "see nvidia-smi" if built else "install a CUDA build (pytorch.org)"
-            raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}; {advice}")
-        count = torch.cuda.device_count()
-        if index >= count:
-            raise DeviceError(
-                f"cuda:{index} does not exist: torch sees {count} GPU(s), from cuda:0"
-            )
-        device = torch.device("cuda", index)
-        name = torch.cuda.get_device_name(device)
-        memory = torch.cuda.get_device_properties(device).total_memory
-    else:
-        device, name, memory = torch.device("cpu"), cpu_name(), cpu_memory()
+_KERNELS: dict[str, Callable[..., Array]] = {
+    "sigmoid": torch.sigmoid,
+    # Each in one pass, where our lines take three.
+    "sigmoid_backward": lambda y, dout: torch.ops.aten.sigmoid_backward(dout, y),
+    "tanh_backward": lambda y, dout: torch.ops.aten.tanh_backward(dout, y),
+    "relu_backward": lambda y, dout: torch.ops.aten.threshold_backward(dout, y, 0.0),
+    "add_scaled": _add_scaled,
+    # Of a number, `maximum` would make an array on the host, which no capture bears.
+    "at_least": lambda x, low: torch.clamp(x, min=low),
+    "at_most": lambda x, high: torch.clamp(x, max=high),
+    "for_each": for_each,
+    "update": update,
+}
 
-    def asarray(array: np.ndarray) -> Any:
+
+class Torch(Backend):
+    library = "torch"
+    xp: Any = xp
+
+    def __init__(self, kind: str, index: int, precision: str = "float32") -> None:
+        kernels = dict(_KERNELS)
+        if kind == "cuda":
+            self._device, name, memory = _gpu(index, precision)
+        else:
+            self._device, name, memory = torch.device("cpu"), cpu_name(), cpu_memory()
+            if torch.backends.mkl.is_available():
+                kernels["matmul"] = _matmul_cpu
+        if precision in _MATMUL:
+            kernels["matmul"] = _MATMUL[precision]
+        super().__init__(
+            torch.__version__, str(self._device), name, memory, kernels=kernels, precision=precision
+        )
+
+    def asarray(self, array: np.ndarray) -> Array:
         if not array.flags.writeable:  # torch warns of memory that it could write to
             array = array.copy()
-        tensor = torch.from_numpy(np.asarray(array, order="C")).to(device)
+        tensor = torch.from_numpy(np.asarray(array, order="C")).to(self._device)
         if tensor.data_ptr() % ALIGNMENT and tensor.nbytes < ALIGNED_BYTES:
             tensor = tensor.clone()  # into memory of torch's own, which is aligned
         return tensor
 
-    def to_numpy(array: Any) -> np.ndarray:
+    def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
-    if kind == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        check_capability(str(device), precision, f"{major}.{minor}")
-    kernels: dict[str, Callable[..., Array]] = {
-        "sigmoid": torch.sigmoid,
-        # Each in one pass, where our lines take three.
-        "sigmoid_backward": lambda y, dout: torch.ops.aten.sigmoid_backward(dout, y),
-        "tanh_backward": lambda y, dout: torch.ops.aten.tanh_backward(dout, y),
-        "relu_backward": lambda y, dout: torch.ops.aten.threshold_backward(dout, y, 0.0),
-        "add_scaled": _add_scaled,
-        # Of a number, `maximum` would make an array on the host, which no capture bears.
-        "at_least": lambda x, low: torch.clamp(x, min=low),
-        "at_most": lambda x, high: torch.clamp(x, max=high),
-        "for_each": for_each,
-        "update": update,
-    }
-    if kind == "cpu" and torch.backends.mkl.is_available():
-        kernels["matmul"] = _matmul_cpu
-    if precision in _MATMUL:
-        kernels["matmul"] = _MATMUL[precision]
-
-    fallbacks: list[str] = []
-
-    def loop(step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare) -> Run:
         work = on_rows(step, gathering(_take, prepare))
-        work = torch.no_grad()(with_kernels(work, kernels))
-        if kind == "cpu":
+        work = torch.no_grad()(with_kernels(work, self.kernels))
+        if self.device == "cpu":
             keep_freed_memory()
-            return plain_loop(work, lambda losses: to_numpy(torch.stack(losses)))
-        return within(on_device, captured_loop(work, TorchGraphs(device), fallbacks))
+            return plain_loop(work, torch.stack)
+        graphs = TorchGraphs(self._device)
+        return within(self._on_device, captured_loop(work, graphs, self.fallbacks))
 
     @contextmanager
-    def on_device() -> Iterator[None]:
-        with torch.cuda.device(device):
+    def _on_device(self) -> Iterator[None]:
+        with torch.cuda.device(self._device):
             try:
                 yield
             except torch.cuda.OutOfMemoryError as error:
                 needed = re.search(r"allocate ([\d.]+) (\w)iB", str(error))
                 size = float(needed[1]) * 2.0 ** _PREFIXES[needed[2]] if needed else 0
-                raise out_of_memory(str(device), int(size), free_memory(), memory) from None
+                free = self.free_memory()
+                raise out_of_memory(self.device, int(size), free, self.memory) from None
 
-    def free_memory() -> int:
-        if kind == "cpu":
+    def free_memory(self) -> int:
+        if self.device == "cpu":
             return 0
+        device = self._device
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + held)
 
-    return Backend(
-        library="torch",
-        version=torch.__version__,
-        device=str(device),
-        device_name=name,
-        memory=memory,
-        xp=xp,
-        asarray=asarray,
-        to_numpy=to_numpy,
-        loop=loop,
-        kernels=kernels,
-        precision=precision,
-        free_memory=free_memory,
-        fallbacks=fallbacks,
-    )
+
+def _gpu(index: int, precision: str) -> tuple[Any, str, int]:
+    """Device, name and bytes of memory of a GPU that can multiply in this precision."""
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = f"built for CUDA {built}, finds no usable GPU" if built else "is a CPU build"
+        advice = "see nvidia-smi" if built else "install a CUDA build (pytorch.org)"
+        raise DeviceError(f"no CUDA in torch: torch {torch.__version__} {why}; {advice}")
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise DeviceError(f"cuda:{index} does not exist: torch sees {count} GPU(s), from cuda:0")
+    device = torch.device("cuda", index)
+    major, minor = torch.cuda.get_device_capability(device)
+    check_capability(str(device), precision, f"{major}.{minor}")
+    properties = torch.cuda.get_device_properties(device)
+    return device, torch.cuda.get_device_name(device), properties.total_memory
 
 
 def _take(array: Array, rows: Array) -> Array:
@@ -184,8 +180,8 @@ class TorchGraphs:
         self._stream = torch.cuda.Stream(device)
         self._last: Any = None
 
-    def read(self, losses: list[Array]) -> np.ndarray:
-        return np.array(torch.cat(losses).cpu().numpy())
+    def join(self, losses: list[Array]) -> Array:
+        return torch.cat(losses)
 
     def stack(self, losses: list[Array], out: Array) -> None:
         torch.stack(losses, out=out)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,26 +56,34 @@ class Feed:
         self.backend, self.dtype, self.shape = backend, dtype, shape
         self.scaling, self.target_scaling = scaling, target_scaling
         self._warned = False
-        asarray, uploader = backend.asarray, backend.uploader
-        self._upload: Callable[[Any], Iterator[tuple[Array, ...]]] = (
-            uploader() if uploader else lambda parts: (tuple(map(asarray, p)) for p in parts)
+        self._upload = backend.uploader()
+        self.prepare = self._preparation()
+
+    def _preparation(self) -> Preparation:
+        """Scaling to the device once, and not in a step: there it would leak a tracer into JAX."""
+        found = {}
+        for kind in ("uint8", "int8"):
+            shift, scale = (np.asarray(v, self.dtype) for v in self.scaling_of(np.dtype(kind)))
+            found[kind] = self._constant(shift, 0.0), self._constant(scale, 1.0)
+        values = tuple(
+            (a if a is None or isinstance(a, float) else (a.shape, a.dtype.str, a.tobytes()))
+            for pair in found.values()
+            for a in pair
         )
-        # Once, and not in a step: there it would cost time, and leak a tracer into JAX.
-        self._constants = {kind: self._constants_of(np.dtype(kind)) for kind in ("uint8", "int8")}
+        asarray = self.backend.asarray
+        on_device = {
+            kind: tuple(asarray(a) if isinstance(a, np.ndarray) else a for a in pair)
+            for kind, pair in found.items()
+        }
+        return Preparation(self.dtype, values, on_device)
 
-    def _constants_of(self, kind: np.dtype[Any]) -> tuple[Any, Any]:
-        """(shift, scale) for bytes: None where they change nothing, arrays as the backend's."""
-
-        def constant(value: Any, neutral: float) -> Any:
-            value = np.asarray(value, self.dtype)
-            if np.all(value == neutral):
-                return None
-            if value.ndim == 0:
-                return float(value)
-            return self.backend.asarray(value if self.shape is None else value.reshape(self.shape))
-
-        shift, scale = self.scaling_of(kind)
-        return constant(shift, 0.0), constant(scale, 1.0)
+    def _constant(self, value: np.ndarray, neutral: float) -> np.ndarray | float | None:
+        """None where it changes nothing; a number, or an array of a sample's shape."""
+        if np.all(value == neutral):
+            return None
+        if value.ndim == 0:
+            return float(value)
+        return value if self.shape is None else value.reshape(self.shape)
 
     def scaling_of(self, dtype: Any) -> Scaling:
         """The given scaling; else uint8 is divided by 255, and all else left as it is."""
@@ -131,19 +140,6 @@ class Feed:
             self._warned = True
             return Rows(x, np.arange(len(x)))
         return self.samples(x)
-
-    def prepare(self, x: Array) -> Array:
-        """A batch of bytes to scaled floats, on the device; a batch of floats is ready."""
-        if is_real(x):
-            return x
-        xp = namespace(x)  # not the backend's: a kernel is made of what is done to a symbol
-        dtype = getattr(xp, self.dtype)
-        shift, scale = self._constants["uint8" if x.dtype == xp.uint8 else "int8"]
-        if shift is None and scale is None:
-            return xp.astype(x, dtype)
-        if shift is None:
-            return _scaled(x, dtype, scale)
-        return _standardized(x, dtype, shift, 1.0 if scale is None else scale)
 
     def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
         """Class indices as int32, all else scaled, in the run's dtype; still on the host."""
@@ -210,6 +206,30 @@ class Feed:
         for start in range(0, n, EVALUATION_BATCH):
             part = slice(start, min(start + EVALUATION_BATCH, n))
             yield part, self.samples(x[part]) if is_streamed(x) else x[part, ...]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """``prepare(x)``: a batch of bytes to scaled floats, on the device; floats are ready.
+
+    Two are equal where they compute the same; see `xpnet.trainer.step.Step`.
+    """
+
+    dtype: str
+    values: tuple[Hashable, ...]  # what the constants hold
+    constants: Mapping[str, tuple[Any, ...]] = field(compare=False, repr=False)
+
+    def __call__(self, x: Array) -> Array:
+        if is_real(x):
+            return x
+        xp = namespace(x)  # not the backend's: a kernel is made of what is done to a symbol
+        dtype = getattr(xp, self.dtype)
+        shift, scale = self.constants["uint8" if x.dtype == xp.uint8 else "int8"]
+        if shift is None and scale is None:
+            return xp.astype(x, dtype)
+        if shift is None:
+            return _scaled(x, dtype, scale)
+        return _standardized(x, dtype, shift, 1.0 if scale is None else scale)
 
 
 @elementwise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,16 @@ class Network:
     input_shape: tuple[int, ...] | None = None
     builder: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Hashable:
+        """Equal for two networks that compute the same function of parameters and inputs.
+
+        The builder and its arguments; the graph itself where it was built by hand.
+        """
+        arguments = json.dumps(self.arguments, sort_keys=True)
+        built = (self.builder, arguments) if self.builder else self.graph
+        return type(self), built, self.scores.name, self.loss.name, tuple(self.params)
 
     @property
     def loss_gate(self) -> Any:

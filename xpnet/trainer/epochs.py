@@ -47,7 +47,7 @@ def train_epoch(
     params, state : dict of str to array
     losses : array, float, shape=(steps,)
         Of the steps since the last time; the backend decides how many those are. Store parameters
-        and state first, and then bring the losses to the host with ``numpy.asarray``: on JAX that
+        and state first, and then bring the losses to the host with ``backend.to_numpy``, which
         waits for them.
 
     Examples

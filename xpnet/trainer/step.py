@@ -1,13 +1,51 @@
-"""One training step, as a pure function."""
+"""One training step, as a pure function that compares by value."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 from xpnet import optim
 from xpnet.arrays.ops import Array
-from xpnet.backend.interface import Step
 from xpnet.models.network import Network
 
-__all__ = ["make_step"]
+__all__ = ["Step", "make_step"]
+
+Params = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
+
+    Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
+    fixed and nothing is read back to the host, so the same function is looped over, scanned
+    by JAX, or captured into a CUDA graph. Consumes params and state.
+
+    Two steps are equal where they compute the same: a backend may compile them once. Make one
+    with `make_step`.
+    """
+
+    form: Hashable
+    network: Network = field(compare=False, repr=False)
+    optimizer: optim.Optimizer
+    weight_decay: float
+    clip_norm: float | None
+
+    def __call__(
+        self, params: Params, state: Params, x: Array, t: Array, *weight: Array
+    ) -> tuple[Params, Params, Array]:
+        extra = {"step": state["step"]} if "step" in self.network.graph.nodes else {}
+        if weight:
+            extra["weight"] = weight[0]
+        loss, grads = self.network.gradient(params, x, t, **extra)
+        if self.weight_decay:
+            grads = optim.add_weight_decay(grads, params, self.weight_decay)
+        if self.clip_norm is not None:
+            grads = optim.clip_by_global_norm(grads, self.clip_norm)
+        params, state = optim.update(self.optimizer, grads, state, params)
+        return params, state, loss
 
 
 def make_step(
@@ -17,27 +55,13 @@ def make_step(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> Step:
-    """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
+    """The `Step` of a network under a rule.
 
-    Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
-    fixed and nothing is read back to the host, so the same function is looped over, scanned
-    by JAX, or captured into a CUDA graph. Consumes params and state.
+    Its form is the network's; a rule that is no frozen dataclass could change unseen, so a step
+    with such a rule equals no other.
     """
-
-    counted = ("step",) if "step" in network.graph.nodes else ()
-
-    def step(
-        params: dict[str, Array], state: dict[str, Array], x: Array, t: Array, *weight: Array
-    ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-        extra = {name: state[name] for name in counted}
-        if weight:
-            extra["weight"] = weight[0]
-        loss, grads = network.gradient(params, x, t, **extra)
-        if weight_decay:
-            grads = optim.add_weight_decay(grads, params, weight_decay)
-        if clip_norm is not None:
-            grads = optim.clip_by_global_norm(grads, clip_norm)
-        params, state = optim.update(optimizer, grads, state, params)
-        return params, state, loss
-
-    return step
+    kind = getattr(type(optimizer), "__dataclass_params__", None)
+    form = network.form if kind is not None and kind.frozen else object()
+    # A step knows the parameters' names: a loop that is kept must not keep their initial values.
+    names: dict[str, Any] = dict.fromkeys(network.params)
+    return Step(form, replace(network, params=names), optimizer, weight_decay, clip_norm)

@@ -312,7 +312,7 @@ class Trainer:
         with held_interrupts() as interrupted:
             # Stored before the losses are waited for: what came before is consumed.
             for self.params, self.state, on_device in chunks:
-                losses = np.asarray(on_device)
+                losses = self.backend.to_numpy(on_device)
                 history.seconds_in_epoch += time.perf_counter() - began
                 check_finite_losses(losses, epoch + 1, len(history.losses))
                 history.steps_in_epoch += len(losses)

@@ -53,7 +53,7 @@ def not_fused(
     The note goes to `fallbacks` (see `Backend.fallbacks`) and to the logger "xpnet". It names the
     gate or optimizer among the arguments, whose lines they may be.
     """
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", type(function).__qualname__)
     whose = [type(a).__name__ for a in args if hasattr(a, "forward") or hasattr(a, "rule")]
     note = f"{name}{f' of {whose[0]}' if whose else ''} is not fused: {reason}"
     if note not in fallbacks:
