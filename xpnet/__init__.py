@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xpnet.show.explain import explain
     from xpnet.trainer import History, Trainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Backend",
     "Graph",

@@ -132,7 +132,7 @@ def test_a_pickle_whose_backend_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_files_of_version_1_are_read(tmp_path: Path) -> None:
-    """As xpnet 0.1.0 wrote them: the builder unnamed, the columns among the extras."""
+    """As versions before 0.2.0 wrote them: no builder, and the columns among the extras."""
     model = trained().model
     arrays, meta = model.packed()
     for name in ("builder", "arguments", "columns"):

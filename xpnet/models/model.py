@@ -52,7 +52,8 @@ class Model:
     Attributes
     ----------
     params : dict of str to array
-        The parameters, arrays of the backend. A `xpnet.Trainer` consumes and replaces them.
+        The parameters, and the network's statistics, arrays of the backend. A `xpnet.Trainer`
+        consumes and replaces them.
     classifies : bool
         Whether `predict` answers with classes.
 
@@ -95,7 +96,7 @@ class Model:
         self.classes = None if classes is None else tuple(classes)
         self.columns = tuple(columns or ())
         self.feed = Feed(self.backend, dtype, scaling, target_scaling, network.input_shape)
-        self.params: dict[str, Array] = self.feed.copies(network.params)
+        self.params: dict[str, Array] = self.feed.copies(network.values)
         self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"
 
@@ -266,7 +267,7 @@ class Model:
                 kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
         model = cls(network, **{**kept, **options})
         params = checkpoint.section(arrays, "params/")
-        shapes = {name: p.shape for name, p in network.params.items()}
+        shapes = {name: p.shape for name, p in network.values.items()}
         if {name: p.shape for name, p in params.items()} != shapes:
             raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
         model.params = model.feed.copies(params)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from xpnet.graph.graph import Graph
+from xpnet.arrays.ops import Array
+from xpnet.graph.graph import Graph, Tape
 from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
 
 __all__ = ["Network"]
-
-
-Array = Any
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class Network:
     input_shape : tuple of int, optional
         The shape in which one sample enters the network: samples are reshaped to it. None: they
         enter as they are.
+    statistics : dict of str to numpy array, float64
+        What gates learn beside gradients, such as running means: inputs of the graph, with their
+        first values. A gate that takes some has a method ``observed(cache)``, which returns their
+        new values in the order of its inputs; a training step stores these. Everywhere else
+        parameters and statistics are one flat dict.
     builder, arguments : str, dict
         The function of `BUILDERS` that makes this network, and its arguments, plain values that a
         file keeps; empty for a graph that you built by hand.
@@ -47,8 +51,37 @@ class Network:
     loss: Node = field(repr=False)
     outputs: int | None = None
     input_shape: tuple[int, ...] | None = None
+    statistics: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     builder: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.statistics:
+            if name in self.params or name not in self.graph.nodes:
+                raise ValueError(
+                    f"statistics has {name!r}; expected the name of an input that is no parameter"
+                )
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """Parameters and statistics, as they are first."""
+        return {**self.params, **self.statistics}
+
+    @cached_property
+    def _observers(self) -> list[tuple[str, Any, list[str]]]:
+        """(node, gate, statistics among its inputs) of each gate that has some."""
+        found = []
+        for node in self.graph.nodes_topologically_sorted(self.loss):
+            if names := [name for name in node.inputs if name in self.statistics]:
+                found.append((node.name, node.gate, names))
+        return found
+
+    def observed(self, tape: Tape) -> dict[str, Array]:
+        """The statistics' new values, after a forward pass of the loss."""
+        found: dict[str, Array] = {}
+        for node, gate, names in self._observers:
+            found.update(zip(names, gate.observed(tape.caches[node]), strict=True))
+        return found
 
     @property
     def form(self) -> Hashable:

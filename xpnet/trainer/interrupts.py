@@ -17,7 +17,8 @@ def held_interrupts() -> Iterator[list[int]]:
 
     A step consumes the parameters: an exception between a step and the assignment of its results
     would leave parameters that are half-updated, or, on JAX, gone. Whoever uses this looks into the
-    list between steps. A second SIGINT raises at once. A handler of the user's own stays, and so
+    list between steps; at the end of the block, KeyboardInterrupt follows. A second SIGINT raises at
+    once. A handler of the user's own stays, and so
     does everything in threads other than the main one.
     """
     seen: list[int] = []
@@ -35,3 +36,5 @@ def held_interrupts() -> Iterator[list[int]]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if seen:  # after the last step
+        raise KeyboardInterrupt

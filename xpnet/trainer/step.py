@@ -21,7 +21,8 @@ class Step:
 
     Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
     fixed and nothing is read back to the host, so the same function is looped over, scanned
-    by JAX, or captured into a CUDA graph. Consumes params and state.
+    by JAX, or captured into a CUDA graph. Consumes params, which hold the network's statistics too,
+    and state.
 
     Two steps are equal where they compute the same: a backend may compile them once. Make one
     with `make_step`.
@@ -39,13 +40,19 @@ class Step:
         extra = {"step": state["step"]} if "step" in self.network.graph.nodes else {}
         if weight:
             extra["weight"] = weight[0]
-        loss, grads = self.network.gradient(params, x, t, **extra)
+        network = self.network
+        loss, tape = network.graph.forward({**params, "x": x, "t": t, **extra}, network.loss)
+        grads = network.graph.backward(tape, network.params)
+        kept = {}
+        if network.statistics:
+            kept = {name: params[name] for name in network.statistics} | network.observed(tape)
+            params = {name: params[name] for name in network.params}
         if self.weight_decay:
             grads = optim.add_weight_decay(grads, params, self.weight_decay)
         if self.clip_norm is not None:
             grads = optim.clip_by_global_norm(grads, self.clip_norm)
         params, state = optim.update(self.optimizer, grads, state, params)
-        return params, state, loss
+        return {**params, **kept}, state, loss
 
 
 def make_step(
