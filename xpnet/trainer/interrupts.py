@@ -16,10 +16,9 @@ def held_interrupts() -> Iterator[list[int]]:
     """Collect a first SIGINT in a list, instead of raising KeyboardInterrupt anywhere.
 
     A step consumes the parameters: an exception between a step and the assignment of its results
-    would leave parameters that are half-updated, or, on JAX, gone. Whoever uses this looks into the
-    list between steps; at the end of the block, KeyboardInterrupt follows. A second SIGINT raises at
-    once. A handler of the user's own stays, and so
-    does everything in threads other than the main one.
+    would leave parameters that are half-updated, or, on JAX, gone. Look into the list
+    between steps; at the end of the block, KeyboardInterrupt follows. A second SIGINT raises at
+    once. A handler of the user's own stays, and a thread other than the main one changes nothing.
     """
     seen: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
