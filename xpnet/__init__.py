@@ -7,7 +7,8 @@ from xpnet import data, gates, layers, losses, optim
 from xpnet.backend import Backend
 from xpnet.backend.select import select
 from xpnet.graph import Graph
-from xpnet.models import Network, mlp
+from xpnet.models import Model, Network
+from xpnet.models.mlp import mlp
 
 if TYPE_CHECKING:
     from xpnet import datasets, functions
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "Graph",
     "History",
+    "Model",
     "Network",
     "Trainer",
     "data",

@@ -4,16 +4,16 @@ All take ``forward(x, t, weight=None)`` with
 
 - x, shape=(..., C): the network's outputs ("scores"), before any softmax or sigmoid;
 - t: class indices, shape=(...), or one-hot rows or real targets, shape=(..., C);
-- weight, shape=(...): how much each sample counts, 1 if left out.
+- weight, shape=(...): how much each sample counts; 1 if you leave it out.
 
-With l_i the loss of sample i, ``reduction="mean"`` gives Σ w_i l_i / Σ w_i and "sum" gives
-Σ w_i l_i. A loss also knows how to read the scores that it was trained on: ``decide`` turns
-them into class indices, ``probabilities`` into those. A loss used by `Trainer` must also define
-``reduction``, ``targets`` and ``decide``.
+Let l_i be the loss of sample i. ``reduction="mean"`` gives Σ w_i l_i / Σ w_i, and "sum" gives
+Σ w_i l_i. A loss also reads scores: ``decide`` turns them into class indices, and
+``probabilities`` into probabilities. A loss used by `Trainer` must define ``reduction``,
+``targets`` and ``decide``.
 
-A loss is nearly always the end of its graph, where the gradient to start from is 1. So most
-compute their gradient in the forward pass, where the same exponentials stand, already times each
-sample's factor: backward then has nothing left to do.
+A loss is nearly always the end of its graph, where the gradient starts as 1. So most losses
+compute their gradient in the forward pass, where the same exponentials stand, and multiply it by
+each sample's factor. Their backward pass then has nothing left to do.
 """
 
 from __future__ import annotations
@@ -115,6 +115,13 @@ class SoftmaxWithLoss:
     over N samples has the gradient :math:`(y - t) / N`. The log-sum-exp form never takes
     the logarithm of an underflown probability. One-hot rows may be soft, but must add up
     to 1. Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, _ = SoftmaxWithLoss().forward(np.array([[2.0, 0.0]]), np.array([0]))
+    >>> round(float(loss), 4)  # log(1 + exp(-2))
+    0.1269
     """
 
     reduction: Reduction = "mean"
@@ -153,7 +160,13 @@ class SquaredLoss:
     r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
 
     ``reduction="sum"`` is E = ½ Σ (y - t)² over the whole batch, "mean" the same divided by
-    the number of samples (not of elements). Class indices are taken as one-hot rows.
+    the number of samples (not of elements). Class indices count as one-hot rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(SquaredLoss().forward(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))[0])
+    2.5
     """
 
     reduction: Reduction = "mean"
@@ -194,6 +207,13 @@ class SigmoidWithLoss:
     :math:`l = \sum_j \max(x_j, 0) - x_j t_j + \log(1 + e^{-|x_j|})`, which is
     :math:`-\sum_j t_j \log y_j + (1 - t_j) \log(1 - y_j)` with :math:`y = \sigma(x)`, without
     overflow; :math:`\partial l / \partial x_j = y_j - t_j`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, _ = SigmoidWithLoss().forward(np.array([[0.0]]), np.array([1]))
+    >>> round(float(loss), 4)  # log 2
+    0.6931
     """
 
     reduction: Reduction = "mean"
@@ -229,6 +249,13 @@ class HingeLoss:
     c is the true class, Δ the margin. Every class j that violates the margin receives +1,
     the true class -1 for each of them. Source: Weston and Watkins, "Support vector machines
     for multi-class pattern recognition", 1999; CS231n, lecture 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, _ = HingeLoss().forward(np.array([[3.2, 5.1, -1.7]]), np.array([0]))
+    >>> round(float(loss), 1)  # the cat of CS231n
+    2.9
     """
 
     margin: float = 1.0

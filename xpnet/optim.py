@@ -3,9 +3,9 @@
 An optimizer is a rule for one parameter: ``rule(p, g, lr, *slots)`` returns the new parameter
 followed by its new slots (the velocity, the moments). `init` and `update` below apply a rule to
 flat dicts. A rule consumes parameter and slots and returns what replaces them: written in place
-where arrays are mutable, rebound where they are not. Gradients are only read: two parameters may
-have been handed one and the same array. A rule that counts steps has ``rates(lr, step)`` too:
-asked once a step, and its answer handed to each parameter's rule in place of lr.
+where arrays are mutable, rebound where they are not. A rule only reads gradients: two parameters
+may share one array. A rule that counts steps has ``rates(lr, step)`` too: `update` calls it once a
+step, and hands its answer to each parameter's rule in place of lr.
 
 Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the step.
 """
@@ -57,7 +57,14 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class SGD:
-    """p ← p - lr g. Source: Robbins and Monro, 1951."""
+    """p ← p - lr g. Source: Robbins and Monro, 1951.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SGD(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1)[0].tolist()
+    [0.8]
+    """
 
     lr: float | Schedule = 0.01
     slots: ClassVar[tuple[str, ...]] = ()
@@ -68,7 +75,15 @@ class SGD:
 
 @dataclass(frozen=True)
 class Momentum:
-    """v ← μ v - lr g; p ← p + v. Source: Polyak, 1964; the book's Momentum."""
+    """v ← μ v - lr g; p ← p + v. Source: Polyak, 1964; the book's Momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, v = Momentum(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1, np.array([0.5]))
+    >>> p.tolist(), v.tolist()
+    ([1.25], [0.25])
+    """
 
     lr: float | Schedule = 0.01
     momentum: float = 0.9
@@ -87,6 +102,13 @@ class Nesterov:
 
     The gradient is taken where p itself stands, after a change of variables. Source:
     Nesterov, 1983; in this form Sutskever et al., 2013, and Bengio et al., 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, v = Nesterov(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1, np.array([0.5]))
+    >>> p.round(3).tolist(), v.tolist()
+    ([1.025], [0.25])
     """
 
     lr: float | Schedule = 0.01
@@ -104,7 +126,15 @@ class Nesterov:
 
 @dataclass(frozen=True)
 class AdaGrad:
-    """h ← h + g²; p ← p - lr g / (√h + ε). Source: Duchi, Hazan, Singer, JMLR 12, 2011."""
+    """h ← h + g²; p ← p - lr g / (√h + ε). Source: Duchi, Hazan, Singer, JMLR 12, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, h = AdaGrad(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1, np.array([5.0]))
+    >>> p.round(3).tolist(), h.tolist()  # 1 - 0.1 * 2 / 3
+    ([0.933], [9.0])
+    """
 
     lr: float | Schedule = 0.01
     eps: float = 1e-7
@@ -118,7 +148,15 @@ class AdaGrad:
 
 @dataclass(frozen=True)
 class RMSProp:
-    """h ← ρ h + (1 - ρ) g²; p ← p - lr g / (√h + ε). Source: Tieleman and Hinton, 2012."""
+    """h ← ρ h + (1 - ρ) g²; p ← p - lr g / (√h + ε). Source: Tieleman and Hinton, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p, h = RMSProp(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1, np.array([4.0]))
+    >>> p.round(3).tolist(), h.round(3).tolist()  # h stays: g² is 4 too
+    ([0.9], [4.0])
+    """
 
     lr: float | Schedule = 0.01
     decay_rate: float = 0.99
@@ -138,6 +176,14 @@ class Adam:
 
     m̂ = m / (1 - β₁ᵏ) and v̂ = v / (1 - β₂ᵏ) correct for starting at 0. Source: Kingma and Ba,
     "Adam", 2015, algorithm 1. (The book adds ε = 1e-7 to √v before the correction.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params, grads = {"W": np.array([[1.0]])}, {"W": np.array([[-3.0]])}
+    >>> params, _ = update(Adam(0.1), grads, init(Adam(0.1), params), params)
+    >>> params["W"].round(6).tolist()  # the first step has the length lr
+    [[1.1]]
     """
 
     lr: float | Schedule = 0.001
@@ -175,6 +221,14 @@ class AdamW:
 
     The decay applies to weights (two axes or more), not to biases. Source: Loshchilov and
     Hutter, "Decoupled weight decay regularization", 2019, algorithm 2 (its λ times lr).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params, grads = {"W": np.array([[1.0]])}, {"W": np.array([[-3.0]])}
+    >>> rule = AdamW(0.1, weight_decay=0.5)
+    >>> update(rule, grads, init(rule, params), params)[0]["W"].round(6).tolist()  # 0.95 + 0.1
+    [[1.05]]
     """
 
     lr: float | Schedule = 0.001
@@ -213,7 +267,7 @@ OPTIMIZERS: dict[str, type[Any]] = {
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
-    """The state before the first step.
+    """Make the state before the first step.
 
     Parameters
     ----------
@@ -238,7 +292,7 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:
-    """One step.
+    """Take one step with a rule, for all parameters.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pytest
 from xpnet.commands import gradcheck as command
 from xpnet.graph import gradcheck
 from xpnet.layers import Affine, Sigmoid
-from xpnet.models import mlp
+from xpnet.models.mlp import mlp
 
 
 class WrongSigmoid(Sigmoid):

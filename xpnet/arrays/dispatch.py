@@ -1,9 +1,9 @@
-"""Where a backend may put something of its own in place of a function, during a step.
+"""Lets a backend replace functions during a step.
 
-A backend offers kernels by the names of the functions that they stand for, and one more for
-whatever is `elementwise`: lines that compute each element by itself, which a GPU should run as one
-kernel and not as one per operation. Layers see nothing of it; without kernels, as on NumPy, the
-lines run as they are written.
+A backend offers kernels by the names of the functions that they replace, and one more for every
+`elementwise` function: its lines compute each element by itself, so a GPU should run them as one
+kernel and not as one per operation. Layers do not see this. Without kernels, as on NumPy, the
+lines run as they stand.
 """
 
 from __future__ import annotations

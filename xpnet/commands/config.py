@@ -126,9 +126,9 @@ class Config:
     backend: Library = "auto"
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
     dataset: Literal["digits", "mnist", "fashion-mnist"] = "digits"
-    """Data set by name: digits is built in, the others are downloaded once."""
+    """Data set by name: digits is built in; xpnet downloads the others once."""
     data_dir: File = None
-    """Folder that has the IDX files of mnist or fashion-mnist; nothing is downloaded."""
+    """Folder with the IDX files of mnist or fashion-mnist; xpnet then downloads nothing."""
     data: File = None
     """Your own data: .npz with x and t, .csv with a label column, or .npy with --labels."""
     labels: File = None
@@ -136,7 +136,7 @@ class Config:
     label_column: Text = None
     """Label column of a .csv file, by name or number; by default the last one."""
     test_data: File = None
-    """File to test on, like --data; by default a part of the data is set aside."""
+    """File to test on, like --data; by default xpnet sets a part of the data aside."""
     test_labels: File = None
     """.npy with the targets of a --test-data file.npy."""
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -144,25 +144,25 @@ class Config:
     standardize: bool = True
     """Bring your own float features (and regression targets) to mean 0, deviation 1."""
     test_fraction: float = 0.2
-    """Share set aside for the test, where the data has no test part of its own."""
+    """Share to set aside for the test, if the data has no test part of its own."""
     val_fraction: float = 0.0
-    """Share of the training part set aside to measure after each epoch; 0 is none."""
+    """Share of the training part to measure on after each epoch; 0 sets none aside."""
     hidden: Sizes = (50,)
     """Sizes of the hidden layers; "" for none."""
     activation: Activations = ("relu",)
     loss: LossOrAuto = "auto"
     """auto: softmax for classes, squared for a regression; hinge: as a support vector machine."""
     dropout: float = 0.0
-    """Share of the hidden values dropped in training."""
+    """Share of the hidden values that dropout sets to 0 in training."""
     init: Init = "auto"
     """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
     optimizer: Rule = "adam"
     """Update rule."""
     lr: LearningRate = None
     schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    """Of the learning rate: step, a tenth after each third; exponential, to 1 %; cosine, to 0."""
+    """Fall of the learning rate: to a tenth after each third (step), to 1 %, or to 0 (cosine)."""
     warmup: int = 0
-    """Steps of linear growth of the learning rate before the schedule."""
+    """Steps in which the learning rate grows linearly before the schedule starts."""
     weight_decay: Float = None
     """L2 penalty of the weights, decoupled with adamw; by default 0.01 for adamw, else 0."""
     clip_norm: Float = None
@@ -176,26 +176,26 @@ class Config:
     target_acc: Float = None
     """End with status 4 if the test accuracy is below this."""
     seed: int = 0
-    """Of the split, the initial weights, the batch order and dropout."""
+    """Random seed for split, initial weights, batch order and dropout."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Of parameters and activations."""
+    """Data type of parameters and activations."""
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
-    """Of the matrix products in training; less than float32 on GPUs, and bfloat16 with torch or jax
-    on processors made for it."""
+    """Precision of the matrix products in training; GPUs have all of them, and some processors have
+    bfloat16 with torch or jax."""
     out: File = None
     """Folder of the run; by default runs/DATASET-TIME."""
     resume: File = None
-    """Go on with the run in this folder, with its settings; other options override them."""
+    """Continue the run in this folder with its settings; other options override them."""
     config: File = None
-    """TOML file with settings named as these options; options given beside it override it."""
+    """TOML file with settings, named as these options; the options you give override it."""
     print_config: bool = False
-    """Print all settings as TOML and end."""
+    """Print all settings as TOML and stop."""
     dry_run: bool = False
-    """Check device, data and settings, say what would be trained, and end."""
+    """Check device, data and settings, describe the training, and stop."""
     plot: bool = False
     """Also draw curves, mistakes or predictions, weights and activations; needs matplotlib."""
     quiet: bool = False
-    """Say nothing but errors."""
+    """Print only errors."""
 
 
 # What steers one call, and is no property of the run; the first three may stand in a file.

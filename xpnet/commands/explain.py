@@ -31,8 +31,8 @@ __all__ = ["main"]
 class Arguments:
     """Explain a network: every variable of a run on one batch, and what each layer costs.
 
-    Name in the code and in the theory, shape, formula and norm of all that is computed forward
-    and backward; parameters, floating-point operations and bytes.
+    The tables show the name in the code and in the theory, shape, formula and norm of every value,
+    forward and backward; and each layer's parameters, floating-point operations and bytes.
     """
 
     inputs: int = 784
@@ -45,23 +45,23 @@ class Arguments:
     loss: Loss = "softmax"
     """Loss."""
     dropout: float = 0.0
-    """Share of the hidden values dropped."""
+    """Share of the hidden values that dropout sets to 0."""
     model: File = None
     """Explain the trained network of this run's folder, model.npz or checkpoint instead."""
     dataset: Literal["random", "digits", "mnist", "fashion-mnist"] = "random"
     """Take the batch, and the numbers of inputs and outputs, from this data set."""
     data_dir: File = None
-    """Folder that has the IDX files of mnist or fashion-mnist; nothing is downloaded."""
+    """Folder with the IDX files of mnist or fashion-mnist; xpnet then downloads nothing."""
     batch_size: int = 100
     """Samples."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Of parameters and activations."""
+    """Data type of parameters and activations."""
     seed: int = 0
-    """Of weights and data."""
+    """Random seed for weights and data."""
     format: Literal["text", "markdown", "html"] = "text"
-    """Of the tables."""
+    """Format of the tables."""
     out: File = None
-    """File to write them into; by default they are printed."""
+    """File for the tables; by default they are printed."""
     draw: File = None
     """Also draw the circuit into this file: .svg, .dot (Graphviz) or .mmd (Mermaid)."""
     expand: bool = False

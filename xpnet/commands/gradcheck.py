@@ -34,7 +34,7 @@ class Arguments:
     loss: Loss = "softmax"
     """Loss."""
     dropout: float = 0.0
-    """Ratio of dropout; its mask is the same for all differences."""
+    """Dropout ratio; all differences use the same mask."""
     batch: int = 3
     """Samples."""
     entries: int = 1000
@@ -42,7 +42,7 @@ class Arguments:
     tolerance: float = TOLERANCE
     """Largest relative error that passes."""
     seed: int = 0
-    """Of weights, data and the choice of entries."""
+    """Random seed for weights, data and the choice of entries."""
     backend: Literal["numpy", "torch", "jax", "strict"] = "numpy"
     """Array library, on the CPU."""
 

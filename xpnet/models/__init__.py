@@ -1,7 +1,6 @@
-"""Models: networks, their first weights, and what is done with trained ones."""
+"""Models: networks, their first weights, and trained ones that answer."""
 
-from xpnet.models.mlp import mlp
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 
-__all__ = ["Model", "Network", "mlp"]
+__all__ = ["Model", "Network"]

@@ -65,7 +65,7 @@ class Model:
     Examples
     --------
     >>> import xpnet
-    >>> model = Model(xpnet.mlp([3, 4, 2]), classes=["no", "yes"])
+    >>> model = xpnet.Model(xpnet.mlp([3, 4, 2]), classes=["no", "yes"])
     >>> model.predict_proba(np.zeros((1, 3), np.float32)).tolist()
     [[0.5, 0.5]]
     """

@@ -27,7 +27,7 @@ def identity(
 ) -> dict[str, Any]:
     """What must not differ between a run and its continuation, comparable after JSON.
 
-    The learning rate, its schedule, decay and clipping may: whoever changes them means to.
+    You may change the learning rate, its schedule, decay and clipping.
     Of the samples, 1,000 rows stand for all.
     """
     some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])

@@ -19,9 +19,9 @@ Params = dict[str, Array]
 class Step:
     """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
 
-    Gradients of the loss, plus weight decay, clipped, then the optimizer's rule. Shapes are
-    fixed and nothing is read back to the host, so the same function is looped over, scanned
-    by JAX, or captured into a CUDA graph. Consumes params, which hold the network's statistics too,
+    It computes the gradients of the loss, adds weight decay, clips, and applies the optimizer's
+    rule. Shapes are fixed and the host reads nothing back, so a Python loop, a scan of JAX or a
+    CUDA graph runs the same function. Consumes params, which hold the network's statistics too,
     and state.
 
     Two steps are equal where they compute the same: a backend may compile them once. Make one
