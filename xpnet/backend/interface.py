@@ -1,7 +1,7 @@
 """Backends: which array library computes, on which device, and how it runs an epoch.
 
-This package is the only place that names CuPy, PyTorch or JAX, one file each, imported
-when it is selected and not before. Layers never see it: their arrays tell them.
+No other package imports CuPy, PyTorch or JAX, and this one imports each only when you select it.
+Layers never see a backend: their arrays tell them what they need.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import tomli_w
 import tyro
 
 from xpnet import optim
+from xpnet.backend.select import LIBRARIES
 from xpnet.errors import UsageError
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
@@ -97,7 +98,7 @@ Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
 File = Annotated[Path | None, _one("PATH", _or_none(_file))]
 Text = Annotated[str | None, _one("NAME", _or_none(str))]
-Library = Literal["auto", "numpy", "cupy", "torch", "jax", "strict"]
+Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
 # Each rule's own default, but for two where another rate suits more networks.
 LEARNING_RATES: dict[str, float] = {

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from xpnet.backend.select import select
+from xpnet.commands.config import Library
 from xpnet.commands.exits import run
 from xpnet.data.csv import read_csv
 from xpnet.data.readers import read_idx, read_npy, read_npz
@@ -42,7 +43,7 @@ class Arguments:
     """Where to write; - is the standard output."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda where it is usable."""
-    backend: Literal["auto", "numpy", "cupy", "torch", "jax", "strict"] = "auto"
+    backend: Library = "auto"
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
 
 

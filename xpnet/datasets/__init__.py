@@ -1,4 +1,4 @@
-"""Data sets by name, and data sets from a user"s own files."""
+"""Data sets by name, and data sets from your own files."""
 
 from xpnet.data.catalog import NAMES, load
 from xpnet.data.user_files import load_file

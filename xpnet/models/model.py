@@ -29,7 +29,7 @@ FORMAT = 2
 
 
 class Model:
-    """A network with its parameters, that answers and keeps itself.
+    """A network and its parameters: it predicts, evaluates, saves and loads.
 
     Parameters
     ----------

@@ -32,8 +32,8 @@ def train_epoch(
         A backend's loop of a step, `xpnet.backend.Backend.loop`.
     feed : Feed
     data : tuple of arrays
-        Samples, targets and maybe weights: all on the device, or, where the samples are
-        memory-mapped, none.
+        Samples, targets and maybe weights: either all are device arrays, or, if the samples are
+        memory-mapped, all are host arrays.
     params, state : dict of str to array
         Consumed; read what is yielded in their place.
     batch_size : int

@@ -28,7 +28,7 @@ def identity(
     """What must not differ between a run and its continuation, comparable after JSON.
 
     You may change the learning rate, its schedule, decay and clipping.
-    Of the samples, 1,000 rows stand for all.
+    It compares at most 1,000 evenly spaced rows of x.
     """
     some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])
     scalings = (*(model.feed.scaling or ()), *(model.feed.target_scaling or ()))
@@ -61,7 +61,11 @@ class SavedRun:
     def save(
         self, model: Model, state: dict[str, Array], history: History, final: bool = False
     ) -> None:
-        """Write a checkpoint. A disk that is full costs the final one, no other: it warns."""
+        """Write a checkpoint, unless a parameter is not finite.
+
+        If the disk is full during the training, a warning says so and the training goes on; for
+        the final checkpoint, the error is raised.
+        """
         if self.folder is None:
             return
         arrays, meta = model.packed()

@@ -64,8 +64,8 @@ def make_step(
 ) -> Step:
     """The `Step` of a network under a rule.
 
-    Its form is the network's; a rule that is no frozen dataclass could change unseen, so a step
-    with such a rule equals no other.
+    If the optimizer is not a frozen dataclass, its values could change later: such a step never
+    equals another, and shares no compiled loop.
     """
     kind = getattr(type(optimizer), "__dataclass_params__", None)
     form = network.form if kind is not None and kind.frozen else object()

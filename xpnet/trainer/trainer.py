@@ -205,7 +205,8 @@ class Trainer:
             ``callback(trainer, epoch)`` after each epoch, with its `xpnet.trainer.Epoch`; True
             ends the training.
         stop : callable, optional
-            Asked between steps, about ten times a second; True saves and ends.
+            Called after each chunk of steps (about 0.1 s; on JAX up to 100 steps); True saves and
+            ends.
         folder : path, optional
             Where checkpoints are written: at most every `save_seconds`, and at the end.
             Without `resume` it must hold none.
