@@ -100,6 +100,15 @@ def test_pickles_and_copies(backend: Backend, copied: Any) -> None:
     assert np.abs(model.scores(X) - twin.scores(X)).max() > 1e-3
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copied_trainer_goes_on_as_the_first_does(backend: Backend, copied: Any) -> None:
+    trainer = trained(backend, weight_decay=0.01, clip_norm=0.5, seed=4)
+    twin = copied(trainer)
+    losses = [each.fit(X, T, epochs=2, batch_size=20).losses for each in (trainer, twin)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    np.testing.assert_allclose(twin.scores(X), trainer.scores(X), rtol=1e-5, atol=1e-6)
+
+
 def test_a_pickle_of_a_network_built_by_hand() -> None:
     graph = xpnet.Graph()
     x, t, W = graph.inputs("x t W")

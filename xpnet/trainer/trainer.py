@@ -122,11 +122,17 @@ class Trainer:
             )  # fmt: skip
         self.optimizer = optimizer or optim.SGD()
         self.seed = int(seed)
+        self._rules = {"weight_decay": weight_decay, "clip_norm": clip_norm, "seed": self.seed}
         self.state = self.feed.copies(optim.init(self.optimizer, self.network.params))
         self.run = self.backend.loop(
             make_step(self.network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
             self.feed.prepare,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle or a copy goes on from here; the compiled loop is made anew.
+        state = {name: self.backend.to_numpy(value) for name, value in self.state.items()}
+        return _revived, (self.model, self.optimizer, self._rules, state)
 
     # -- What the model is -------------------------------------------------------------
 
@@ -421,3 +427,12 @@ class Trainer:
         """
         model = Model.load(path, network=network, **options)
         return cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
+
+
+def _revived(
+    model: Model, optimizer: optim.Optimizer, rules: dict[str, Any], state: dict[str, np.ndarray]
+) -> Trainer:
+    """A trainer out of a pickle or for a copy."""
+    trainer = Trainer(model, optimizer, **rules)
+    trainer.state = trainer.feed.copies(state)
+    return trainer
