@@ -265,12 +265,15 @@ if [[ $dry ]]; then
         -m pytest -v -p no:cacheprovider -m gpu --tb=short -rfE tests/gates/test_gates.py
 else
     # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side. Left
-    # out are files that import PyTorch, fourteen times, and have nothing for a GPU.
+    # out are files that import PyTorch, fourteen times, and have nothing for a GPU. Of pytest's
+    # plugins only pytest-xdist is loaded: another may warn beside it, and a warning is an error.
     side_by_side=()
-    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 14)
-    CUPY_NVRTC_USE_PCH=1 XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 10 60 "$python" \
+    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-p xdist -n 14)
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 CUPY_NVRTC_USE_PCH=1 XPNET_NEED_GPU=1 stop=INT alone='' \
+        stage tests tests 10 60 "$python" \
         -m pytest -v -p no:cacheprovider -m gpu --continue-on-collection-errors --tb=short -rfE \
-        "${side_by_side[@]}" --ignore tests/backend/test_captured.py --ignore tests/benchmarks/test_benchmarks.py tests
+        "${side_by_side[@]}" --ignore tests/backend/test_captured.py \
+        --ignore tests/benchmarks/test_benchmarks.py tests
 fi
 
 # -- Times: what is worth most comes first, ours before the opponents ------------------
