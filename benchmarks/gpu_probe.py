@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ import tyro
 from benchmarks.contenders import captured_by, training
 from benchmarks.interrupts import Interrupted, orderly
 from benchmarks.mega import Mega, Shape, reference
-from benchmarks.problems import Case, batches
+from benchmarks.problems import Case, batches, operands
 from benchmarks.results import numbers
 from xpnet.files import write_whole
 
@@ -313,13 +314,17 @@ def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, bool]]:
     }
 
 
-def step(name: str, case: Case, fused: bool, steps: int, dot: Path) -> dict[str, Any]:
+def step(
+    name: str, case: Case, fused: bool, steps: int, dot: Path, small: Any = "by default"
+) -> dict[str, Any]:
     """Train it: microseconds a step, and what its graph is made of."""
     import xpnet
 
     began = time.perf_counter()
     keeping, graphs = kept_graphs()
     backend = xpnet.select("cuda", "cupy", precision=case.precision)
+    if small != "by default":
+        backend.kernels = with_products(backend.kernels, small)
     backend = captured_by(keeping, backend, fused=fused)
     epoch = training(case.problem(), backend)
     losses = epoch(batches(case, min(steps, FIRST_STEPS)))
@@ -451,6 +456,74 @@ def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
     }
 
 
+# Tiles of a product's result that are tried: rows, columns, threads of a block.
+TILES = (
+    (8, 8, 64), (8, 8, 128), (8, 8, 256), (8, 8, 512), (8, 16, 128), (8, 16, 256), (16, 16, 128),
+    (16, 16, 256), (16, 16, 512), (16, 32, 256), (16, 32, 512), (32, 32, 128), (32, 32, 256),
+    (32, 64, 256),
+)  # fmt: skip
+
+
+def with_products(kernels: Any, small: Any) -> dict[str, Any]:
+    """A backend's kernels, with others for small products; None leaves all products to cuBLAS."""
+    products = copy(kernels["matmul"])
+    products.small = small
+    return {**kernels, "matmul": products}
+
+
+def product_times(case: Case, best: dict[tuple[int, ...], Any]) -> dict[str, Callable[[], Any]]:
+    """Each product of a step by cuBLAS and by tiles of each size: microseconds.
+
+    The fastest goes into `best`, by (rows, columns, terms): a tile, or None for cuBLAS.
+    """
+    import cupy
+
+    import xpnet
+    from xpnet.arrays import ops
+    from xpnet.backend.cuda.products import SmallProducts, Tile
+
+    kernels = xpnet.select("cuda").kernels
+    problem = case.problem()
+
+    def measure(a: Any, b: Any) -> dict[str, Any]:
+        found: dict[str, float] = {}
+        tiles = [None, *(Tile(*t) for t in TILES)]
+        for tile in tiles:
+            small = None if tile is None else SmallProducts(functools.partial(_always, tile))
+            name = "cublas" if tile is None else "x".join(map(str, tile))
+            products = with_products(kernels, small)
+            if tile is not None:
+                got = products["matmul"](a, b).get()
+                expected = a.get().astype(np.float64) @ b.get().astype(np.float64)
+                error = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+                if not error < 1e-5:
+                    raise RuntimeError(f"{name} computes something else: error {error}")
+            found[name] = chained(lambda: ops.matmul(a, b), products, 50)["us"]
+        times = list(found.values())
+        fastest = tiles[int(np.argmin(times))]
+        best[a.shape[0], b.shape[1], a.shape[1]] = fastest
+        return {**found, "best": list(found)[int(np.argmin(times))]}
+
+    pairs = operands(problem.sizes, problem.batch, cupy.asarray)
+    return {
+        f"{case.network} {a.shape[0]}x{a.shape[1]}x{b.shape[1]}"
+        f"{' a.T' if not a.flags.c_contiguous else ''}{' b.T' if not b.flags.c_contiguous else ''}":
+        functools.partial(measure, a, b)
+        for a, b in pairs
+    }  # fmt: skip
+
+
+def _always(tile: Any, *_: int) -> Any:
+    return tile
+
+
+def tiles_of(best: dict[tuple[int, ...], Any]) -> Any:
+    """Small products by the tiles that were found."""
+    from xpnet.backend.cuda.products import SmallProducts
+
+    return SmallProducts(lambda rows, columns, terms, _: best.get((rows, columns, terms)))
+
+
 def rounding(compute: int) -> float:
     """How far a product of float32 numbers is from float64's, by a compute type of cuBLAS."""
     import cupy
@@ -544,6 +617,13 @@ def probe(arguments: Arguments, report: Report) -> None:
     except Exception as error:  # no GPU, no memory: said once
         works = {"all": functools.partial(_raise, error)}
     report.each("chains", works)
+    for network in arguments.networks:
+        case, best = Case(network, device="cuda"), dict[tuple[int, ...], Any]()
+        report.each("products", product_times(case, best))
+        for how, small in (("cublas", None), ("fastest tiles", tiles_of(best))):
+            name = f"{network} sgd float32, {how}"
+            work = functools.partial(step, name, case, True, steps, dot, small)
+            report.check(name, work, "steps")
     report.each(
         "fast_16bf",
         {f"{n} {name}": functools.partial(rounding, n) for n, name in COMPUTE_TYPES.items()},

@@ -24,6 +24,7 @@ from xpnet.backend.cuda.fuse import (
     not_fused,
     trace,
 )  # fmt: skip
+from xpnet.backend.cuda.products import SmallProducts
 from xpnet.backend.cuda.sums import Softmax, SumRows, WeightedSum
 from xpnet.backend.cuda.update import Update
 
@@ -38,7 +39,7 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
     They append to `fallbacks` what they could not fuse, see `Backend.fallbacks`.
     """
     return {
-        "matmul": _Products(precision),
+        "matmul": Products(precision),
         "elementwise": _Fused(fallbacks),
         "for_each": Update(fallbacks),
         "softmax_cross_entropy": Softmax(),
@@ -140,13 +141,20 @@ y = x * ((a > 1e-30f ? a : 1e-30f) / 32768.0f) * ((b > 1e-30f ? b : 1e-30f) / 32
 """
 
 
-class _Products:
-    """Products of two matrices of real numbers, by cuBLAS."""
+class Products:
+    """Products of two matrices of real numbers: small ones by a kernel of ours, or by cuBLAS.
+
+    Attributes
+    ----------
+    small : callable or None
+        See `SmallProducts`; None leaves all to cuBLAS.
+    """
 
     def __init__(self, precision: str) -> None:
         self._precision = precision
         major = cupy.cuda.runtime.runtimeGetVersion() // 1000
         self._cublas = Cublas(load(major), cupy.cuda.alloc(WORKSPACE_BYTES))
+        self.small: SmallProducts | None = SmallProducts()
         self._to_bfloat16 = cupy.ElementwiseKernel(
             "float32 x", "uint16 y", TO_BFLOAT16, "xpnet_to_bfloat16"
         )
@@ -163,6 +171,10 @@ class _Products:
             return NotImplemented
         if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
             return NotImplemented  # CuPy's own says what does not fit
+        if self.small and kind == "float32" and self._precision in ("float32", "tf32"):
+            product = self.small(a, b)
+            if product is not None:
+                return product
         a, b = _dense(a), _dense(b)
         out = cupy.empty((a.shape[0], b.shape[1]), a.dtype)
         stream = cupy.cuda.get_current_stream().ptr
