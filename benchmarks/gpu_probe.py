@@ -294,38 +294,37 @@ def microseconds(work: Callable[[], Any], count: int, repeats: int = 5) -> float
 # -- Whole steps -----------------------------------------------------------------------
 
 
-def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, bool]]:
-    """What is trained, by its name in the report: the case, and whether kernels are fused."""
+def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, str]]:
+    """What is trained, by its name in the report: the case, and what is left out of it.
+
+    "unfused" has a kernel for each operation; "cublas" multiplies small matrices by cuBLAS too.
+    """
     first = networks[0]
     cases = [
-        (Case(first, device="cuda"), True),
-        (Case(first, device="cuda"), False),
-        (Case(first, optimizer="adam", device="cuda"), True),
-        (Case(first, device="cuda", precision="tf32"), True),
-        (Case(first, device="cuda", precision="bfloat16"), True),
-        *((Case(network, device="cuda"), True) for network in networks[1:]),
+        (Case(first, device="cuda"), ""),
+        (Case(first, device="cuda"), "unfused"),
+        (Case(first, optimizer="adam", device="cuda"), ""),
+        (Case(first, device="cuda", precision="tf32"), ""),
+        (Case(first, device="cuda", precision="bfloat16"), ""),
+        *((Case(network, device="cuda"), "") for network in networks[1:]),
+        *((Case(network, device="cuda"), "cublas") for network in networks),
     ]
     return {
-        f"{case.network} {case.optimizer} {case.precision}{'' if fused else ' unfused'}": (
-            case,
-            fused,
-        )
-        for case, fused in cases
+        f"{case.network} {case.optimizer} {case.precision} {without}".strip(): (case, without)
+        for case, without in cases
     }
 
 
-def step(
-    name: str, case: Case, fused: bool, steps: int, dot: Path, small: Any = "by default"
-) -> dict[str, Any]:
+def step(name: str, case: Case, without: str, steps: int, dot: Path) -> dict[str, Any]:
     """Train it: microseconds a step, and what its graph is made of."""
     import xpnet
 
     began = time.perf_counter()
     keeping, graphs = kept_graphs()
     backend = xpnet.select("cuda", "cupy", precision=case.precision)
-    if small != "by default":
-        backend.kernels = with_products(backend.kernels, small)
-    backend = captured_by(keeping, backend, fused=fused)
+    if without == "cublas":
+        backend.kernels = with_products(backend.kernels, None)
+    backend = captured_by(keeping, backend, fused=without != "unfused")
     epoch = training(case.problem(), backend)
     losses = epoch(batches(case, min(steps, FIRST_STEPS)))
     first = time.perf_counter() - began
@@ -456,12 +455,8 @@ def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-# Tiles of a product's result that are tried: rows, columns, threads of a block.
-TILES = (
-    (8, 8, 64), (8, 8, 128), (8, 8, 256), (8, 8, 512), (8, 16, 128), (8, 16, 256), (16, 16, 128),
-    (16, 16, 256), (16, 16, 512), (16, 32, 256), (16, 32, 512), (32, 32, 128), (32, 32, 256),
-    (32, 64, 256),
-)  # fmt: skip
+PRODUCTS_IN_GRAPH = 50
+PRODUCT_THREADS = (64, 128, 256, 512)  # of a block, tried for each product
 
 
 def with_products(kernels: Any, small: Any) -> dict[str, Any]:
@@ -471,57 +466,42 @@ def with_products(kernels: Any, small: Any) -> dict[str, Any]:
     return {**kernels, "matmul": products}
 
 
-def product_times(case: Case, best: dict[tuple[int, ...], Any]) -> dict[str, Callable[[], Any]]:
-    """Each product of a step by cuBLAS and by tiles of each size: microseconds.
-
-    The fastest goes into `best`, by (rows, columns, terms): a tile, or None for cuBLAS.
-    """
+def product_times(case: Case) -> dict[str, Callable[[], Any]]:
+    """Each product of a step, by cuBLAS and by the kernel of ours: microseconds."""
     import cupy
 
     import xpnet
     from xpnet.arrays import ops
-    from xpnet.backend.cuda.products import SmallProducts, Tile
+    from xpnet.backend.cuda.products import SmallProducts
 
     kernels = xpnet.select("cuda").kernels
+    ways = {
+        "cublas": with_products(kernels, None),
+        **{f"{n} threads": with_products(kernels, SmallProducts(n)) for n in PRODUCT_THREADS},
+        "chosen": kernels,
+    }
     problem = case.problem()
 
     def measure(a: Any, b: Any) -> dict[str, Any]:
-        found: dict[str, float] = {}
-        tiles = [None, *(Tile(*t) for t in TILES)]
-        for tile in tiles:
-            small = None if tile is None else SmallProducts(functools.partial(_always, tile))
-            name = "cublas" if tile is None else "x".join(map(str, tile))
-            products = with_products(kernels, small)
-            if tile is not None:
-                got = products["matmul"](a, b).get()
-                expected = a.get().astype(np.float64) @ b.get().astype(np.float64)
-                error = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
-                if not error < 1e-5:
-                    raise RuntimeError(f"{name} computes something else: error {error}")
-            found[name] = chained(lambda: ops.matmul(a, b), products, 50)["us"]
-        times = list(found.values())
-        fastest = tiles[int(np.argmin(times))]
-        best[a.shape[0], b.shape[1], a.shape[1]] = fastest
-        return {**found, "best": list(found)[int(np.argmin(times))]}
+        expected = a.get().astype(np.float64) @ b.get().astype(np.float64)
+        for name, products in ways.items():
+            off = np.linalg.norm(products["matmul"](a, b).get() - expected)
+            if not off < 1e-5 * np.linalg.norm(expected):
+                raise RuntimeError(f"{name}: the product is {off} from what it should be")
+        return {
+            name: chained(lambda: ops.matmul(a, b), products, PRODUCTS_IN_GRAPH)["us"]
+            for name, products in ways.items()
+        }
 
-    pairs = operands(problem.sizes, problem.batch, cupy.asarray)
     return {
-        f"{case.network} {a.shape[0]}x{a.shape[1]}x{b.shape[1]}"
-        f"{' a.T' if not a.flags.c_contiguous else ''}{' b.T' if not b.flags.c_contiguous else ''}":
+        f"{case.network} {'x'.join(map(str, (*a.shape, b.shape[1])))}{turned(a)}{turned(b)}":
         functools.partial(measure, a, b)
-        for a, b in pairs
+        for a, b in operands(problem.sizes, problem.batch, cupy.asarray)
     }  # fmt: skip
 
 
-def _always(tile: Any, *_: int) -> Any:
-    return tile
-
-
-def tiles_of(best: dict[tuple[int, ...], Any]) -> Any:
-    """Small products by the tiles that were found."""
-    from xpnet.backend.cuda.products import SmallProducts
-
-    return SmallProducts(lambda rows, columns, terms, _: best.get((rows, columns, terms)))
+def turned(x: Any) -> str:
+    return "" if x.flags.c_contiguous else "T"
 
 
 def rounding(compute: int) -> float:
@@ -608,22 +588,21 @@ def probe(arguments: Arguments, report: Report) -> None:
     report.each(
         "steps",
         {
-            name: functools.partial(step, name, case, fused, steps, dot)
-            for name, (case, fused) in lanes(arguments.networks).items()
+            name: functools.partial(step, name, case, without, steps, dot)
+            for name, (case, without) in lanes(arguments.networks).items()
         },
     )
-    try:
-        works = chains(first, arguments.chain)
-    except Exception as error:  # no GPU, no memory: said once
-        works = {"all": functools.partial(_raise, error)}
-    report.each("chains", works)
-    for network in arguments.networks:
-        case, best = Case(network, device="cuda"), dict[tuple[int, ...], Any]()
-        report.each("products", product_times(case, best))
-        for how, small in (("cublas", None), ("fastest tiles", tiles_of(best))):
-            name = f"{network} sgd float32, {how}"
-            work = functools.partial(step, name, case, True, steps, dot, small)
-            report.check(name, work, "steps")
+    parts_of = functools.partial(chains, first, arguments.chain)
+    products_of = [
+        functools.partial(product_times, Case(network, device="cuda"))
+        for network in arguments.networks
+    ]
+    for under, find in [("chains", parts_of), *(("products", find) for find in products_of)]:
+        try:
+            works = find()
+        except Exception as error:  # no GPU, no memory: said once
+            works = {"all": functools.partial(_raise, error)}
+        report.each(under, works)
     report.each(
         "fast_16bf",
         {f"{n} {name}": functools.partial(rounding, n) for n, name in COMPUTE_TYPES.items()},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
+import itertools
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from conftest import usable_cupy
 
 import xpnet
 from benchmarks.contenders import captured_by
-from benchmarks.gpu_probe import VERBOSE, nodes_by_type
+from benchmarks.gpu_probe import VERBOSE, nodes_by_type, with_products
 from benchmarks.problems import products as products_of
 from xpnet import layers, losses, optim
 from xpnet.arrays import ops
@@ -118,7 +119,12 @@ ARGUMENTS: dict[str, list[Any]] = {
     ],
     "arrays.ops.at_least": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "arrays.ops.at_most": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
-    "arrays.ops.matmul": [[normal(5, 7), normal(7, 3)], [normal(7, 5).T, normal(7, 3)]],
+    "arrays.ops.matmul": [
+        [normal(5, 7), normal(7, 3)],
+        [normal(7, 5).T, normal(7, 3)],
+        [normal(9, 100), normal(3, 100).T],
+        [normal(9, 300), normal(300, 3)],
+    ],
     "layers.activations.sigmoid_backward": [[normal(5, 7), normal(5, 7)]],
     "layers.activations.tanh_backward": [[normal(5, 7), normal(5, 7)]],
     "layers.activations.relu_backward": [
@@ -367,10 +373,13 @@ def test_products_in_every_layout(
         yield wide[:, : array.shape[1]]  # rows further apart than they are long
         yield cuda.asarray(np.repeat(array, 2, axis=1))[:, ::2]  # neither rows nor columns dense
 
-    matmul = with_kernels(ops.matmul, cuda.kernels)
+    ours, cublas = (
+        with_kernels(ops.matmul, kernels)
+        for kernels in (cuda.kernels, with_products(cuda.kernels, None))
+    )
     exact = x.astype(np.float64) @ y
     for left in layouts(x):
-        for right in layouts(y):
+        for right, matmul in itertools.product(layouts(y), (ours, cublas)):
             product = matmul(left, right)
             assert product.dtype == dtype
             tolerance = (
@@ -379,6 +388,47 @@ def test_products_in_every_layout(
                 else {"rtol": 1e-12, "atol": 1e-11}
             )
             np.testing.assert_allclose(cuda.to_numpy(product), exact, **tolerance)
+
+
+@pytest.mark.parametrize("threads", [64, 128, 256, 512])
+def test_small_products(cuda: Backend, threads: int) -> None:
+    """Sizes that do not fill a tile; sums that do not fit into shared memory at once."""
+    from xpnet.backend.cuda.products import SmallProducts
+
+    small, tight = SmallProducts(threads), SmallProducts(threads)
+    tight._shared_bytes = threads // 4 * 4 * 65  # the least that a block needs
+    for rows, terms, columns in ((1, 1, 1), (5, 3, 7), (33, 65, 9), (8, 1000, 8), (10, 784, 3)):
+        x, y = normal(rows, terms), normal(terms, columns)
+        exact = x.astype(np.float64) @ y
+        a, b = cuda.asarray(x), cuda.asarray(y)
+        turned = (cuda.asarray(np.ascontiguousarray(each.T)).T for each in (x, y))
+        lefts, rights = zip((a, b), turned, strict=True)
+        for left, right, multiply in itertools.product(lefts, rights, (small, tight)):
+            product = multiply(left, right)
+            assert product is not None
+            np.testing.assert_allclose(
+                cuda.to_numpy(product), exact, rtol=1e-5, atol=1e-6 * np.sqrt(terms)
+            )
+            again = multiply(left, right)
+            np.testing.assert_array_equal(cuda.to_numpy(again), cuda.to_numpy(product))
+
+
+def test_which_products_are_small(cuda: Backend) -> None:
+    from xpnet.backend.cuda.products import SmallProducts, threads_for
+
+    assert threads_for(100, 50, 10, 132) == 64  # rows, columns, terms
+    assert threads_for(50, 10, 100, 132) == 128
+    assert threads_for(100, 50, 784, 132) == 256
+    assert threads_for(784, 50, 100, 132) is None  # too many tiles
+    assert threads_for(128, 100, 784, 132) is None  # too many operations
+    assert threads_for(100, 50, 10, 20) is None  # too small a GPU
+    x = cuda.asarray(normal(20, 20))
+    assert SmallProducts()(x[:, ::2], x[:10]) is None
+    # What is not a number reaches the row that it belongs to, and no other one.
+    holed = normal(9, 70)
+    holed[8, 69] = np.nan
+    product = SmallProducts()(cuda.asarray(holed), cuda.asarray(normal(70, 9)))
+    assert np.isnan(cuda.to_numpy(product)).all(axis=1).tolist() == [False] * 8 + [True]
 
 
 @pytest.mark.parametrize(

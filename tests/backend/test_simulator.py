@@ -148,7 +148,7 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
         "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
         "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
         "xpnet_rates",
-        "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16", mega.NAME,
+        "xpnet_product", "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16", mega.NAME,
     }  # fmt: skip
     for name, text in texts.items():
         program = ctypes.c_void_p()

@@ -110,6 +110,7 @@ def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     assert list(steps) == [
         "20-6-3/8 sgd float32", "20-6-3/8 sgd float32 unfused", "20-6-3/8 adam float32",
         "20-6-3/8 sgd tf32", "20-6-3/8 sgd bfloat16", "20-6-5-3/8 sgd float32",
+        "20-6-3/8 sgd float32 cublas", "20-6-5-3/8 sgd float32 cublas",
     ]  # fmt: skip
     fused, unfused, *_ = (sum(entry["nodes"].values()) for entry in steps.values())
     assert 5 < fused < unfused
@@ -126,6 +127,9 @@ def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     assert chains["write 0-d"]["nodes"] == {"Memcpy": 1.0}
     assert chains["zeros"]["nodes"] == {"Memset": 1.0}
     assert len(chains) > 20
+    products = found["products"]
+    assert len(products) == 5 + 8
+    assert all(time > 0 for times in products.values() for time in times.values())
     rounding = found["fast_16bf"]
     assert rounding["68 32F"] < 1e-6 < 1e-5 < rounding["77 FAST_TF32"] < 1e-3
     for name in ("HL6 TPB64", "HL8 TPB32"):  # one with units too many
