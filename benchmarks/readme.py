@@ -170,6 +170,7 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         "| --- | ---: | ---: | ---: |",
         *trainings,
         "",
+        *gpu_section(),
     ]
 
 
@@ -216,6 +217,72 @@ def steps_section() -> list[str]:
         *step_table(found),
         "",
         *target_table(found),
+        "",
+    ]
+
+
+GPU_SHOWN = (
+    "xpnet cupy", "xpnet torch", "xpnet jax", "pytorch eager", "pytorch compile", "pytorch graph",
+    "jax step", "jax scan", "jax scan unroll 4", "floor torch",
+)  # fmt: skip
+
+
+def gpu_steps(folder: Path, precision: str = "float32") -> tuple[dict[str, Any], Steps]:
+    """The header of a folder that gpu.sh wrote, and its steps: sigmoid and SGD."""
+    found: Steps = {}
+    header: dict[str, Any] = {}
+    # The compiled opponent was measured by itself, beside another "xpnet cupy".
+    files = folder.glob("train_step-*.jsonl")
+    for path in sorted(files, key=lambda file: "-compile-" in file.name):
+        header, measurements = read(path)
+        found = {**steps(measurements, "sigmoid", "sgd", "cuda", precision), **found}
+    return header, found
+
+
+def gpu_table(found: Steps) -> list[str]:
+    """µs a step; "~" where one turn was all that there was time for."""
+    lines = ["| µs a step | " + " | ".join(NETWORKS) + " |", "| --- |" + " ---: |" * len(NETWORKS)]
+    for name in GPU_SHOWN:
+        row = [found.get((network, name)) for network in NETWORKS]
+        cells = [
+            "" if m is None else f"{'~' if m.get('provisional') else ''}{m['median']:,.1f}"
+            for m in row
+        ]
+        if any(cells):
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def gpu_section() -> list[str]:
+    """What the newest day on a GPU gave."""
+    folder = sorted(results.FOLDER.glob("gpu-????-??-??"))[-1]
+    header, found = gpu_steps(folder)
+    machine, versions = header["machine"], header["machine"]["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("cupy-cuda13x", "torch", "jax"))
+    trainings = json.loads((folder / "mnist.json").read_text(encoding="utf-8"))["runs"]
+    _, later = gpu_steps(folder.with_name(f"{folder.name}-products"))
+    ours, scan, unrolled = (
+        f"{later['S', name]['median']:.1f} µs"
+        for name in ("xpnet cupy", "jax scan", "jax scan unroll 4")
+    )
+    return [
+        f"The same steps on one {machine['gpu']['name']}, {machine['date']}, {packages}; ~ marks a "
+        'single turn, where the time was up before the rounds. "floor torch" is a step\'s matrix '
+        "products alone, by PyTorch in a CUDA graph. `benchmarks/gpu.sh` repeats it.",
+        "",
+        *gpu_table(found),
+        "",
+        "In this table xpnet leaves all matrix products to cuBLAS. Later that day xpnet computed "
+        f"small products by its own kernel, as it does now: S then took {ours}, beside {scan} of "
+        f"jax scan and {unrolled} of jax scan unroll 4.",
+        "",
+        "| on the GPU | test accuracy | training alone | from start to end |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {100 * run['test_accuracy']:.1f} % | {run['train_seconds']:.1f} s | "
+            f"{run['wall_seconds']:.1f} s |"
+            for name, run in trainings.items()
+        ),
         "",
     ]
 
