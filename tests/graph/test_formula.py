@@ -258,7 +258,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: xyz()[0].forward({"x": 1.0}, "q"), ValueError, "no node named q; the graph has x"),
     (lambda: xyz()[0].forward({"x": 1.0}, xyz()[1]), ValueError, "no node named x"),
     (lambda: xyz()[0].backward(None, "x"), ValueError,  # type: ignore[arg-type]
-     "backward needs the tape that forward has returned, got NoneType"),
+     "backward needs the tape that forward returned, got NoneType"),
     (lambda: xyz()[1] + np.ones(3), TypeError, "declare an input of the graph"),
     (lambda: np.ones(3) + xyz()[1], TypeError, "declare an input of the graph"),
     (lambda: xyz()[1] @ 2, TypeError, "use *"),
@@ -276,9 +276,9 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: xyz()[0].apply(gates.Add), TypeError, "a gate such as Add(), got the class Add"),
     (lambda: xyz()[0].apply(None), TypeError, "a gate such as Add(), got None"),
     (lambda: xyz()[0].forward({}, [xyz()[1]]), TypeError, "expected a node of the graph or"),
-    (lambda: Graph().input("a b"), ValueError, "'a b' is no name; expected a word without spaces"),
-    (lambda: Graph().input(""), ValueError, "'' is no name"),
-    (lambda: Graph().input("a\x01"), ValueError, "is no name"),
+    (lambda: Graph().input("a b"), ValueError, "'a b' is not a valid name; expected a word"),
+    (lambda: Graph().input(""), ValueError, "'' is not a valid name"),
+    (lambda: Graph().input("a\x01"), ValueError, "is not a valid name"),
     (lambda: Graph().inputs("a b a"), ValueError, "already has a node named 'a'"),
     (lambda: xyz()[1][5:"y"], TypeError, "expected whole numbers"),
     (lambda: run(lambda x, y, z: x[0, 0], x=np.ones(3)), ValueError, "too long for an array of 1"),
@@ -427,7 +427,7 @@ def test_a_gate_may_say_which_inputs_are_integers() -> None:
     np.testing.assert_array_equal(value, [[0, 0, 1], [1, 0, 0]])
 
 
-# -- Gradients that would be a part ---------------------------------------------------------
+# -- Gradients that would be incomplete ---------------------------------------------------------
 
 
 def test_squared_loss_of_two_formulas() -> None:
@@ -534,7 +534,7 @@ def test_nodes_may_be_named() -> None:
     for act, words in (
         (lambda: q.named("r"), "q cannot be renamed: Mul1 uses it"),
         (lambda: f.named("q"), "already has a node named 'q'"),
-        (lambda: (x + y).named("a b"), "is no name"),
+        (lambda: (x + y).named("a b"), "is not a valid name"),
     ):
         with pytest.raises(ValueError, match=words):
             act()

@@ -1,4 +1,4 @@
-"""Graphs: gates applied to named values, run forward and backward."""
+"""Graphs apply gates to named values, and run them forward and backward."""
 
 from xpnet.graph.autodiff import Tape
 from xpnet.graph.graph import Graph

@@ -1,10 +1,10 @@
-"""The two passes over the nodes of a graph, as functions; and the order of evaluation.
+"""Run the nodes of a graph forward and backward, in an order that is found once.
 
-What does not depend on the arrays is found out once and kept by `Graph`: a `Plan` for the
-outputs, a backward plan for what is differentiated by. A step then only runs the gates.
+`Graph` keeps what does not depend on the arrays: a `Plan` for each choice of outputs, and a
+`BackwardPlan` for each choice of nodes to differentiate by. A step then only runs the gates.
 
-The plans also say what a backend with kernels can do at once that gates do one by one: a bias and
-the elementwise gate that follows it, and the gradients of all biases.
+The plans also mark what a backend with kernels can do in one kernel: add a bias and run the
+elementwise gate that follows, and sum the gradients of all biases.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = [
     "make_plan", "one_line", "ones_like", "sort", "sweep",
 ]  # fmt: skip
 
-# What libraries raise where shapes or dtypes do not fit.
+# Libraries raise these errors if shapes or dtypes do not fit.
 MISFIT = (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError)
-# Gradients whose rows are summed later, all at once, stay alive until then: so many elements at
-# most, 64 MiB in float32.
+# `_RowSums` sums the gradients it holds once they have more elements than this (64 MiB in
+# float32).
 MOST_HELD = 1 << 24
 
 
 class Tape(NamedTuple):
-    """What a forward pass leaves for the backward pass."""
+    """The result of a forward pass, from which `Graph.backward` starts."""
 
     outputs: tuple[Node, ...]
     values: tuple[Array, ...]  # of the outputs
@@ -41,31 +41,31 @@ class Tape(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is found out once for some outputs: a node's ancestors never change."""
+    """What `evaluate` needs to know about the outputs; a node's ancestors never change."""
 
     ends: tuple[Node, ...]
-    order: list[Node]  # of evaluation
+    order: list[Node]  # each after its inputs
     real: set[str]  # values that must not be integers
-    joined: set[str]  # gates whose bias is added with the elementwise gate that follows
+    joined: set[str]  # gates whose bias can be added in the elementwise gate that follows
 
 
 class Back(NamedTuple):
-    """What is found out once for a gate that is run backward."""
+    """What `sweep` needs to know about one gate."""
 
     node: Node
-    needs: list[bool]  # per input, whether a gradient is wanted
-    wanted: list[tuple[int, str]]  # those inputs' numbers and names
-    bias: int | None  # the input that is a bias, where its whole gradient comes from this gate
+    needs: list[bool]  # per input: whether it needs a gradient
+    wanted: list[tuple[int, str]]  # positions and names of the inputs that do
+    bias: int | None  # position of the bias, if its whole gradient comes from this gate
 
 
 BackwardPlan = list[Back]  # last to first
 
 
 def sort(nodes: Mapping[str, Node], ends: Iterable[str]) -> list[Node]:
-    """The nodes that `ends` depend on, each after its inputs; a cycle is refused."""
+    """Return the nodes that `ends` depend on, each after its inputs; refuse a cycle."""
     done: dict[str, Node] = {}
     for end in ends:
-        # Depth first, with a path of our own: recursion would limit the depth.
+        # Depth-first search with an explicit path, since recursion would limit the depth.
         path: dict[str, Iterator[str]] = {}
         if end not in done:
             path[end] = iter(nodes[end].inputs)
@@ -90,11 +90,11 @@ def sort(nodes: Mapping[str, Node], ends: Iterable[str]) -> list[Node]:
 
 
 def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
-    """What forward needs to know."""
+    """Return the plan that `evaluate` follows."""
     order = sort(nodes, ends)
     real: set[str] = set()
     for node in reversed(order):
-        # A gate that only moves elements needs reals if what uses its output does.
+        # A gate that only moves elements needs reals if a gate that uses its output does.
         if not getattr(node.gate, "moves", False) or node.name in real:
             integers = getattr(node.gate, "integers", ())
             real.update(s for i, s in enumerate(node.inputs) if i not in integers)
@@ -102,7 +102,7 @@ def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
 
 
 def _joined(order: list[Node], ends: tuple[str, ...]) -> set[str]:
-    """The gates with a bias whose output goes to one elementwise gate alone."""
+    """Return the gates with a bias whose output goes only to one elementwise gate."""
     uses = Counter([source for node in order for source in node.inputs] + list(ends))
     known = {node.name: node for node in order}
     return {
@@ -117,10 +117,10 @@ def _joined(order: list[Node], ends: tuple[str, ...]) -> set[str]:
 
 
 def _promise(gate: Any, name: str) -> Any:
-    """What a gate's class says of its two passes by an attribute; None if it says nothing.
+    """Return a class attribute that describes the gate's two passes, or None.
 
-    A subclass that overrides one of the passes need not keep what its base has promised: then the
-    attribute counts only if the subclass gives it again.
+    A subclass that overrides a pass may break its base's promise, so the attribute then counts
+    only if the subclass sets it again.
     """
     kind = type(gate)
     for owner in kind.__mro__:
@@ -132,19 +132,19 @@ def _promise(gate: Any, name: str) -> Any:
 
 
 def _is_frozen(gate: Any) -> bool:
-    """Whether a gate stays what it is: a kernel is kept for it, its numbers in the text."""
+    """Say whether a gate cannot change: its kernel is cached, with its numbers in the source."""
     parameters = getattr(gate, "__dataclass_params__", None)
     return parameters.frozen if parameters else not getattr(gate, "__dict__", None)
 
 
 def _bias_of(node: Node) -> int | None:
-    """The number of the input that a gate adds to each row of its output, if it has one."""
+    """Return the position of the input that the gate adds to each row of its output, or None."""
     bias = _promise(node.gate, "bias_input")
     return bias if type(bias) is int and bias < len(node.inputs) else None
 
 
 def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
-    """The gates that depend on any node of `wrt`, last to first."""
+    """Return the gates that depend on any node of `wrt`, last to first."""
     reach, plan = set(wrt), []
     for node in order:
         needs = [source in reach for source in node.inputs]
@@ -152,8 +152,8 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
             reach.add(node.name)
             wanted = [(i, node.inputs[i]) for i, need in enumerate(needs) if need]
             plan.append(Back(node, needs, wanted, None))
-    # A bias that one gate alone uses, and that no gate computes: nobody asks for its gradient
-    # before the end of the pass.
+    # Only one gate uses such a bias, and no gate computes it: nothing needs its gradient before
+    # the end of the pass.
     uses = Counter(source for back in plan for source in back.node.inputs)
     computed = {back.node.name for back in plan}
     for number, back in enumerate(plan):
@@ -168,15 +168,15 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
 def evaluate(
     plan: Plan, inputs: Mapping[str, Any], *, every: bool = False
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Values and every gate's cache.
+    """Return the nodes' values and the gates' caches, by node name.
 
-    Where a backend adds a bias with the gate that follows, the value before that gate lacks the
-    bias, unless `every` value is asked for as it is.
+    A backend may add a bias in the gate that follows. The value before that gate then lacks the
+    bias; with `every`, each value is complete.
     """
     values: dict[str, Array] = {}
     caches: dict[str, Any] = {}
     joined = plan.joined if offered("elementwise") and not every else set()
-    biases: dict[str, Array] = {}  # that have not been added yet
+    biases: dict[str, Array] = {}  # not yet added, by the name of their gate
     for node in plan.order:
         name, gate = node.name, node.gate
         if gate is None:
@@ -196,7 +196,7 @@ def evaluate(
 
 
 def _without_bias(node: Node, args: list[Array]) -> tuple[Array, Any, Array | None]:
-    """A gate's output before its bias is added, its cache, and that bias; or all of the output."""
+    """Return the output without its bias, the cache, and the bias; or the full output and None."""
     gate, i = node.gate, _bias_of(node)
     assert gate is not None
     assert i is not None
@@ -205,12 +205,12 @@ def _without_bias(node: Node, args: list[Array]) -> tuple[Array, Any, Array | No
         y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
         if bias.shape == y.shape[-1:] and bias.dtype == y.dtype:
             return y, cache, bias
-    return *gate.forward(*args), None  # which also says what does not fit
+    return *gate.forward(*args), None  # forward refuses a bias that does not fit
 
 
 @elementwise
 def add_bias_then(y: Array, bias: Array, gate: Gate) -> tuple[Array, Any]:
-    """An elementwise gate's forward of y + bias."""
+    """Run an elementwise gate forward on y + bias."""
     return gate.forward(y + bias)
 
 
@@ -221,9 +221,9 @@ def sweep(
     douts: Iterable[Any] | None,
     flows: dict[tuple[str, int], Array] | None = None,
 ) -> dict[str, Array]:
-    """Gradients of the nodes `wrt`; into `flows`, what each gate sent to each input.
+    """Return the gradients of the nodes `wrt`; put what each gate sends to each input in `flows`.
 
-    Any other gradient is let go of as soon as it has been used: memory stays small.
+    Every other gradient is freed after its last use, which keeps memory small.
     """
     grads: dict[str, Array] = {}
     kept, lost = set(wrt), []
@@ -246,7 +246,7 @@ def sweep(
             if part is None:
                 lost.append((node, i))
                 continue
-            # Fan-out adds. Never in place: a gate may have handed one array to several inputs.
+            # Fan-out adds, never in place: a gate may return one array for several inputs.
             grads[source] = grads[source] + part if source in grads else part
             if flows is not None:
                 flows[name, i] = part
@@ -258,7 +258,7 @@ def sweep(
 
 
 class _RowSums:
-    """Gradients of biases: what is to be summed is held, so that many sums are one kernel."""
+    """Hold the gradients whose row sums are the biases' gradients, and sum many in one kernel."""
 
     def __init__(self) -> None:
         self._held: dict[str, Array] = {}
@@ -272,7 +272,7 @@ class _RowSums:
             self.all()
 
     def all(self) -> dict[str, Array]:
-        """The sums so far, by name."""
+        """Sum what is held; return all sums so far, by name."""
         if self._held:
             self._done.update(zip(self._held, sum_rows(list(self._held.values())), strict=True))
         self._held, self._elements = {}, 0
@@ -280,7 +280,7 @@ class _RowSums:
 
 
 def check_all_labels(order: list[Node], values: Mapping[str, Any]) -> None:
-    """Look at the labels given to losses and to Pick, and refuse one that is out of range."""
+    """Refuse a label given to a loss or to Pick that is out of range."""
     for node in order:
         integers = getattr(node.gate, "integers", ())
         if 1 not in integers or len(node.inputs) < 2 or isinstance(node.gate, Gather):
@@ -295,12 +295,12 @@ def check_all_labels(order: list[Node], values: Mapping[str, Any]) -> None:
 
 
 def ones_like(y: Array) -> Array:
-    """The gradient of y's sum."""
+    """Return the gradient of y's sum."""
     return namespace(y).ones(y.shape, dtype=y.dtype, device=device(y))
 
 
 def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str]) -> None:
-    """Refuse a gradient of which a part is missing, such as that through a loss's targets."""
+    """Refuse an incomplete gradient: one path, such as a loss's targets, gives none."""
     for node, i in lost:
         before = {node.inputs[i]}
         for back in plan:
@@ -309,13 +309,12 @@ def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str
         if before & found:
             raise ValueError(
                 f"{node.name} gives no gradient to its input {i}, {node.inputs[i]!r}, which "
-                f"depends on {', '.join(sorted(before & found))}: what could be given would be "
-                "a part"
+                f"depends on {', '.join(sorted(before & found))}: the gradient would be incomplete"
             )
 
 
 def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
-    """The value given for an input, refused where it is missing or of the wrong kind."""
+    """Return the value of an input; refuse one that is missing or of the wrong kind."""
     value = inputs.get(node.name)
     if value is None:
         if node.optional:
@@ -335,13 +334,13 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
 
 
 def _starts(tape: Tape, douts: Iterable[Any] | None, kept: set[str]) -> list[Any]:
-    """The gradients that backward starts from, one per output: arrays, None, or the number 1.0.
+    """Return the gradient to start from for each output: an array, None, or the number 1.0.
 
-    The number is for a gate that takes it, and not where the gradient itself is to be `kept`.
+    It is the number if the gate takes one and the gradient itself is not to be `kept`.
     """
     if douts is None:
         if len(tape.outputs) != 1:
-            raise ValueError(f"{len(tape.outputs)} outputs need douts, one for each of them")
+            raise ValueError(f"{len(tape.outputs)} outputs need douts: one for each output")
         (end,) = tape.outputs
         if _promise(end.gate, "takes_number") and end.name not in kept:
             return [1.0]
@@ -371,7 +370,7 @@ def _starts(tape: Tape, douts: Iterable[Any] | None, kept: set[str]) -> list[Any
 
 
 def _call(node: Node, args: list[Any]) -> str:
-    """A gate's call in words: ``Affine1(x (100, 64), W1 (784, 50), b1 (50,))``."""
+    """Write a gate's call in words: ``Affine1(x (100, 64), W1 (784, 50), b1 (50,))``."""
     words = [
         f"{name} {'not given' if a is None else tuple(a.shape)}"
         for name, a in zip(node.inputs, args, strict=True)
@@ -380,17 +379,17 @@ def _call(node: Node, args: list[Any]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """An error in one line; one that is not about shapes or dtypes is raised again."""
-    # PyTorch has RuntimeError for shapes that do not fit; its subclasses, such as for memory
-    # that is used up, are not about this call.
+    """Return an error's first line; raise the error again if it is not about shapes or dtypes."""
+    # PyTorch raises RuntimeError if shapes do not fit. Its subclasses have other causes, such as
+    # a lack of memory.
     if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
         raise error
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequence[Array | None]:
-    """A gate's gradients: as many as it has inputs, or more (for optional ones left out)."""
-    assert node.gate is not None  # only gates are in a backward plan
+    """Return a gate's gradients: one per input, or more if optional inputs are left out."""
+    assert node.gate is not None  # a backward plan contains only gates
     try:
         parts = node.gate.backward(cache, dout, needs)
         missing = len(node.inputs) - len(parts)
@@ -400,6 +399,6 @@ def _backward(node: Node, cache: Any, dout: Array, needs: list[bool]) -> Sequenc
     if missing > 0:
         raise ValueError(
             f"{node.name} gave {len(parts)} gradients for {len(node.inputs)} inputs; a gate's "
-            "backward returns one for each, None where there is none"
+            "backward must return one per input, or None for an input that has no gradient"
         )
     return parts

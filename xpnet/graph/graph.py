@@ -1,8 +1,8 @@
-"""The computational graph: gates applied to named values, evaluated forward and differentiated.
+"""The computational graph applies gates to named values, evaluates them and differentiates them.
 
-A graph holds no arrays. `Graph.forward` takes a flat dict of inputs and returns the outputs
-with a tape of the gates' caches; `Graph.backward` takes the tape. So one graph may run on
-several libraries, be traced by ``jax.jit``, or be run twice before it is run backward.
+A graph holds no arrays. `Graph.forward` takes a flat dict of inputs and returns the outputs and a
+tape of the gates' caches; `Graph.backward` reads the tape. So you can run one graph on several
+libraries, trace it with ``jax.jit``, or run it forward twice before you run it backward.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Graph:
     >>> {name: float(g) for name, g in graph.backward(tape, "x y z").items()}
     {'x': -4.0, 'y': -4.0, 'z': 3.0}
 
-    Operators and the functions of `xpnet.functions` call `apply`, which takes any gate:
+    Operators and the functions of `xpnet.functions` call `apply`. It takes any gate:
 
     >>> from xpnet.gates import Max
     >>> graph.apply(Max(), x, y, name="larger").inputs
@@ -64,14 +64,26 @@ class Graph:
         self._back: dict[tuple[tuple[str, ...], tuple[Node, ...]], BackwardPlan] = {}
 
     def input(self, name: str, *, optional: bool = False) -> Node:
-        """Declare an input; an optional one that is not given reaches its gate as None."""
+        """Declare an input; its gate receives None if it is optional and has no value.
+
+        Raises
+        ------
+        ValueError
+            The name is invalid or taken.
+        """
         self._check_names(name)
         return self._add(Node(self, name, optional=optional))
 
     def inputs(self, names: str | Iterable[str]) -> list[Node]:
-        """Declare several inputs: ``x, W, b = graph.inputs("x W b")``."""
+        """Declare several inputs: ``x, W, b = graph.inputs("x W b")``.
+
+        Raises
+        ------
+        ValueError
+            A name is invalid or taken; then no input is added.
+        """
         names = names.split() if isinstance(names, str) else list(names)
-        self._check_names(*names)  # all of them first: what is refused adds nothing
+        self._check_names(*names)
         return [self._add(Node(self, name)) for name in names]
 
     def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
@@ -81,16 +93,21 @@ class Graph:
         ----------
         gate : Gate
         *inputs : Node or str
-            A name may stand for a node that is added later: any order of building will do.
+            You may give the name of a node that you add later.
         name : str, optional
             By default Affine1, Affine2, ... after the gate's class.
+
+        Returns
+        -------
+        Node
+            The gate's output.
 
         Raises
         ------
         ValueError
-            The name is taken or none, or a node belongs to another graph.
+            The name is invalid or taken, or a node belongs to another graph.
         TypeError
-            The gate is none, or an input no node.
+            `gate` is not a gate, or an input is neither a node nor a name.
         """
         if isinstance(gate, type) or not hasattr(gate, "forward"):
             what = f"the class {gate.__name__}" if isinstance(gate, type) else repr(gate)
@@ -103,23 +120,23 @@ class Graph:
             elif not isinstance(node, str):
                 raise TypeError(
                     f"{kind} is applied to {type(node).__name__}; expected nodes of a graph: "
-                    "an array is given to forward, as the value of an input"
+                    "declare an input, and pass an array to forward as its value"
                 )
         if name is not None:
             self._check_names(name)
         while name is None:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             made_up = f"{kind}{self._counts[kind]}"
-            name = None if made_up in self.nodes else made_up  # the user may have taken it
+            name = None if made_up in self.nodes else made_up
         return self._add(Node(self, name, gate, tuple(names_of(inputs))))
 
     def rename(self, node: Node, name: str) -> Node:
-        """The node under another name; `Node.named` calls it.
+        """Rename a node and return the renamed node; `Node.named` calls this.
 
         Raises
         ------
         ValueError
-            The name is taken or none, or a gate already uses the node.
+            The name is invalid or taken, or a gate already uses the node.
         """
         users = [other.name for other in self.nodes.values() if node.name in other.inputs]
         if users or self.nodes.get(node.name) is not node:
@@ -137,7 +154,7 @@ class Graph:
         return f"<Graph of {len(self._inputs)} inputs and {gates} gates>"
 
     def __str__(self) -> str:
-        """A line for each node, in the order of building."""
+        """Write one line per node, in the order in which you added them."""
         return "\n".join(
             f"{node.name} = {type(node.gate).__name__}({', '.join(node.inputs)})"
             if node.gate
@@ -147,9 +164,9 @@ class Graph:
 
     def _check_names(self, *names: str) -> None:
         for i, name in enumerate(names):
-            # Printable and in one piece: names are shown in pictures, and listed with spaces.
+            # Pictures show names, and spaces separate them in lists.
             if not isinstance(name, str) or not name.isprintable() or name.split() != [name]:
-                raise ValueError(f"{name!r} is no name; expected a word without spaces")
+                raise ValueError(f"{name!r} is not a valid name; expected a word without spaces")
             if name in self.nodes or name in names[:i]:
                 raise ValueError(f"the graph already has a node named {name!r}")
 
@@ -165,25 +182,26 @@ class Graph:
         Parameters
         ----------
         inputs : mapping of input name to array
-            Inputs that the outputs do not depend on are ignored. A Python number stands for
-            a 0-d array like the others; if there are no others, a NumPy array of float64. (It
-            is uploaded in every call: in a loop on a GPU, give an array.)
+            Inputs that the outputs do not depend on are ignored. A Python number becomes a 0-d
+            array of the library, device and dtype of the first real array given, or a float64
+            NumPy array if there is none. (Every call uploads it: in a loop on a GPU, pass an
+            array.)
         *outputs : Node or str
-            The last node of the graph, if none is given.
+            By default the last node of the graph.
 
         Returns
         -------
-        value : array, or a tuple of arrays when several outputs are given
+        value : array, or a tuple of arrays for several outputs
         tape : Tape
-            For `backward`.
+            Pass it to `backward`.
 
         Raises
         ------
         KeyError
             An input has no value, or a value has no input.
         ValueError
-            Shapes or dtypes do not fit, the graph has a cycle or uses a node that it lacks;
-            the message names the node.
+            Shapes or dtypes do not fit, the graph has a cycle, or a gate uses a node that the
+            graph lacks. The message names the node.
         """
         self._check_inputs(inputs)
         plan = self._plan(outputs)
@@ -198,35 +216,34 @@ class Graph:
         wrt: Names | Node | None = None,
         douts: Iterable[Any] | None = None,
     ) -> dict[str, Array]:
-        """Gradients of the outputs with respect to any nodes, by reverse accumulation.
+        """Return the gradients of the outputs with respect to any nodes (reverse-mode autodiff).
 
         Parameters
         ----------
         tape : Tape
-            From `forward`. It may be run backward as often as one likes.
+            From `forward`. You may use it several times.
         wrt : Node, iterable of Node or str, or one str of names with spaces
             Inputs or inner nodes. By default every input that has a gradient.
         douts : iterable of arrays, optional
-            The gradient to start from, one per output; None for one that is to be left out.
-            By default 1, for a single output.
+            The gradient to start from for each output, of the output's shape; None leaves the
+            output out. By default 1 for every element of a single output.
 
         Returns
         -------
         dict of str to array
-            In the order of `wrt`. To be read: two of them may be one and the same array, where
-            a gate hands on what it received. A gate whose output does not depend on any of
-            them is not run backward.
+            In the order of `wrt`, each of its node's shape. Do not write into these arrays: two
+            names may share one array. A gate that depends on no node of `wrt` is not run.
 
         Raises
         ------
         ValueError
-            A name is unknown, the outputs do not depend on it, the tape or a dout does not
-            fit.
+            A name is unknown, the outputs do not depend on it, a gradient would be incomplete,
+            or the tape or a dout does not fit.
         """
         names = tuple(self._inputs) if wrt is None else tuple(names_of(wrt))
         if not isinstance(tape, Tape) or tape.outputs[0].graph is not self:
             what = "one of another graph" if isinstance(tape, Tape) else type(tape).__name__
-            raise ValueError(f"backward needs the tape that forward has returned, got {what}")
+            raise ValueError(f"backward needs the tape that forward returned, got {what}")
         grads = sweep(tape, self._backward_plan(names, tape.outputs), names, douts)
         if wrt is None:
             return {name: grads[name] for name in names if name in grads}
@@ -244,7 +261,8 @@ class Graph:
         ----------
         inputs : mapping of str to array
         output : Node or str, optional
-            By default the last node. Of an array, the sum of its elements is differentiated.
+            By default the last node. If it is an array, the trace differentiates the sum of its
+            elements.
 
         Returns
         -------
@@ -252,9 +270,9 @@ class Graph:
 
         Raises
         ------
-        ValueError
-            As `forward`; and where a label is out of range. (Forward and backward do not look at
-            labels, which may be on a GPU; the trainer does, once.)
+        KeyError, ValueError
+            As `forward`. It also raises ValueError if a label is out of range. (`forward` and
+            `backward` do not check labels, which may be on a GPU; the trainer does, once.)
         """
         (end,) = self._ends(() if output is None else (output,))
         if self.nodes[end].optional and inputs.get(end) is None:
@@ -283,32 +301,32 @@ class Graph:
         Parameters
         ----------
         path : str or path, optional
-            Its suffix says what is written: .svg, .dot (Graphviz) or .mmd (Mermaid). Without
-            one, the picture is returned, and a notebook shows it.
+            File to write; its suffix is .svg, .dot (Graphviz) or .mmd (Mermaid). Without a path,
+            the method returns the picture, and a notebook shows it.
         inputs : mapping of str to array, optional
-            With them, the graph is run, and at each wire stands the value in green and
-            the gradient in red: a number, a small array, or an array's shape and norm.
+            With inputs, the graph runs forward and backward. Each wire then shows its value in
+            green and its gradient in red: a number, a small array, or the shape and norm.
         output : Node or str, optional
-            By default the last node; what it does not depend on is left out.
+            By default the last node. The picture shows only what it depends on.
         expand : bool
-            Draw every gate, instead of one box for a layer with parameters, its activation
-            and those parameters.
+            Draw every gate. By default one box shows a layer with its parameters and its
+            activation.
         graphviz : bool
-            Let the program ``dot`` lay out the SVG.
+            Let Graphviz's program ``dot`` lay out the SVG.
 
         Returns
         -------
         Picture or None
-            The SVG, a str that a notebook shows, if there is no path.
+            Without a path, the SVG: a str that a notebook shows.
 
         Raises
         ------
         ValueError
-            The suffix is another one, or there are too many boxes to be seen.
+            The suffix is unknown, or the picture would have too many boxes.
         FileNotFoundError
             The program ``dot`` is not installed.
         """
-        # Imported here: few graphs are drawn, and the pictures' modules import this room.
+        # Imported here, since most graphs are never drawn, and the pictures import this room.
         from xpnet.show.draw import Picture, picture
 
         (end,) = self._ends(() if output is None else (output,))
@@ -322,7 +340,7 @@ class Graph:
         return None
 
     def _repr_svg_(self) -> str | None:
-        """What a notebook shows: what the last node depends on; nothing, if it cannot be drawn."""
+        """Return the picture of the last node for a notebook, or None if it cannot be drawn."""
         from xpnet.show.draw import picture
 
         try:
@@ -331,12 +349,17 @@ class Graph:
             return None
 
     def nodes_topologically_sorted(self, *outputs: Node | str) -> list[Node]:
-        """The nodes that the outputs depend on, each after its inputs.
+        """Return the nodes that the outputs depend on, each after its inputs.
+
+        Parameters
+        ----------
+        *outputs : Node or str
+            By default the last node of the graph.
 
         Raises
         ------
         ValueError
-            There is a cycle, or a gate uses a name that no node has.
+            The graph has a cycle, or a gate uses a name that no node has.
         """
         return sort(self.nodes, self._ends(outputs))
 
@@ -361,7 +384,7 @@ class Graph:
             if outputs in self._plans:
                 return self._plans[outputs]
         except TypeError:
-            pass  # no node and no name, as _ends says
+            pass  # not hashable, so neither a node nor a name: _ends refuses it
         ends = self._ends(outputs)
         self._plans[outputs] = make_plan(self.nodes, ends)
         return self._plans[outputs]

@@ -1,4 +1,4 @@
-"""The Jacobian matrix of a graph, row by row, from backward passes."""
+"""Compute the Jacobian matrix of a graph row by row, with one backward pass per row."""
 
 from __future__ import annotations
 
@@ -22,43 +22,54 @@ def jacobian(
     diagonal: bool = False,
     batched: bool = False,
 ) -> Array:
-    r"""The derivatives of every element of `output` by every element of `wrt`.
+    r"""Return the derivative of every element of `output` by every element of `wrt`.
 
     Parameters
     ----------
     graph : Graph
     inputs : mapping of str to array
+        Values of the inputs, as for `Graph.forward`.
     output, wrt : Node or str
         Of shapes (m...) and (n...).
     diagonal : bool
-        Only :math:`\partial y_i / \partial x_i`, for a `wrt` of the output's own shape. The
-        matrix is never held: its rows are computed one by one, and one number of each is kept.
+        Return only :math:`\partial y_i / \partial x_i`; `wrt` and `output` must have the same
+        shape. Memory stays small: of each row, only this number is kept.
     batched : bool
-        The first axis of both is a batch whose samples do not see each other, as without
-        batch statistics; one pass then serves a row of every sample. This is taken on
-        trust: if samples do see each other, what is returned is the sum over them.
+        The first axis of both is a batch of independent samples. One backward pass then computes
+        a row for every sample. Independence is not checked: if one sample influences another (as
+        with batch statistics), the result is the sum over the output's samples.
 
     Returns
     -------
     array
-        Shape (m..., n...); with `diagonal`, (n...); with `batched`, for N samples of shapes
-        (m...) and (n...), (N, m..., n...) or, with both, (N, n...).
+        Shape (m..., n...), or (n...) with `diagonal`. With `batched` and N samples of shapes
+        (m...) and (n...): (N, m..., n...), or (N, n...) with `diagonal`.
 
     Raises
     ------
     ValueError
-        The shapes do not allow for what is asked.
+        The shapes do not allow `diagonal` or `batched`, or `wrt` has no gradient.
 
     Notes
     -----
-    Backward multiplies a row vector by the Jacobian: started from :math:`e_i`, it gives row
-    i. One forward pass and as many backward passes as a sample of the output has elements.
+    A backward pass multiplies a row vector by the Jacobian: if it starts from :math:`e_i`, it
+    returns row i. The function runs one forward pass, one backward pass to find the shapes, and
+    one for each element of the output (with `batched`, of one sample of it).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> graph = Graph()
+    >>> x = graph.input("x")
+    >>> jacobian(graph, {"x": np.array([1.0, 2.0])}, x * x, x)
+    array([[2., 0.],
+           [0., 4.]])
     """
     value, tape = graph.forward(inputs, output)
     xp = namespace(value)
     wrt_name = wrt if isinstance(wrt, str) else wrt.name
     start = xp.zeros(value.shape, dtype=value.dtype, device=device(value))
-    first = graph.backward(tape, [wrt_name], [start])[wrt_name]  # names what has no gradient
+    first = graph.backward(tape, [wrt_name], [start])[wrt_name]  # refuses what has no gradient
     lead = 1 if batched else 0
     if batched and (not value.ndim or not first.ndim or value.shape[0] != first.shape[0]):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The node of a graph, the operators that let a graph be written as a formula, and a trace."""
+"""Nodes of a graph, with the operators that let you write a graph as a formula; and traces."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Names = str | Iterable["str | Node"]
 
 
 class Builder(Protocol):
-    """The part of a `Graph` that its nodes call."""
+    """The methods of a `Graph` that its nodes call."""
 
     def apply(self, gate: Gate, *inputs: Node | str, name: str | None = None) -> Node:
-        """Add a gate, and return the node of its output."""
+        """Add a gate and return the node of its output."""
         ...
 
     def rename(self, node: Node, name: str) -> Node:
-        """Give a node another name, and return it under that name."""
+        """Rename a node and return the renamed node."""
         ...
 
 
@@ -33,9 +33,10 @@ class Builder(Protocol):
 class Node:
     """A named value of a graph: an input (``gate`` is None) or the output of a gate.
 
-    Nodes are written like numbers: ``+ - * / @ **``, ``-x``, ``x[1:3]``, ``x.T`` add the gate
-    of that name to the graph. Beside another node stands a Python number; an array has to be
-    an input of the graph. Further functions are in `xpnet.functions`.
+    You compute with nodes as with numbers: ``+ - * / @ **``, ``-x``, ``x[1:3]`` and ``x.T`` each
+    add a gate to the graph. The other operand of ``+ - * /`` is a node or a Python number, that
+    of ``@`` a node, an exponent a number; declare an array as an input of the graph.
+    `xpnet.functions` has further functions.
     """
 
     graph: Builder = field(repr=False)
@@ -44,8 +45,8 @@ class Node:
     inputs: tuple[str, ...] = ()
     optional: bool = False
 
-    __array_ufunc__ = None  # array + node is for the node to refuse, not an array of nodes
-    __iter__ = None  # without it, Python would try node[0], node[1], ... for ever
+    __array_ufunc__ = None  # so array + node reaches the node, which refuses it
+    __iter__ = None  # else Python would try node[0], node[1], ... without end
 
     def __array_function__(self, function: Any, *rest: Any) -> NoReturn:
         raise TypeError(
@@ -53,9 +54,11 @@ class Node:
         )
 
     def __array__(self, *rest: Any, **options: Any) -> NoReturn:
-        raise TypeError(f"{self.name!r} is a node of a graph, not an array; forward gives arrays")
+        raise TypeError(
+            f"{self.name!r} is a node of a graph, not an array; Graph.forward returns arrays"
+        )
 
-    # Each operator looks at its operands before it adds a gate: what is refused adds none.
+    # Each operator checks its operands first, so that a refused formula adds no gate.
 
     def __add__(self, other: Node | float) -> Node:
         number = _number("+", other)
@@ -89,7 +92,7 @@ class Node:
     def __pow__(self, exponent: float) -> Node:
         number = _number("**", exponent)
         if number is None:
-            raise TypeError("an exponent is a number here; for x ** y, write exp(y * log(x))")
+            raise TypeError("expected a number as exponent; for x ** y, write exp(y * log(x))")
         return self._to(Power(int(number) if number.is_integer() else number))
 
     def __matmul__(self, other: Node) -> Node:
@@ -98,10 +101,10 @@ class Node:
         return self._to(MatMul(), other)
 
     def __rmatmul__(self, other: Any) -> Node:
-        return self.__matmul__(other)  # an array or a number: refused, with the way out
+        return self.__matmul__(other)  # refuses an array or a number, and says what to do
 
     def __rpow__(self, base: float) -> Node:
-        raise TypeError(f"{base} ** {self.name}: write exp(log(base) * x), log of a Python number")
+        raise TypeError(f"for c ** {self.name} with a number c, write exp(math.log(c) * x)")
 
     def __neg__(self) -> Node:
         return self._to(Neg())
@@ -111,11 +114,22 @@ class Node:
 
     @property
     def T(self) -> Node:  # noqa: N802
-        """The transpose: all axes in reverse order."""
+        """The transpose: it has all axes in reverse order."""
         return self._to(Transpose())
 
     def named(self, name: str) -> Node:
-        """The same node under a name, for pictures and messages: ``q = (x + y).named("q")``."""
+        """Name the node, for pictures and messages: ``q = (x + y).named("q")``.
+
+        Returns
+        -------
+        Node
+            Use it from now on; the graph no longer knows the old node.
+
+        Raises
+        ------
+        ValueError
+            The name is invalid or taken, or a gate already uses the node.
+        """
         return self.graph.rename(self, name)
 
     def _to(self, gate: Gate, *others: Any) -> Node:
@@ -123,19 +137,19 @@ class Node:
 
 
 class Trace(NamedTuple):
-    """Everything that one run forward and backward has computed, by node name.
+    """All values and gradients of one forward and backward pass, by node name.
 
     Attributes
     ----------
     output : str
-        The node that was differentiated.
+        Name of the node that was differentiated.
     values : dict of str to array
-        Of every node that the output depends on.
+        The value of every node that the output depends on.
     grads : dict of str to array
-        The output's gradient with respect to each of them, where there is one.
+        The output's gradient with respect to each of these nodes that has one.
     flows : dict of (str, int) to array
-        The part of it that a gate (by its node's name) sent back through its i-th input.
-        Where a value goes to several gates, its gradient is the sum of what they send.
+        The gradient that a gate (by its node's name) sent back to its i-th input. A node that
+        several gates use has the sum of these as its gradient.
     """
 
     output: str
@@ -145,9 +159,9 @@ class Trace(NamedTuple):
 
 
 def _number(operator: str, operand: Any) -> Any:
-    """The operand as a Python float if it is a number, None if a node; all else is refused.
+    """Return a number as a Python float and None for a node; refuse everything else.
 
-    A NumPy scalar would carry its own dtype into the formula.
+    The float matters, since a NumPy scalar would bring its own dtype into the formula.
     """
     if isinstance(operand, Node):
         return None
@@ -155,12 +169,12 @@ def _number(operator: str, operand: Any) -> Any:
         return float(operand)
     raise TypeError(
         f"{operator} between a node and {type(operand).__name__}: expected a node or a Python "
-        "number; for an array, declare an input of the graph and give the array to forward"
+        "number; for an array, declare an input of the graph and pass the array to forward"
     )
 
 
 def names_of(nodes: Names | Node) -> Iterator[str]:
-    """Names of nodes, given as nodes, as names, or as one text of names with spaces."""
+    """Yield the names of nodes, given as nodes, as names, or as one str of names with spaces."""
     if isinstance(nodes, Node):
         nodes = (nodes,)
     for node in nodes.split() if isinstance(nodes, str) else nodes:
