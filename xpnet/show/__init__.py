@@ -1,1 +1,1 @@
-"""What shows a network: pictures, tables of variables, plots."""
+"""Show a network: draw its circuit, list its variables, plot its training."""

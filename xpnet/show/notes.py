@@ -1,8 +1,8 @@
-"""One row per gate: its symbol, its formulas, its cost. Pictures and tables read them here.
+"""Describe each gate in one row: symbol, formulas, cost. Pictures and tables read this table.
 
-A formula is a template. {0}, {1}, ... stand for the inputs, {y} for the output (of a loss, for the
-answer that it compares with the targets), {d} for the gradient of the output, {g} for the gate,
-{N} for the share of a sample in the loss, {A} for the axis of a sum, {P} for the exponent minus 1.
+A formula is a template. {0}, {1}, ... stand for the inputs; {y} for the output, or, for a loss,
+for the answer that it compares with the targets; {d} for the gradient of the output; {g} for the
+gate; {N} for a sample's share of the loss; {A} for the axis of a sum; {P} for the exponent minus 1.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Note:
     gradients : tuple of str
         The formula of the gradient for each input that receives one.
     flops : (int, int)
-        Operations of `value`, and of all `gradients`, per element of the larger of the output
-        and the first input. exp, tanh, log count as one.
+        Operations of `value` and of all `gradients`, per element of the output or of the first
+        input, whichever is larger. exp, tanh and log count as one operation each.
     symbol : str or function of the gate
-        The text in the circle of an elementary gate; {g} is the gate. Layers and losses have none:
-        pictures show their names.
+        The text in the circle of an elementary gate; {g} is the gate. Layers and losses have no
+        symbol: pictures show their names.
     answer : str
         What a loss computes from the scores, {0}, before it compares them with the targets.
     product : bool
@@ -116,7 +116,7 @@ NOTES: dict[type, Note] = {
     ),
     layers.Identity: Note("{0}", ("{d}",), (0, 0)),
     layers.Dropout: Note("{0} m / (1 - {g.ratio:g})", ("{d} m / (1 - {g.ratio:g})",), (2, 2)),
-    # A loss computes most of its gradient in the forward pass, where its operations are counted.
+    # A loss computes most of its gradient in the forward pass, so its operations count there.
     losses.SoftmaxWithLoss: Note(
         "-Σ {1} ln {y}{N}", ("({y} - {1}){N}",), (9, 0), answer="softmax({0})"
     ),
@@ -137,11 +137,11 @@ UNKNOWN = Note("", ())  # for a user's own gate: no formulas, one operation per 
 
 
 def note_of(gate: Any) -> Note:
-    """The row of a gate; `UNKNOWN` for one that has none."""
+    """Return the row of a gate, or `UNKNOWN` if it has none."""
     return NOTES.get(type(gate), UNKNOWN)
 
 
 def symbol_of(gate: Any) -> str:
-    """The text in an elementary gate's circle; empty for every other gate."""
+    """Return the text in an elementary gate's circle, or an empty text for any other gate."""
     symbol = note_of(gate).symbol
     return symbol.format(g=gate) if isinstance(symbol, str) else symbol(gate)

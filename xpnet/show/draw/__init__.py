@@ -1,4 +1,4 @@
-"""Pictures of a graph: the circuit with every value and every gradient."""
+"""Draw a graph as a circuit, with every value and every gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMATS = {".svg": to_svg, ".dot": to_dot, ".mmd": to_mermaid}
 
 
 class Picture(str):
-    """The text of an SVG, which a notebook shows as a picture."""
+    """The text of an SVG; a notebook shows it as a picture."""
 
     def _repr_svg_(self) -> str:
         return str(self)
@@ -27,34 +27,38 @@ def picture(
     expand: bool = False,
     graphviz: bool = False,
 ) -> str:
-    """A graph as SVG, DOT or Mermaid text.
+    """Draw a graph as SVG, DOT or Mermaid text.
 
     Parameters
     ----------
     nodes : list of Node
-        In topological order; the last one is the output.
+        In topological order; the last node is the output.
     trace : Trace, optional
         Values and gradients to write at the wires.
     suffix : str
         .svg, .dot or .mmd
     expand : bool
-        Draw every gate, instead of one box for a layer.
+        Draw every gate, instead of one box per layer.
     graphviz : bool
-        Let the program ``dot`` lay out the SVG.
+        Let Graphviz's program ``dot`` lay out the SVG.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     ValueError
-        The suffix is another one, or there is too much to draw.
+        The suffix is unknown, or the picture would have too many boxes.
     FileNotFoundError, RuntimeError
-        The program ``dot`` is not installed, or fails.
+        The program ``dot`` is not installed, or it fails.
     """
     if suffix not in FORMATS:
         raise ValueError(f"got a picture's suffix {suffix!r}; expected {', '.join(FORMATS)}")
     drawing = diagram_of(nodes, trace, expand=expand)
     if not graphviz or suffix != ".svg":
         return FORMATS[suffix](drawing)
-    import subprocess  # here: few draw, and importing it takes its time
+    import subprocess  # imported here, since it loads slowly and is rarely needed
 
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""From a graph to boxes and wires with words on them; a layer may be one box."""
+"""Turn a graph into boxes and labelled wires; one box may show a whole layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram_of"]
 
 Ink = Literal["name", "plain", "value", "grad"]
 Span = tuple[str, Ink]
-MOST = 400  # boxes; beyond it no picture can be read
+MOST = 400  # boxes; nobody can read a picture with more
 
 INK: dict[Ink, str] = {
     "name": "#111111", "plain": "#555555", "value": "#176f2c", "grad": "#c0201c",
@@ -24,10 +24,10 @@ INK: dict[Ink, str] = {
 
 @dataclass(frozen=True)
 class Box:
-    """What is drawn for one node, or for a layer of several.
+    """What the picture shows for one node, or for a layer of several nodes.
 
-    An "input" is its name, a "gate" a circle, a "layer" a frame; an "end" is where the
-    output's wire ends.
+    An "input" shows its name, a "gate" a circle, a "layer" a frame. The output's wire leads to an
+    "end".
     """
 
     name: str
@@ -37,9 +37,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """From a box to another; `value` is written above, `grad` below.
+    """A wire from one box to another, with `value` above it and `grad` below.
 
-    A box's wires stand in the order of its inputs.
+    The wires to a box are in the order of its inputs.
     """
 
     source: str
@@ -50,42 +50,42 @@ class Wire:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Boxes in an order of evaluation, and the wires between them."""
+    """Boxes in topological order, and the wires between them."""
 
     boxes: dict[str, Box]
     wires: list[Wire] = field(default_factory=list)
 
     @property
     def traced(self) -> bool:
-        """Whether any value is shown."""
+        """Whether a wire shows a value."""
         return any(wire.value for wire in self.wires)
 
 
 def diagram_of(nodes: list[Node], trace: Trace | None, *, expand: bool = False) -> Diagram:
-    """What to draw.
+    """Build the diagram of a graph.
 
     Parameters
     ----------
-    nodes : list of Node, in topological order; the last one is the output
+    nodes : list of Node
+        In topological order; the last node is the output.
     trace : Trace or None
-        Values and gradients; without, only the structure is shown.
+        Values and gradients. Without a trace, the diagram shows only the structure.
     expand : bool
-        Draw every gate of a layer, instead of one box for a layer, the activation behind it
-        and their parameters.
+        Draw every gate. By default one box shows a layer, its parameters and its activation.
 
     Raises
     ------
     ValueError
-        There is too much to be seen.
+        The diagram would have too many boxes.
     """
-    # What was not given takes no part: an optional weight, a step that turns dropout on.
+    # An optional input without a value (a weight, the step of dropout) is not drawn.
     given = {n.name for n in nodes if not n.optional} if trace is None else set(trace.values)
     shown = [node for node in nodes if node.name in given or node is nodes[-1]]
     heads = {} if expand else _layers(nodes)
     home = {node.name: heads.get(node.name, node.name) for node in shown}
     if (count := len(set(home.values()))) > MOST:
         raise ValueError(
-            f"{count:,} boxes are too many to draw, {MOST} is the most; name an output that "
+            f"{count:,} boxes are too many to draw, {MOST} is the most; choose an output that "
             "depends on fewer"
         )
     by_name = {node.name: node for node in nodes}
@@ -95,7 +95,7 @@ def diagram_of(nodes: list[Node], trace: Trace | None, *, expand: bool = False) 
     users = _users(shown)
     boxes = {}
     last = {name: i for i, name in enumerate(home.values())}
-    for name in sorted(members, key=last.__getitem__):  # a layer stands where its last gate does
+    for name in sorted(members, key=last.__getitem__):  # a layer takes its last gate's place
         boxes[name] = _box(name, members[name], by_name[name], users, trace)
     wires = []
     for name, inside in members.items():
@@ -122,10 +122,11 @@ def _users(nodes: list[Node]) -> dict[str, list[Node]]:
 
 
 def _layers(nodes: list[Node]) -> dict[str, str]:
-    """For each node that is drawn inside a layer's box, the name of that layer's first gate.
+    """Map each node inside a layer's box to the name of that layer's first gate.
 
-    A layer starts with a gate that has parameters: inputs behind the first, of its own, that
-    take real numbers. It goes on with gates that only it leads to, such as an activation.
+    A layer starts with a gate that has parameters: inputs after the first that no other gate
+    uses. It continues with each gate, such as an activation, that is the only user of the gate
+    before.
     """
     users = _users(nodes)
     by_name = {node.name: node for node in nodes}
@@ -135,7 +136,7 @@ def _layers(nodes: list[Node]) -> dict[str, str]:
             continue
         rest = [by_name[source] for source in node.inputs[1:]]
         optional = all(source.optional for source in rest)
-        if not optional and not hasattr(node.gate, "reduction"):  # a loss is no layer
+        if not optional and not hasattr(node.gate, "reduction"):  # a loss is not a layer
             own = [s.name for s in rest if s.gate is None and len(users[s.name]) == 1]
             heads.update(dict.fromkeys([node.name, *own], node.name) if own else {})
         elif optional and node.inputs[0] in heads and len(users[node.inputs[0]]) == 1:
@@ -154,7 +155,7 @@ def _box(
                 lines.append(_parameter(node.name, trace))
         return Box(name, "layer", lines)
     kind = type(head.gate).__name__
-    own_name = not re.fullmatch(rf"{kind}\d+", name)  # not the one that apply() makes up
+    own_name = not re.fullmatch(rf"{kind}\d+", name)  # differs from the name that apply() gives
     symbol = symbol_of(head.gate)
     if head.gate is None or not (own_name or symbol):
         lines = [[(name, "name")]]
@@ -179,7 +180,7 @@ def _parameter(name: str, trace: Trace | None) -> list[Span]:
 
 
 def _words(array: Array | None, *, shape: bool = True) -> list[str]:
-    """A number as it is, a small array row by row, a large one by its shape and norm."""
+    """Write a number in full, a small array row by row, a large one as its shape and norm."""
     if array is None:
         return []
     size = math.prod(array.shape)
@@ -201,5 +202,5 @@ def _shape(array: Array) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits: -12, 0.7311, 1.2e-05."""
+    """Write a number with four significant digits: -12, 0.7311, 1.2e-05."""
     return f"{value + 0.0:.4g}"  # + 0.0: no -0

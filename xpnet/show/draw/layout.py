@@ -1,8 +1,9 @@
-"""Where to put boxes and wires: columns from left to right, few crossings, straight wires.
+"""Place boxes and wires in columns from left to right, with few crossings and straight wires.
 
-The scheme is that of K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of
-hierarchical system structures", 1981: a column for each rank, stand-ins where a wire passes a
-column, the order within columns by repeated averaging over the neighbours, then heights.
+The method follows K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of
+hierarchical system structures", 1981. Each rank has a column. A wire that passes a column has a
+placeholder there. Repeated averaging over the neighbours gives the order within columns, and then
+the heights.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ SWEEPS = 12
 
 @dataclass(frozen=True)
 class Item:
-    """A box, or the place where a wire passes a column."""
+    """A box, or a placeholder where a wire passes a column."""
 
-    box: str | None  # None: a place of wire `wire`
+    box: str | None  # None for a placeholder of wire `wire`
     wire: int = -1
     rank: int = -1
 
 
-# Per gap between columns: left item, right item, and how far below its centre it is met.
+# Per gap between columns: left item, right item, and how far below its centre the wire meets it.
 Links = list[list[tuple[Item, Item, float]]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of items from top to bottom, the way of each wire, and the centres' heights."""
+    """The columns of items from top to bottom, the path of each wire, and the items' heights."""
 
     columns: list[list[Item]]
-    ways: list[list[Item]]  # per wire: its source, the places in between, its target
-    y: dict[Item, float]
+    ways: list[list[Item]]  # per wire: its source, the placeholders between, its target
+    y: dict[Item, float]  # of the item's centre, in pixels downwards
 
 
 def arrange(
@@ -56,13 +57,13 @@ def arrange(
     ranks : dict of str to int
         The column of each box.
     rows : list of int
-        The row of each column: columns of two rows need not be level.
+        The row of each column. Wires between rows do not influence the heights.
     heights : dict of str to float
-        Of each box, with the words at its wires.
+        The height of each box with the words at its wires, in pixels.
     ports : list of float
-        Per wire: how far below its target's centre it ends.
+        Per wire: how many pixels below its target's centre it ends.
     margin : float
-        Between two items of a column, and the height of a passing wire.
+        Pixels between two items of a column, and the height of a placeholder.
     """
     columns: list[list[Item]] = [[] for _ in range(max(ranks.values()) + 1)]
     items = {name: Item(name) for name in drawing.boxes}
@@ -88,12 +89,15 @@ def arrange(
 
 
 def ranked(drawing: Diagram) -> dict[str, int]:
-    """The longest way from an input; an input stands directly before its first user."""
+    """Return each box's rank: its longest path from an input; an input's is one below its user's.
+
+    If several gates use an input, the one of lowest rank counts.
+    """
     incoming: dict[str, list[str]] = {name: [] for name in drawing.boxes}
     for wire in drawing.wires:
         incoming[wire.target].append(wire.source)
     ranks: dict[str, int] = {}
-    for name in drawing.boxes:  # in an order of evaluation
+    for name in drawing.boxes:  # in topological order
         ranks[name] = 1 + max((ranks[source] for source in incoming[name]), default=-1)
     for name in drawing.boxes:
         users = [ranks[wire.target] for wire in drawing.wires if wire.source == name]
@@ -103,13 +107,13 @@ def ranked(drawing: Diagram) -> dict[str, int]:
 
 
 def _ordered(columns: list[list[Item]], links: Links) -> list[list[Item]]:
-    """The order within columns that had the fewest crossings in a number of sweeps."""
+    """Sweep over the columns several times; return the order with the fewest crossings."""
     best, fewest = columns, _crossings(columns, links)
     for sweep in range(SWEEPS):
         if not fewest:
             break
         columns = [list(column) for column in columns]
-        forward = sweep % 2 == 1  # first from the output back: a gate's inputs are in order
+        forward = sweep % 2 == 1  # start at the output, since a gate's inputs have an order
         for r in range(len(columns)) if forward else reversed(range(len(columns))):
             near = r - 1 if forward else r + 1
             if not 0 <= near < len(columns):
@@ -142,7 +146,7 @@ def _crossings(columns: list[list[Item]], links: Links) -> int:
 def _heights(
     columns: list[list[Item]], links: Links, size: dict[Item, float], margin: float
 ) -> dict[Item, float]:
-    """Centres such that wires are as level as boxes that must not overlap allow."""
+    """Return the heights of the items' centres: wires nearly level, and no box overlaps."""
     y: dict[Item, float] = {}
     for column in columns:
         top = 0.0
@@ -171,9 +175,10 @@ def _heights(
 
 
 def _apart(wanted: Sequence[float], gaps: Sequence[float]) -> list[float]:
-    """The places nearest to those wanted, in the least squares, that keep the gaps.
+    """Return the places that keep the gaps and are nearest to `wanted` (least squares).
 
-    Less the gaps, the places must not decrease: neighbours that do are pooled to their mean.
+    With the gaps subtracted, places must not decrease (isotonic regression): neighbours that
+    would decrease share their mean.
     """
     offsets = [0.0]
     for gap in gaps:

@@ -1,4 +1,7 @@
-"""A diagram's place on a page: its columns broken into rows, its boxes, the ends of its wires."""
+"""Place a diagram on a page: break its columns into rows, then place boxes and wires' ends.
+
+All lengths are in pixels.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ __all__ = [
 
 FONT = 13
 LINE = 16  # from one line of text to the next
-CHARACTER = 0.62 * FONT  # of the widest monospaced font: words are never wider than thought
+CHARACTER = 0.62 * FONT  # width of a character in the widest usual monospaced font
 PAD = 8
 MARGIN = 12  # between two boxes of a column
 CURVE = 32  # the part of a gap in which a wire changes its height
-AIM = 14  # and where it turns to its target
+AIM = 14  # the part in which it turns to its target
 EDGE = 14  # around the picture
-LANE = 10  # between wires that go on in the next row
-# Of wires that fork, or go on in the next row: the eye loses them, if all are grey.
+LANE = 10  # between wires that continue in the next row
+# Wires that fork, or that continue in the next row, are hard to follow if all are grey.
 COLORS = (
     "#3b6fb6", "#d9822b", "#7e57a8", "#2b9484", "#a3623f", "#b8479c", "#6b7a1f", "#1f8fb0",
     "#4d4d9f", "#a88600",
@@ -43,7 +46,7 @@ COLORS = (
 
 @dataclass
 class Column:
-    """Where a column of boxes stands; `words` is the room before it for what wires say."""
+    """The place of a column of boxes; `words` is the room before it for the wires' words."""
 
     width: float
     words: float
@@ -56,7 +59,7 @@ class Column:
 
 
 class Page:
-    """Everything that has a place."""
+    """The places of all boxes and wires of a diagram; `limit` is the width of a row."""
 
     def __init__(self, drawing: Diagram, limit: float) -> None:
         drawing, ranks, rows = _broken(drawing, limit)
@@ -73,7 +76,7 @@ class Page:
         self.colors = self._colors()
 
     def _place(self) -> list[float]:
-        """Set the columns' left edges and the items' heights; returns the rows' lower ends."""
+        """Set the columns' left edges and the items' heights; return the rows' lower ends."""
         x = float(self.side)
         for r, column in enumerate(self.columns):
             if r and column.row != self.columns[r - 1].row:
@@ -99,7 +102,10 @@ class Page:
         return column.left + column.width / 2
 
     def _colors(self) -> dict[str, str]:
-        """A colour for each source whose wires fork, or turn beside others, if there are two."""
+        """Return a colour for each source whose wires fork or turn beside others.
+
+        One such source alone needs no colour.
+        """
         sources = [wire.source for wire in self.drawing.wires]
         turning = {sources[i] for wires in self.turns.values() if len(wires) > 1 for i in wires}
         marked = [n for n in dict.fromkeys(sources) if n in turning or sources.count(n) > 1]
@@ -108,10 +114,10 @@ class Page:
         return {name: COLORS[i % len(COLORS)] for i, name in enumerate(marked)}
 
     def rim(self, name: str, port: float) -> tuple[float, float]:
-        """Where a wire meets its target: how far left of its centre, and how far below."""
+        """Return where a wire meets its target: how far left of its centre, and how far below."""
         width, height = self.sizes[name]
         radius = corner(self.drawing.boxes[name], width, height)
-        # Wires from afar meet the rim closer together than they come.
+        # The wires' ends on the rim are closer together than their ports.
         most = max(0.6 * height / 2, height / 2 - 10)
         dy = max(-most, min(most, 0.6 * port))
         over = max(0.0, abs(dy) - (height / 2 - radius))
@@ -132,7 +138,7 @@ def _sizes(drawing: Diagram) -> dict[str, tuple[float, float]]:
 
 
 def _size(box: Box) -> tuple[float, float]:
-    """Width and height of a box itself."""
+    """Return the width and height of a box without the words at its wires."""
     if box.kind == "end":
         return 0.0, 0.0
     width = max(map(line_width, box.lines))
@@ -143,14 +149,17 @@ def _size(box: Box) -> tuple[float, float]:
 
 
 def corner(box: Box, width: float, height: float) -> float:
-    """Of a box's corners: a gate's ends are round."""
+    """Return the radius of a box's corners; a gate has round ends."""
     return min(18.0, width / 2, height / 2) if box.kind == "gate" else min(6.0, height / 2)
 
 
 def _ports(
     drawing: Diagram, sizes: dict[str, tuple[float, float]]
 ) -> tuple[list[float], dict[str, float]]:
-    """How far below its target's centre each wire ends; the boxes' heights with all words."""
+    """Return how far below its target's centre each wire ends, and the boxes' full heights.
+
+    A full height includes the words at the wires that arrive.
+    """
     arriving: dict[str, list[int]] = {name: [] for name in drawing.boxes}
     for i, wire in enumerate(drawing.wires):
         arriving[wire.target].append(i)
@@ -158,7 +167,7 @@ def _ports(
     for name, wires in arriving.items():
         above = [LINE * len(drawing.wires[i].value) + 8 for i in wires]
         below = [LINE * len(drawing.wires[i].grad) + 8 for i in wires]
-        if len(wires) == 1:  # straight into the middle
+        if len(wires) == 1:  # a single wire meets the middle
             heights[name] = max(heights[name], 2.0 * max(above[0], below[0]))
             continue
         total = sum(above) + sum(below)
@@ -176,7 +185,7 @@ def _columns(
     sizes: dict[str, tuple[float, float]],
     rows: Sequence[int],
 ) -> list[Column]:
-    """Each column with its width, the room for words before it, and its row."""
+    """Return the columns, each with its width, the room for words before it, and its row."""
     columns = [Column(0.0, 0.0, row) for row in rows]
     for name, r in ranks.items():
         columns[r].width = max(columns[r].width, sizes[name][0])
@@ -188,9 +197,9 @@ def _columns(
 
 
 def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], list[int]]:
-    """Break the columns into rows of about `limit`; returns ranks, and each column's row too.
+    """Break the columns into rows of about `limit`; return the ranks and each column's row too.
 
-    An input that is used in several rows stands in each of them: no wire has to lead there.
+    An input that several rows use appears in each of them, so no wire leads from row to row.
     """
     ranks, sizes = ranked(drawing), _sizes(drawing)
     count = max(ranks.values()) + 1
@@ -198,14 +207,14 @@ def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], li
     rows, used = [0], columns[0].width
     for r in range(1, count):
         needed = columns[r].words + columns[r].width + CURVE
-        turn = used + needed > limit and r < count - 1  # an output's end is not worth a row
+        turn = used + needed > limit and r < count - 1  # the output's end gets no row of its own
         rows.append(rows[-1] + turn)
         used = needed if turn else used + needed
 
     boxes, wires = dict(drawing.boxes), []
     for wire in drawing.wires:
         box, row = boxes[wire.source], rows[ranks[wire.target]]
-        # The input's column may be the last one of the row above: it is moved below.
+        # An input in the last column of the row above moves below instead (see the loop below).
         if box.kind == "input" and row > rows[min(ranks[wire.source] + 1, count - 1)]:
             name = f"{box.name}\0{row}"
             boxes[name] = Box(name, "input", box.lines)
@@ -214,7 +223,7 @@ def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], li
         wires.append(wire)
     drawing = Diagram(boxes, wires)
 
-    # An input of the first gate of a row belongs into that row: it gets a column there.
+    # The inputs of a row's first gates belong into that row: they get a column there.
     leading = {wire.target for wire in drawing.wires}
     for r in reversed(range(1, count)):
         moved = [n for n in ranks if ranks[n] == r - 1 and n not in leading]
@@ -226,7 +235,7 @@ def _broken(drawing: Diagram, limit: float) -> tuple[Diagram, dict[str, int], li
 
 
 def _turns(layout: Layout, columns: list[Column], rank: dict[Item, int]) -> dict[int, list[int]]:
-    """Per column that ends a row: the wires that go on in the next one."""
+    """Return, for each column that ends a row, the wires that continue in the next row."""
     turns: dict[int, list[int]] = {}
     for i, way in enumerate(layout.ways):
         for a, b in pairwise(way):

@@ -1,4 +1,4 @@
-"""A diagram as SVG: the circuit from left to right, values green, gradients red."""
+"""Write a diagram as SVG: the circuit from left to right, values green, gradients red."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["to_svg"]
 
 
 def to_svg(drawing: Diagram, width: float = 1100.0) -> str:
-    """Draw; columns that do not fit into about `width` pixels go on in a row below."""
+    """Return the SVG; columns beyond about `width` pixels continue in a row below."""
     page = Page(drawing, width)
     parts = [part for i in range(len(page.drawing.wires)) for part in _wire(page, i)]
     parts += [part for item in page.rank if item.box for part in _box(page, item)]
@@ -40,7 +40,7 @@ def to_svg(drawing: Diagram, width: float = 1100.0) -> str:
 
 
 def _wire(page: Page, i: int) -> list[str]:
-    """A wire's path, and the words at its end."""
+    """Draw a wire's path, and the words at its end."""
     wire, way, y = page.drawing.wires[i], page.layout.ways[i], page.layout.y
     level = [y[item] for item in way]
     level[-1] += page.ports[i]
@@ -92,7 +92,7 @@ def _box(page: Page, item: Item) -> list[str]:
 
 
 def _legend(drawing: Diagram) -> list[str]:
-    """What the picture's signs mean, those that it has."""
+    """Explain the signs that the picture contains."""
     if not drawing.traced:
         return []
     words = [word for wire in drawing.wires for word in wire.value + wire.grad]
@@ -115,7 +115,7 @@ def _legend(drawing: Diagram) -> list[str]:
 
 
 def _arrow(x: float, y: float, dx: float, dy: float, style: str) -> str:
-    """A wire's head, at (x, y) in the direction (dx, dy)."""
+    """Draw a wire's head at (x, y) in the direction (dx, dy)."""
     length = math.hypot(dx, dy)
     ux, uy = dx / length, dy / length
     bases = [(x - 7 * ux + s * 3.5 * uy, y - 7 * uy - s * 3.5 * ux) for s in (1, -1)]
@@ -124,12 +124,12 @@ def _arrow(x: float, y: float, dx: float, dy: float, style: str) -> str:
 
 
 def _text(x: float, y: float, line: Sequence[Span]) -> str:
-    """A line centred at x. Each span is a text of its own: some renderers misplace parts."""
+    """Draw a line centred at x. Each span is its own text, since some renderers misplace parts."""
     at = x - line_width(line) / 2
     parts = []
     for text, ink in line:
         wide = width_of(text)
-        words = escape(text.replace(" ", "\u00a0"))  # a space that no renderer takes away
+        words = escape(text.replace(" ", "\u00a0"))  # no renderer collapses this space
         parts.append(f'<text class="{ink}" x="{at + wide / 2:.1f}" y="{y:.1f}">{words}</text>')
         at += wide + CHARACTER
     return "".join(parts)

@@ -1,4 +1,4 @@
-"""A diagram as text for other programs: Graphviz's DOT, and Mermaid."""
+"""Write a diagram as text for other programs: Graphviz's DOT, and Mermaid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["to_dot", "to_mermaid"]
 
 
 def to_dot(drawing: Diagram) -> str:
-    """The diagram in Graphviz's language; ``dot -Tpdf`` makes a picture of it."""
+    """Write the diagram in Graphviz's language; ``dot -Tpdf`` makes a picture of it."""
     lines = [
         "digraph circuit {",
         '  rankdir=LR; node [fontname="monospace", fontsize=11]; '
@@ -38,7 +38,7 @@ def _font(text: str, color: str) -> str:
 
 
 def to_mermaid(drawing: Diagram) -> str:
-    """The diagram in Mermaid's language, which GitHub and GitLab draw in Markdown."""
+    """Write the diagram in Mermaid's language; GitHub and GitLab draw it in Markdown."""
     lines = ["flowchart LR"]
     numbers = {name: f"n{i}" for i, name in enumerate(drawing.boxes)}
     ends = {"input": ("[", "]"), "gate": ("([", "])"), "layer": ("[", "]"), "end": ("((", "))")}
@@ -59,6 +59,6 @@ def _label(box: Box) -> str:
 
 
 def _span(text: str, ink: Ink) -> str:
-    # Mermaid's own quotation of what means something in its labels: #code;
+    # Mermaid writes a character that has a meaning in labels as #code;
     safe = "".join(c if c.isalnum() or c in " .×" else f"#{ord(c)};" for c in text)
     return safe if ink in ("name", "plain") else f"<span style='color:{INK[ink]}'>{safe}</span>"

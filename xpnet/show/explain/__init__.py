@@ -1,4 +1,4 @@
-"""Every variable of a network in one run: its names, its shape, its formula, its size."""
+"""List every variable of a network in one run: its names, shape, formula and norm."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from xpnet.show.explain.variables import Variable, variables_of
 __all__ = ["Cost", "Explanation", "Variable", "explain"]
 
 BOOK_NAMES = (
-    "da1 is, as in the book, the gradient with respect to z1, and dz1 that with respect to a1; so "
-    "in every layer."
+    "As in the book, da1 is the gradient with respect to z1, and dz1 the gradient with respect to "
+    "a1. The same holds in every layer."
 )
 COUNTED = (
-    "FLOPs: a multiplication and an addition are two, exp and tanh one; none for the gradient "
-    "of the data. Bytes: gradients and optimizer state come on top."
+    "FLOPs: a multiplication with an addition counts as two, exp and tanh as one each; the "
+    "gradient of the data is not counted. Bytes: gradients and optimizer state are not included."
 )
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found; printed, a table of text, in a notebook one of HTML."""
+    """The result of `explain`: print it for text tables; a notebook shows HTML tables."""
 
     variables: list[Variable]
     costs: list[Cost]
 
     def __getitem__(self, name: str) -> Variable:
-        """The variable of a name."""
+        """Return the variable with this name; raise KeyError if there is none."""
         for variable in self.variables:
             if variable.name == name:
                 return variable
@@ -40,7 +40,7 @@ class Explanation:
         raise KeyError(f"no variable {name!r}; there are {known}")
 
     def tables(self) -> tuple[Table, Table]:
-        """The table of variables, and that of costs."""
+        """Return the table of variables and the table of costs."""
         rows: list[tuple[str, ...]] = [
             (v.name, v.theory, str(v.shape), v.formula, _norm(v.value)) for v in self.variables
         ]
@@ -60,11 +60,11 @@ class Explanation:
         return self._joined(Table.text, "{}")
 
     def markdown(self) -> str:
-        """Both tables in Markdown."""
+        """Write both tables in Markdown."""
         return self._joined(Table.markdown, "{}") + "\n"
 
     def html(self) -> str:
-        """Both tables as a piece of an HTML page."""
+        """Write both tables as a fragment of an HTML page."""
         return self._joined(Table.html, "<p>{}</p>")
 
     def _joined(self, form: Callable[[Table], str], note: str) -> str:
@@ -88,27 +88,44 @@ def explain(
     Parameters
     ----------
     network : Network
-    x, t : array
-        A batch and its targets, as the loss takes them.
+    x : array, shape=(N, ...)
+        A batch.
+    t : array
+        Its targets, in a form that the loss accepts.
     params : mapping of str to array, optional
-        By default the network's initial ones.
+        By default the network's initial parameters.
     **inputs : array
-        ``step`` turns dropout on, ``weight`` weighs samples.
+        ``step`` turns dropout on; ``weight`` gives each sample a weight.
 
     Returns
     -------
     Explanation
 
+    Raises
+    ------
+    TypeError
+        `network` is not a Network.
+    KeyError, ValueError
+        As `Graph.trace`.
+
     Notes
     -----
-    The names in the code are those of the book's TwoLayerNet (a: input of a layer's units, z:
-    their output); those of the theory are of Rumelhart, Hinton, Williams, "Learning
-    representations by back-propagating errors", 1986 (x and y; w₂₁ leads from layer 1 to 2).
+    Names in code follow the book's TwoLayerNet: a is the input of a layer's units, z their output.
+    Names in theory follow Rumelhart, Hinton, Williams, "Learning representations by
+    back-propagating errors", 1986: x and y; w₂₁ leads from layer 1 to layer 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.models.mlp import mlp
+    >>> table = explain(mlp([4, 3, 2]), np.ones((5, 4)), np.array([0, 1, 0, 1, 0]))
+    >>> table["a1"].shape
+    (5, 3)
     """
     if not isinstance(network, Network):
         raise TypeError(
-            f"explain takes a Network, got {type(network).__name__}; of a trainer, give "
-            "trainer.network and params=trainer.params; of a graph, "
+            f"explain takes a Network, got {type(network).__name__}; for a trainer, pass "
+            "trainer.network and params=trainer.params; for a graph, "
             "xpnet.Network(graph, params, scores, loss)"
         )
     params = network.params if params is None else params
@@ -119,7 +136,7 @@ def explain(
 
 
 def _norm(array: Array) -> str:
-    """Four digits; nothing for integers."""
+    """Write the norm with four significant digits; leave it empty for integers."""
     return f"{norm(array):.4g}" if is_real(array) else ""
 
 

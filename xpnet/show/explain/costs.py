@@ -1,4 +1,4 @@
-"""What a layer costs: parameters, floating-point operations, bytes."""
+"""Count what each gate costs: parameters, floating-point operations, bytes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["Cost", "costs_of", "flops"]
 
 
 class Cost(NamedTuple):
-    """One gate's line.
+    """The cost of one gate.
 
     Attributes
     ----------
     name : str
     shape : tuple of int
-        Of its output.
+        Shape of its output.
     parameters : int
-        Numbers that are trained.
+        Number of trained numbers. A parameter that several gates share counts at the first.
     forward, backward : int
-        Floating-point operations, a multiplication and an addition being two.
+        Floating-point operations; a multiplication with an addition counts as two.
     parameter_bytes, output_bytes : int
-        Memory of the parameters (their gradients take as much again), and of the output.
+        Memory of the parameters (their gradients need as much again) and of the output.
     """
 
     name: str
@@ -43,12 +43,24 @@ class Cost(NamedTuple):
 def flops(
     gate: Any, shapes: list[tuple[int, ...]], output: tuple[int, ...], needs: list[bool]
 ) -> tuple[int, int]:
-    """Floating-point operations of a gate's two passes; gradients not needed cost nothing.
+    """Count the floating-point operations of a gate's forward and backward pass.
 
-    `shapes` are those of the inputs that were given.
+    Parameters
+    ----------
+    gate : Gate
+    shapes : list of tuple of int
+        Shapes of the inputs that have a value.
+    output : tuple of int
+        Shape of the output.
+    needs : list of bool
+        Which inputs need a gradient; the others cost nothing in the backward pass.
+
+    Returns
+    -------
+    forward, backward : int
     """
     if not shapes or (isinstance(gate, Dropout) and len(shapes) == 1):
-        return 0, 0  # a constant; dropout without a step
+        return 0, 0  # a constant, or dropout without a step
     note, size = note_of(gate), math.prod(output)
     if note.product:
         products = 2 * size * (shapes[1][0] if len(shapes[1]) < 3 else shapes[1][-2])
@@ -61,11 +73,11 @@ def flops(
 
 
 def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[Cost]:
-    """A line per gate."""
-    # A training step computes a gradient only on the way to a parameter.
+    """Return the cost of each gate, in the order of `nodes`."""
+    # A training step computes only the gradients on the path to a parameter.
     backward = {back.node.name: back.needs for back in make_backward_plan(nodes, tuple(params))}
     costs: list[Cost] = []
-    counted: set[str] = set()  # a parameter that several gates share is one
+    counted: set[str] = set()
     for node in nodes:
         if node.gate is None:
             continue

@@ -1,4 +1,4 @@
-"""A gate's formulas, filled with the names of a network's variables."""
+"""Fill a gate's formulas with the names of a network's variables."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ __all__ = ["gradient_of", "value_of"]
 
 
 def value_of(gate: Any, inputs: list[str], y: str, samples: int) -> str:
-    """The formula of a gate's output; of an unknown gate, its call.
+    """Return the formula of a gate's output; for an unknown gate, its call.
 
-    An input that was not given is an empty text among `inputs`.
+    In `inputs`, an empty text stands for an input without a value.
     """
     if isinstance(gate, layers.Dropout) and not inputs[1]:
-        return inputs[0]  # without a step it is not on
+        return inputs[0]  # without a step, dropout is the identity
     given = ", ".join(name for name in inputs if name)
     form = note_of(gate).value or f"{type(gate).__name__}({given})"
     return _fill(form, gate, inputs, y, "", samples)
 
 
 def gradient_of(gate: Any, i: int, inputs: list[str], y: str, d: str, samples: int) -> str:
-    """The formula of the gradient that a gate sends to its i-th input."""
+    """Return the formula of the gradient that a gate sends to its i-th input."""
     if isinstance(gate, layers.Dropout) and not inputs[1]:
         return d
     forms = note_of(gate).gradients
     form = forms[i] if i < len(forms) else f"{type(gate).__name__}.backward({{d}})[{i}]"
     formula = _fill(form, gate, inputs, y, d, samples)
-    # A loss starts from 1, unless something is made of it.
+    # The gradient of a loss is 1, unless another gate uses the loss.
     return f"{formula} · {d}" if "{d}" not in form and d != "1" else formula
 
 

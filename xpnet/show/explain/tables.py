@@ -1,4 +1,4 @@
-"""Tables as plain text, Markdown and HTML."""
+"""Write tables as plain text, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Table"]
 
 
 class Table(NamedTuple):
-    """Rows of text under a header; the columns numbered in `right` are numbers."""
+    """Rows of text under a header; `right` holds the indices of right-aligned columns."""
 
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
     right: frozenset[int] = frozenset()
 
     def text(self) -> str:
-        """Columns in line, for a terminal."""
+        """Write the table with aligned columns, for a terminal."""
         lines = [self.header, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rule = ["-" * width for width in widths]
@@ -30,7 +30,7 @@ class Table(NamedTuple):
         )
 
     def markdown(self) -> str:
-        """A table of GitHub's Markdown."""
+        """Write the table in GitHub's Markdown."""
         rule = ["---:" if i in self.right else "---" for i in range(len(self.header))]
 
         def line(cells: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ class Table(NamedTuple):
         return "\n".join(map(line, [self.header, rule, *rows]))
 
     def html(self) -> str:
-        """A table element."""
+        """Write the table as an HTML element."""
 
         styles = [' style="text-align: right"' * (i in self.right) for i in range(len(self.header))]
 
@@ -57,5 +57,5 @@ class Table(NamedTuple):
 
 
 def _literal(cell: str) -> str:
-    """A cell as Markdown would otherwise not show it."""
+    """Escape the characters of a cell that have a meaning in Markdown."""
     return "".join(f"\\{c}" if c in "\\|*_[]<>`" else c for c in cell)

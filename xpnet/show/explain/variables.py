@@ -1,4 +1,4 @@
-"""The variables of a run: what each is called, in code and in theory, and its formula."""
+"""Find the variables of a run: the name of each in code and in theory, and its formula."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Variable(NamedTuple):
     Attributes
     ----------
     name, theory : str
-        In code (a1, z1, dy, grads['W1']) and in the theory (x₁, y₁, ∂E/∂x₂): the input and
-        the output of a layer's units are x and y there.
+        The name in code (a1, z1, dy, grads['W1']) and in theory (x₁, y₁, ∂E/∂x₂). In theory, x is
+        the input of a layer's units and y their output.
     shape : tuple of int
     formula : str
-        In terms of the names.
+        The formula, with the names in code.
     value : array
-        What it was in the run.
+        The value in this run.
     """
 
     name: str
@@ -46,12 +46,13 @@ class Variable(NamedTuple):
 def variables_of(
     network: Network, nodes: list[Node], trace: Trace, params: Mapping[str, Array]
 ) -> list[Variable]:
-    """All that is computed forward, then all gradients but those of the data.
+    """List what the forward pass computes, then all gradients except those of the data.
 
     Parameters
     ----------
     network : Network
-    nodes : list of Node, in order of evaluation
+    nodes : list of Node
+        In topological order.
     trace : Trace
     params : mapping of str to array
     """
@@ -63,7 +64,7 @@ def variables_of(
 
 
 class _Names:
-    """What each node is called, in code and in theory, and what its gradient is called."""
+    """The names of each node in code and in theory, and the name of its gradient."""
 
     def __init__(self, network: Network, nodes: list[Node], params: Mapping[str, Any]) -> None:
         self.code = {node.name: node.name for node in nodes}
@@ -84,7 +85,7 @@ class _Names:
                 if len(node.inputs) > 2:
                     self.theory[node.inputs[2]] = f"b{_small(layer)}"
             elif not layer:
-                continue  # of no layer: the node keeps its own name
+                continue  # outside of any layer, the node keeps its own name
             elif isinstance(node.gate, Dropout):
                 self._call(node, f"h{layer}", f"h{_small(layer)}", f"dh{layer}")
             else:
@@ -93,9 +94,9 @@ class _Names:
         self.grad[network.scores.name] = "dy"
         self.code[network.loss.name] = self.theory[network.loss.name] = "E"
         self.grad[network.loss.name] = "1"
-        # The user's own y keeps its name.
+        # A node that you named y keeps this name.
         self.answer = "y" if "y" not in self.code else "answer"
-        # The loss itself may be an inner node: beside it there may be a regularizer.
+        # The loss gate may be an inner node: a regularizer may be added to it.
         self.loss_gate = next(
             (
                 node
@@ -106,7 +107,7 @@ class _Names:
         )
 
     def output(self, node: Node) -> str:
-        """What a gate's formulas are about: its output; of a loss, the answer it judges."""
+        """Return the name of a gate's output; for a loss, of the answer that it judges."""
         if not hasattr(node.gate, "reduction"):
             return self.code[node.name]
         if node is self.loss_gate:
@@ -114,11 +115,11 @@ class _Names:
         return note_of(node.gate).answer.format(self.code[node.inputs[0]])
 
     def of_inputs(self, node: Node) -> list[str]:
-        """The names in code of a gate's inputs; empty for one that was not given."""
+        """Return the names in code of a gate's inputs; empty for an input without a value."""
         return [self.code.get(source, "") for source in node.inputs]
 
     def _call(self, node: Node, code: str, theory: str, grad: str) -> None:
-        if code not in self.code.values():  # else a graph of another kind: nodes keep their names
+        if code not in self.code.values():  # if the name is taken, the node keeps its own
             self.code[node.name], self.theory[node.name] = code, theory
             self.grad[node.name] = grad
 
@@ -142,7 +143,7 @@ def _forward(network: Network, nodes: list[Node], trace: Trace, names: _Names) -
 
 
 def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variable:
-    """y, the network's answer, which is hidden inside a softmax loss."""
+    """Return the variable y, the network's answer, which a loss such as softmax hides."""
     scores = trace.values[network.scores.name]
     y = scores
     if isinstance(loss.gate, SoftmaxWithLoss):
@@ -156,7 +157,7 @@ def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variab
 def _backward(
     nodes: list[Node], trace: Trace, names: _Names, params: Mapping[str, Any]
 ) -> list[Variable]:
-    """Gradients in the order in which they are found, last layer first."""
+    """List the gradients in the order of the backward pass, last layer first."""
     rows = []
     users: dict[str, list[tuple[Node, int]]] = {}
     for node in nodes:
@@ -164,13 +165,13 @@ def _backward(
             if (node.name, i) in trace.flows:
                 users.setdefault(source, []).append((node, i))
     done = set()
-    gates = {node.name for node in nodes if node.gate is not None}  # not the data
+    gates = {node.name for node in nodes if node.gate is not None}
     for gate in reversed(nodes):
-        # A layer's parameters, then what goes on to the layer before.
+        # A layer's parameters come first, then the gradient for the layer before.
         for source in [*gate.inputs[1:], *gate.inputs[:1]]:
             wanted = source in trace.grads and (source in params or source in gates)
             if not wanted or source in done or users[source][0][0] is not gate:
-                continue  # found at its first user, when all the others have been seen
+                continue  # complete only at its first user, the last that the pass reaches
             done.add(source)
             for node, i in users[source]:
                 if isinstance(node.gate, Affine) and i == 1:
@@ -195,12 +196,12 @@ def _backward(
 
 
 def _samples(node: Node, trace: Trace) -> int:
-    """How many samples a loss takes the mean over."""
+    """Return the number of samples that a loss takes the mean over."""
     return math.prod(trace.values[node.inputs[0]].shape[:-1]) if node.inputs else 1
 
 
 def _is_summed(node: Node, i: int, trace: Trace) -> bool:
-    """Whether an input was repeated, along axes that its formula does not show."""
+    """Say whether an input was repeated along axes that its formula does not show."""
     note = note_of(node.gate)
     if note.product:
         return i == 1 and trace.values[node.inputs[0]].ndim > 2
@@ -209,7 +210,7 @@ def _is_summed(node: Node, i: int, trace: Trace) -> bool:
 
 
 def _chain(user: Node, i: int, names: _Names) -> str:
-    """The chain rule's last link: = ∂E/∂x₂ · w₂₁."""
+    """Write the chain rule's last link: = ∂E/∂x₂ · w₂₁."""
     outer = f"∂E/∂{names.theory[user.name]}"
     if isinstance(user.gate, Affine):
         links = (f" · {names.theory[user.inputs[1]]}", f" · {names.theory[user.inputs[0]]}", "")
@@ -224,5 +225,5 @@ def _variable(name: str, theory: str, formula: str, value: Array) -> Variable:
 
 
 def _small(number: int) -> str:
-    """A subscript."""
+    """Write a number as a subscript."""
     return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -1,4 +1,4 @@
-"""Pictures of a run, and of the network that it has trained. They need matplotlib."""
+"""Plot a run and the network that it trained. Plots need matplotlib."""
 
 from __future__ import annotations
 
@@ -23,7 +23,21 @@ __all__ = [
 
 
 def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> list[Path]:
-    """The pictures that suit the data; returns the paths of those drawn."""
+    """Draw every plot that suits the data.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder for the PNG files.
+    history : History
+    model : Model
+    test : Dataset
+
+    Returns
+    -------
+    list of Path
+        The files that were drawn.
+    """
     classes = test.classes
     drawn = [folder / "curves.png"]
     curves(history, drawn[0], "r2" if classes is None else "accuracy")
@@ -49,6 +63,6 @@ def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> lis
 
 
 def _kind(gate: Any) -> str:
-    """The name of a hidden layer's activation; a layer without one ends with its Affine."""
+    """Return the name of a hidden layer's activation; identity if the layer ends with Affine."""
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     return "identity" if isinstance(gate, Affine) else names.get(type(gate), type(gate).__name__)

@@ -1,4 +1,4 @@
-"""A figure of matplotlib, which is loaded only when one is drawn."""
+"""Make figures with matplotlib, which is imported only when you draw one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["new_figure", "require"]
 
 
 def require() -> None:
-    """Raise `UsageError` if matplotlib is missing: before the training, not after it."""
+    """Raise `UsageError` if matplotlib is missing. Call this before a training, not after it."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
@@ -18,7 +18,7 @@ def require() -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches."""
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+    """Make an empty figure; `width` and `height` are in inches."""
+    from matplotlib.figure import Figure  # pyplot would open windows and keep global state
 
     return Figure(figsize=(width, height), layout="constrained")

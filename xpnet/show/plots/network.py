@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned: its first weights, and how its units respond."""
+"""Plot what a network has learned: its first weights, and the outputs of its hidden units."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from xpnet.show.plots.figure import new_figure
 
 __all__ = ["SAMPLES", "activations", "weights"]
 
-SAMPLES = 2000  # that the histograms are made of
-UNITS = 64  # that are shown
+SAMPLES = 2000  # about how many samples the histograms show
+UNITS = 64  # at most so many units are shown
 BAR = "#1f77b4"
-# Where a bounded activation hardly moves any more: a twentieth of its range from its ends.
+# A bounded activation is saturated within a twentieth of its range from either end.
 SATURATED = {"sigmoid": (0.05, 0.95), "tanh": (-0.9, 0.9)}
 
 
 def weights(W: np.ndarray, path: Path, data: Dataset) -> int:
-    """The first layer's weights: an image per unit, or, of other data, a column per unit.
+    """Plot the first layer's weights: one image per unit, or one column if x is not images.
 
     Parameters
     ----------
     W : array, shape=(D, M)
     path : path
     data : Dataset
-        Says whether rows of x are images, and what the features are called.
+        Says whether the rows of x are images, and gives the features' names.
 
     Returns
     -------
     int
-        How many units are shown, those with the largest weights; 0 if W has too many rows
-        that are no image, and nothing is drawn.
+        Number of units shown: at most 64, those with the largest weights. It is 0, and nothing is
+        drawn, if the rows are not images and D exceeds 64.
     """
     shown = np.sort(np.argsort(-np.abs(W).max(axis=0), kind="stable")[:UNITS])
     title = f"weights of the first layer: {len(shown)} of {W.shape[1]} units"
@@ -80,14 +80,14 @@ def _columns(
 
 
 def activations(hidden: dict[str, np.ndarray], kinds: Sequence[str], path: Path) -> None:
-    """A histogram of each hidden layer's outputs, and how many of its units are of no use.
+    """Plot a histogram of each hidden layer's outputs, with its share of saturated or zero outputs.
 
     Parameters
     ----------
     hidden : dict of str to array, shape=(N, units)
-        Outputs of the hidden layers on some samples.
+        Outputs of the hidden layers for N samples.
     kinds : sequence of str
-        Their activations' names: sigmoid, tanh, relu ...
+        Names of their activations: sigmoid, tanh, relu ...
     path : path
     """
     columns = min(4, len(hidden))
@@ -105,12 +105,12 @@ def activations(hidden: dict[str, np.ndarray], kinds: Sequence[str], path: Path)
         axes.set_ylabel("% of outputs")
         axes.grid(alpha=0.3)
     count = len(next(iter(hidden.values())))
-    figure.suptitle(f"hidden layers on {count:,} samples of the test part", fontsize=10)
+    figure.suptitle(f"hidden layers on {count:,} test samples", fontsize=10)
     figure.savefig(path, dpi=120)
 
 
 def _remark(y: np.ndarray, kind: str) -> str:
-    """What is worth knowing of a layer's outputs: units that never, or hardly ever, move."""
+    """Summarize a layer's outputs: how many are saturated or zero, else mean and deviation."""
     if kind in SATURATED:
         low, high = SATURATED[kind]
         return f"saturated (below {low} or above {high}): {((y < low) | (y > high)).mean():.0%}"

@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, its confusion matrix, its worst mistakes."""
+"""Plot a run: its learning curves, its confusion matrix, its worst mistakes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xpnet.trainer.history import History
 
 __all__ = ["confusion", "confusion_matrix", "curves", "mistakes", "predictions"]
 
-TRAIN, VAL = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
+TRAIN, VAL = "#1f77b4", "#d95f02"  # colour-blind readers can tell these apart
 
 
 def curves(history: History, path: Path, metric: str = "accuracy") -> None:
-    """Loss and score against the epoch; thin behind the loss, that of every step."""
+    """Plot loss and score against the epoch, with the loss of every step as a thin line."""
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     epochs = [epoch.epoch for epoch in history.epochs]
@@ -31,7 +31,7 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
         for part, color in (("train", TRAIN), ("val", VAL)):
             values = [np.nan if v is None else v for v in history.column(f"{part}_{name}")]
             if not np.isnan(values).all():
-                # The training loss is a mean over the epoch: it belongs to its middle.
+                # The training loss is the epoch's mean, so it belongs to the epoch's middle.
                 early = 0.5 if (part, name) == ("train", "loss") else 0.0
                 places = np.array(epochs) - early
                 axes.plot(places, values, color=color, marker="o", markersize=3, label=part)
@@ -52,12 +52,32 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
 
 
 def confusion_matrix(t: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """counts[i, j]: how many samples of class i were taken for class j."""
+    """Count in [i, j] the samples of class i that were predicted as class j.
+
+    Parameters
+    ----------
+    t, predicted : integer array, shape=(N,)
+        Class indices.
+    classes : int
+
+    Returns
+    -------
+    integer array, shape=(classes, classes)
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
     return np.bincount(t * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
-    """Rows true, columns predicted; shades by the row's share, so that rare classes show."""
+    """Plot a confusion matrix: true classes in rows, predicted classes in columns.
+
+    The shade shows the share within the row, so that rare classes are visible.
+    """
     n = len(classes)
     size = max(4.5, 1.5 + 0.45 * min(n, 30))
     figure = new_figure(size + 1, size)
@@ -71,7 +91,7 @@ def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
         slanted = max(map(len, classes)) > 3
         axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
                         ha="right" if slanted else "center", parse_math=False)  # fmt: skip
-        axes.set_yticks(range(n), classes, parse_math=False)  # a name may hold a $
+        axes.set_yticks(range(n), classes, parse_math=False)  # a name may contain a $
     index = "" if n <= 30 else " (number of the class, from 0)"
     axes.set_xlabel(f"predicted{index}")
     axes.set_ylabel(f"true{index}")
@@ -84,14 +104,24 @@ def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
 def mistakes(
     data: Dataset, scores: np.ndarray, predicted: np.ndarray, path: Path, most: int = 30
 ) -> int:
-    """The images that the network was most wrong about: those with the largest margin.
+    """Plot the worst mistakes: the wrongly classified images with the largest margin.
 
-    The margin is the score of the class it chose less that of the right one.
+    The margin is the predicted class's score minus the true class's score.
+
+    Parameters
+    ----------
+    data : Dataset
+    scores : array, shape=(N, C)
+        C is 1 for two classes with one score.
+    predicted : integer array, shape=(N,)
+    path : path
+    most : int
+        Show at most this many images.
 
     Returns
     -------
     int
-        How many are shown; with 0, nothing is drawn.
+        Number of images shown; if it is 0, nothing is drawn.
     """
     wrong = np.flatnonzero(predicted != data.t)
     if not len(wrong) or data.image_shape is None or data.classes is None:
@@ -119,7 +149,10 @@ def mistakes(
 
 
 def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
-    """Regression: predicted against true, on a diagonal if all is well; a panel per target."""
+    """Plot predicted against true targets of a regression, one panel per target, at most 6.
+
+    Points of a perfect prediction lie on the grey diagonal.
+    """
     t = t.reshape(len(t), -1)
     shown = min(t.shape[1], 6)
     figure = new_figure(4.5 * shown, 4.5)
