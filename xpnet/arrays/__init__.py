@@ -1,1 +1,1 @@
-"""What the array API standard lacks, and where a backend replaces a function."""
+"""Functions that the Array API standard lacks, and the way a backend replaces a function."""

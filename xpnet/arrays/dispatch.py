@@ -1,9 +1,9 @@
-"""Lets a backend replace functions during a step.
+"""Let a backend replace functions during a step.
 
-A backend offers kernels by the names of the functions that they replace, and one more for every
-`elementwise` function: its lines compute each element by itself, so a GPU should run them as one
-kernel and not as one per operation. Layers do not see this. Without kernels, as on NumPy, the
-lines run as they stand.
+A backend offers kernels under the names of the functions that they replace. It may also offer to
+fuse every `elementwise` function: such a function computes each element independently, so a GPU
+should run it as one kernel instead of one per operation. Layers do not notice this. Without
+kernels, as on NumPy, the Python lines run.
 """
 
 from __future__ import annotations
@@ -16,24 +16,30 @@ from typing import Any, TypeVar
 
 __all__ = ["elementwise", "for_each", "offered", "replaceable", "with_kernels"]
 
-Array = Any  # "an array of any library that follows the standard"; no static type names that
+Array = Any  # an array of any library that follows the standard; no static type describes it
 Kernels = Mapping[str, Callable[..., Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Of the context, not of the process: they end with the step.
+# A context variable, so that kernels are set only during a step and only in its thread.
 _KERNELS: ContextVar[Kernels] = ContextVar("kernels", default=MappingProxyType({}))
 
 
 def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., Any]:
-    """`step`, during which some functions are a backend's own.
+    """Return a function that runs `step` with a backend's kernels in place of some functions.
 
     Parameters
     ----------
     step : callable
     kernels : mapping of str to callable
-        By the name of a `replaceable` function: what to call instead, of the same parameters and,
-        to rounding, the same result; NotImplemented leaves a call to the lines themselves.
-        "elementwise": ``fuse(function, *args)``, for all of that kind. "for_each": see `for_each`.
+        For each name of a `replaceable` function, the kernel to call instead. It takes the same
+        arguments and returns the same result up to rounding, or NotImplemented to let the
+        function itself run. The name "elementwise" holds ``fuse(function, *args)``, which runs any
+        `elementwise` function. For "for_each", see `for_each`.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of `step`.
     """
 
     def run(*args: Any) -> Any:
@@ -47,12 +53,12 @@ def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., An
 
 
 def offered(name: str) -> bool:
-    """Whether the backend has a kernel of this name, during the step that is running."""
+    """Say whether the backend of the running step has a kernel of this name."""
     return name in _KERNELS.get()
 
 
 def replaceable(function: Function) -> Function:
-    """Mark a function for which a backend may have a kernel."""
+    """Mark a function that a backend may replace by a kernel of the same name."""
     name = function.__name__
 
     @functools.wraps(function)
@@ -67,15 +73,15 @@ def replaceable(function: Function) -> Function:
 
 
 def elementwise(function: Function) -> Function:
-    """Mark a function of arrays that computes each element by itself: one kernel, where there are.
+    """Mark a function that computes each element independently; a GPU runs it as one kernel.
 
     Parameters
     ----------
     function : callable
-        Of arrays and numbers, which it broadcasts, returning one array or a tuple of them. It may
-        use operators and the functions of `namespace`, but look neither at values nor at sizes, and
-        write only to arrays that it has made. Define it once, in a module: a kernel is kept for it,
-        and one that is made anew at each call is compiled anew.
+        Takes arrays and numbers, broadcasts them, and returns one array or a tuple of arrays. It
+        may use operators and functions of `namespace`. It must not depend on values or sizes, and
+        must write only to arrays that it made. Define it at the top of a module: its kernel is
+        cached, and a function that you define anew for each call is compiled at each call.
     """
 
     @functools.wraps(function)
@@ -95,24 +101,26 @@ def for_each(
     rows: Sequence[tuple[Array, ...]],
     count: Array,
 ) -> tuple[list[tuple[Array, ...]], Array]:
-    """An optimizer's rule on each parameter, and one more update counted.
+    """Apply an optimizer's rule to each parameter, and add one to the count of updates.
 
     Parameters
     ----------
     rule : callable
-        ``rule(p, g, rates, *slots)``, which computes each element by itself and consumes p and
-        slots.
+        ``rule(p, g, rates, *slots)`` returns the new (p, *slots). It computes each element
+        independently and consumes p and the slots.
     rates : any
-        Numbers and 0-d arrays, in tuples.
+        Tuples of numbers and 0-d arrays.
     rows : sequence of tuple
-        (p, g, *slots) of each parameter. A backend may do all rows at once.
+        (p, g, *slots) of each parameter. A backend may update all rows at once.
     count : 0-d integer array
-        How many updates there were. Consumed.
+        The number of updates so far. It is consumed.
 
     Returns
     -------
-    rows, count
-        What replaces (p, *slots) of each parameter, and the count.
+    rows : list of tuple
+        The new (p, *slots) of each parameter.
+    count : 0-d integer array
+        The new count.
     """
     kernel = _KERNELS.get().get("for_each")
     result = NotImplemented if kernel is None else kernel(rule, rates, rows, count)

@@ -1,7 +1,7 @@
-"""Array functions that the Array API standard lacks, and that the layers need.
+"""Array functions that the layers need and the Array API standard lacks.
 
-Everything here is written against the standard alone: the namespace is taken from the
-data, so the same lines run on NumPy, CuPy, PyTorch, JAX and array-api-strict.
+They use only functions of the standard, from the namespace of their data. So the same lines run on
+NumPy, CuPy, PyTorch, JAX and array-api-strict.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ __all__ = [
 ]
 
 
-# By type of array. Asking array-api-compat costs 0.7 us, about twenty times a step; a step of a
-# small network takes 200.
+# Cached by type of array: array-api-compat takes 0.7 µs to find a namespace, about twenty times per
+# step, and a step of a small network takes 200 µs.
 _NAMESPACES: dict[type, Any] = {}
 
 
 def namespace(x: Array) -> Any:
-    """The Array API namespace of an array's library: ``xp``, from the data."""
+    """Return the Array API namespace of an array's library, usually called ``xp``."""
     kind = type(x)
     if kind not in _NAMESPACES:
         _NAMESPACES[kind] = array_namespace(x)
     return _NAMESPACES[kind]
 
 
-# By type of array and dtype, for the same reason.
+# Cached by type of array and dtype, for the same reason.
 _REAL: dict[tuple[type, Any], bool] = {}
 
 
 def is_real(x: Array) -> bool:
-    """Whether an array's dtype is real floating: a derivative by it makes sense."""
+    """Say whether an array has a real floating dtype, so that you can differentiate by it."""
     kind = type(x), x.dtype
     real = _REAL.get(kind)
     if real is None:
@@ -61,7 +61,10 @@ def is_real(x: Array) -> bool:
 
 
 def check_labels(t: Array, classes: int) -> None:
-    """Refuse class indices out of range, which no gate can look for: it would have to wait."""
+    """Raise ValueError if a class index is outside [0, classes).
+
+    Gates do not check this, since reading values makes a step wait for the device.
+    """
     if t.shape and math.prod(t.shape):
         low, high = int(namespace(t).min(t)), int(namespace(t).max(t))
         if low < 0 or high >= classes:
@@ -69,7 +72,7 @@ def check_labels(t: Array, classes: int) -> None:
 
 
 def norm(x: Array) -> float:
-    """The root of the sum of squares of a real array, on the host; it does not overflow."""
+    """Return the Euclidean norm of a real array as a Python float; its squares do not overflow."""
     xp = namespace(x)
     if x.dtype not in (xp.float32, xp.float64):
         x = xp.astype(x, xp.float32)
@@ -81,9 +84,9 @@ def norm(x: Array) -> float:
 
 
 def as_array(number: float, like: Array | None) -> Array:
-    """A Python number as a 0-d array of the library, dtype and device of a real array `like`.
+    """Make a 0-d array of a number, with the library, dtype and device of a real array `like`.
 
-    Without one, a NumPy array of float64.
+    If `like` is None, make a NumPy array of float64.
     """
     if like is None:
         from array_api_compat import numpy as xp
@@ -94,13 +97,13 @@ def as_array(number: float, like: Array | None) -> Array:
 
 @replaceable
 def matmul(a: Array, b: Array) -> Array:
-    """Matrix product ``a b``: the one door that every product of a layer goes through.
+    """Multiply two matrices; every matrix product of a layer calls this function.
 
     Parameters
     ----------
     a : array, shape=(..., N, K)
     b : array, shape=(..., K, M)
-        Leading axes are broadcast; a layer's products have none.
+        Leading axes broadcast.
 
     Returns
     -------
@@ -108,8 +111,8 @@ def matmul(a: Array, b: Array) -> Array:
 
     Notes
     -----
-    CuPy refuses its own ``matmul`` while a stream is being captured, and lower precisions
-    belong inside the product; both need a single place to be put right.
+    One function for all products lets a backend replace it: CuPy refuses its own ``matmul`` during
+    the capture of a stream, and a lower precision is applied within the product.
     """
     return namespace(a).matmul(a, b)
 
@@ -130,11 +133,11 @@ def sigmoid(x: Array) -> Array:
 
 @replaceable
 def add_scaled(y: Array, x: Array, factor: Any) -> Array:
-    """y + factor x; consumes `y`. The BLAS calls it axpy.
+    """Return y + factor x (BLAS: axpy). It consumes `y`.
 
     Parameters
     ----------
-    y, x : arrays of one shape
+    y, x : arrays of the same shape
     factor : float or 0-d array
     """
     y += factor * x
@@ -143,21 +146,21 @@ def add_scaled(y: Array, x: Array, factor: Any) -> Array:
 
 @replaceable
 def at_least(x: Array, low: float) -> Array:
-    """max(x, low), element by element; what is not a number stays so."""
+    """Return max(x, low) element by element; NaN stays NaN."""
     return namespace(x).maximum(x, low)
 
 
 @replaceable
 def at_most(x: Array, high: float) -> Array:
-    """min(x, high), likewise."""
+    """Return min(x, high) element by element; NaN stays NaN."""
     return namespace(x).minimum(x, high)
 
 
 @replaceable
 def sum_rows(arrays: Sequence[Array]) -> list[Array]:
-    """The sums of several arrays over all axes but the last: (..., M) gives (M,).
+    """Sum each array over all axes but the last: (..., M) gives (M,).
 
-    The gradients of biases; a backend may compute all of a network's at once.
+    These sums are the gradients of biases; a backend may compute those of a whole network at once.
     """
     return [namespace(a).sum(a, axis=tuple(range(a.ndim - 1))) for a in arrays]
 
@@ -165,8 +168,12 @@ def sum_rows(arrays: Sequence[Array]) -> list[Array]:
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     """Sum `grad` over the axes along which an operand of shape `shape` was broadcast.
 
-    If ``y = f(x)`` repeats x along an axis, then by the chain rule x receives the sum of
-    the gradients of its copies.
+    If ``y = f(x)`` repeats x along an axis, the chain rule gives x the sum of the gradients of its
+    copies.
+
+    Returns
+    -------
+    array, shape=shape
     """
     if grad.shape == shape:
         return grad
@@ -179,7 +186,7 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 
 def one_hot(labels: Array, classes: int, dtype: Any) -> Array:
-    """Rows of the identity matrix: ``out[..., j] = 1 if labels[...] == j else 0``.
+    """Encode labels as rows of the identity matrix: out[..., j] = 1 if labels[...] == j, else 0.
 
     Parameters
     ----------
@@ -187,7 +194,7 @@ def one_hot(labels: Array, classes: int, dtype: Any) -> Array:
         Class indices; one outside [0, classes) gives a row of zeros.
     classes : int
     dtype
-        Of the result.
+        The dtype of the result.
 
     Returns
     -------
@@ -195,16 +202,29 @@ def one_hot(labels: Array, classes: int, dtype: Any) -> Array:
     """
     xp = namespace(labels)
     if classes > 127 and xp.iinfo(labels.dtype).max < classes:
-        labels = xp.astype(labels, xp.int32)  # else the classes would wrap around
+        labels = xp.astype(labels, xp.int32)  # else the class numbers would wrap around
     index = xp.arange(classes, dtype=labels.dtype, device=device(labels))
     return xp.astype(labels[..., None] == index, dtype)
 
 
 def targets_like(t: Array, y: Array) -> Array:
-    """Bring targets into the shape and dtype of the network's output `y`, shape=(..., C).
+    """Convert targets to the shape and dtype of the network's output `y`, shape=(..., C).
 
-    Accepted are an array of y's own shape (one-hot rows, or real targets), and one that
-    lacks y's last axis: class indices when C > 1, the target itself when C = 1.
+    Parameters
+    ----------
+    t : array
+        Either of y's shape (one-hot rows or real targets), or without y's last axis: integer
+        class indices if C > 1, the target itself if C = 1.
+    y : array, shape=(..., C)
+
+    Returns
+    -------
+    array, shape=(..., C)
+
+    Raises
+    ------
+    ValueError
+        The targets have another shape, or class indices are not integers.
     """
     xp = namespace(y)
     if t.shape == y.shape:

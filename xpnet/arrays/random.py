@@ -1,4 +1,4 @@
-"""Chance that is the same everywhere: a hash of (key, step, element) in int32 arithmetic."""
+"""Random bits that are the same on every library: a hash of (key, step, element) in int32."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from xpnet.arrays.ops import Array, device, namespace
 
 __all__ = ["hash32", "random_bits"]
 
-# Multipliers of the 32-bit mixer "lowbias32" (C. Wellons, "Prospecting for Hash Functions",
-# 2018), as signed numbers: uint32 lacks shifts in PyTorch, int32 wraps to the same bits.
+# The multipliers of the 32-bit mixer "lowbias32" (C. Wellons, "Prospecting for Hash Functions",
+# 2018), as signed numbers: PyTorch cannot shift uint32, and int32 wraps to the same bits.
 _MIX1 = 0x7FEB352D
 _MIX2 = 0x846CA68B - (1 << 32)
 
 
 def _mix(h: Array) -> Array:
-    """lowbias32 of an int32 array; consumes `h`. The masks make the signed shifts logical."""
+    """Apply lowbias32 to an int32 array; it consumes `h`. Masks make the signed shifts logical."""
     h ^= (h >> 16) & 0xFFFF
     h *= _MIX1
     h ^= (h >> 15) & 0x1FFFF
@@ -24,7 +24,7 @@ def _mix(h: Array) -> Array:
 
 
 def hash32(*words: int) -> int:
-    """Hash Python integers to one signed 32-bit integer, by the mixer of `random_bits`."""
+    """Hash Python integers to one signed 32-bit integer, with the mixer of `random_bits`."""
     h = 0
     for word in words:
         h = (h + word) & 0xFFFFFFFF
@@ -35,29 +35,29 @@ def hash32(*words: int) -> int:
 
 
 def random_bits(n: int, key: int, step: Array) -> Array:
-    """n pseudo-random 32-bit integers, a pure function of (key, step, element).
+    """Return n pseudo-random 32-bit integers, a pure function of (key, step, element).
 
     Parameters
     ----------
     n : int
     key : int
-        Signed 32-bit stream number, from `hash32`.
+        A signed 32-bit stream number, from `hash32`.
     step : int32 array with one element
-        The training step, on the device: nothing is read back to the host.
+        The training step. It stays on the device.
 
     Returns
     -------
     int32 array, shape=(n,)
-        The same bits on every library: there is no generator whose state would have to be
-        stored in a checkpoint or kept in step between devices.
+        The bits are the same on every library. No generator has a state that a checkpoint must
+        store or devices must share.
 
     Notes
     -----
-    Two rounds of a 32-bit mixer over the element's number, keyed differently in each round
-    by (key, step), so that the numbers of two steps are not shifted copies of each other.
+    A 32-bit mixer runs twice over the element's number. Each round has its own key, made of
+    (key, step), so the numbers of two steps are not shifted copies of each other.
     """
     xp = namespace(step)
-    # One element, not none: NumPy warns when a 0-d integer wraps around.
+    # The shape is (1,), since NumPy warns if a 0-d integer wraps around.
     step = xp.astype(xp.reshape(step, (1,)), xp.int32, copy=False)
     return _bits(xp.arange(n, dtype=xp.int32, device=device(step)), step, key)
 
