@@ -1,4 +1,4 @@
-"""The classes of the books that derive backpropagation by hand, over the same gates."""
+"""Classes of a book and a lecture that derive backpropagation by hand, over xpnet's gates."""
 
 from xpnet.book.ch05 import Affine, ReLU, Relu, Sigmoid, SoftmaxWithLoss, TwoLayerNet, two_layer_net
 

@@ -1,7 +1,7 @@
-"""The names of the book, chapter 5: layers that remember, and TwoLayerNet.
+"""The classes of the book's chapter 5: layers that keep their state, and TwoLayerNet.
 
-K. Saitoh, "Deep Learning from Scratch", 2016, with the book's classes over xpnet's gates. They
-do what the book's do, on any array library; `docs/book.md` says where they differ.
+The book is K. Saitoh, "Deep Learning from Scratch", 2016. The classes run xpnet's gates and behave
+as the book's do, on any array library; `docs/book.md` lists the differences.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Affine", "ReLU", "Relu", "Sigmoid", "SoftmaxWithLoss", "TwoLayerNet"
 
 
 class ReLU(StatefulGate):
-    """max(0, x). Unlike the book's, it does not write into the gradient that it is given."""
+    """max(0, x). Unlike the book's, its backward does not write into `dout`."""
 
     kind = layers.ReLU
 
 
-Relu = ReLU  # the document writes the class one way, and its use the other
+Relu = ReLU  # the book defines one name and uses the other
 
 
 class Sigmoid(StatefulGate):
@@ -38,12 +38,17 @@ class Sigmoid(StatefulGate):
 class Affine(StatefulGate):
     """x W + b, for x of shape (N, D), or (N, C, H, W) with C·H·W = D.
 
+    Parameters
+    ----------
+    W : array, shape=(D, M)
+    b : array, shape=(M,)
+
     Attributes
     ----------
     W, b : array
-        The parameters; looked at in each forward, so that they may be replaced.
+        Each forward reads them, so you may replace them.
     dW, db : array or None
-        Their gradients, after backward.
+        The gradients of W and b, after backward.
     """
 
     kind = layers.Affine
@@ -63,7 +68,7 @@ class Affine(StatefulGate):
 
 
 class SoftmaxWithLoss(StatefulGate):
-    """Softmax and cross-entropy of scores x and targets t, indices or one-hot rows.
+    """Softmax and cross-entropy of scores x and targets t (class indices or one-hot rows).
 
     Attributes
     ----------
@@ -80,12 +85,12 @@ class SoftmaxWithLoss(StatefulGate):
         self.t: Array | None = None
 
     def forward(self, x: Array, t: Array) -> Array:
-        """The loss of scores x, shape=(N, C).
+        """Return the mean loss of scores x, shape=(N, C).
 
         Raises
         ------
         ValueError
-            The targets do not fit; a label is not in [0, C).
+            The targets do not fit the scores, or a label is not in [0, C).
         """
         if t.ndim == x.ndim - 1:
             check_labels(t, x.shape[-1])
@@ -98,7 +103,7 @@ class SoftmaxWithLoss(StatefulGate):
 
 
 class TwoLayerNet:
-    """Affine, ReLU, Affine, SoftmaxWithLoss.
+    """The book's network: Affine, ReLU, Affine, SoftmaxWithLoss.
 
     Parameters
     ----------
@@ -106,13 +111,13 @@ class TwoLayerNet:
     weight_init_std : float
         Standard deviation of the initial weights; biases are 0.
     seed : int, optional
-        Of the initial weights; by default they differ from call to call.
+        Seed of the initial weights. By default they differ from call to call.
 
     Attributes
     ----------
     params : dict of str to array
-        W1, b1, W2, b2. ``params[name] -= ...`` trains the network; so does another array in
-        its place, of any library.
+        W1, b1, W2, b2. To train the network, write ``params[name] -= ...`` or put another array,
+        of any library, in its place.
     layers : dict of str to layer
         Affine1, Relu1, Affine2.
     lastLayer : SoftmaxWithLoss
@@ -139,7 +144,7 @@ class TwoLayerNet:
         self.lastLayer = SoftmaxWithLoss()
 
     def predict(self, x: Array) -> Array:
-        """Scores, shape=(N, output_size)."""
+        """Return the scores of x, shape=(N, output_size)."""
         for i in ("1", "2"):
             affine = self.layers[f"Affine{i}"]
             affine.W, affine.b = self.params[f"W{i}"], self.params[f"b{i}"]
@@ -148,11 +153,11 @@ class TwoLayerNet:
         return x
 
     def loss(self, x: Array, t: Array) -> Array:
-        """The mean cross-entropy of a batch and its targets, indices or one-hot rows."""
+        """Return the mean cross-entropy of a batch; t holds class indices or one-hot rows."""
         return self.lastLayer.forward(self.predict(x), t)
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """The share of the samples whose largest score is the target's."""
+        """Return the share of samples, from 0 to 1, whose largest score is the target's."""
         xp = namespace(x)
         scores = self.predict(x)
         if t.shape not in (scores.shape, scores.shape[:1]):
@@ -166,7 +171,10 @@ class TwoLayerNet:
         return right / int(x.shape[0])
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, np.ndarray]:
-        """Gradients by central differences, of NumPy parameters; slow, and always right."""
+        """Return the gradients by central differences. This is slow; params must be NumPy arrays.
+
+        Use it to check `gradient`.
+        """
         grads = {}
         for name, p in self.params.items():
 
@@ -181,7 +189,7 @@ class TwoLayerNet:
         return grads
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """Gradients by backward passes of the layers, last to first."""
+        """Return the gradients by the layers' backward passes, last layer to first."""
         self.loss(x, t)
         dout = self.lastLayer.backward(1.0)
         for layer in reversed(self.layers.values()):
@@ -197,5 +205,18 @@ def two_layer_net(
     weight_init_std: float = 0.01,
     seed: int = 0,
 ) -> Network:
-    """The book's TwoLayerNet: Affine, Sigmoid, Affine, SoftmaxWithLoss, weights N(0, 0.01²)."""
+    """Build the network of the book's chapter 4: Affine, Sigmoid, Affine, SoftmaxWithLoss.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+    weight_init_std : float
+        Standard deviation of the initial weights; biases are 0.
+    seed : int
+        Seed of the initial weights.
+
+    Returns
+    -------
+    Network
+    """
     return mlp([input_size, hidden_size, output_size], "sigmoid", init=weight_init_std, seed=seed)

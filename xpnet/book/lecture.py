@@ -1,8 +1,8 @@
-"""The names of Stanford's CS231n, lecture 4: gates and graphs that remember.
+"""The classes of Stanford's CS231n, lecture 4: gates and graphs that keep their state.
 
-xpnet's own gates are pure functions (`xpnet.gates`): they return a cache instead of keeping
-it, which is what lets one graph be compiled, captured, or run twice. The lecture's objects
-keep it. Here they are, over the same gates.
+xpnet's own gates (`xpnet.gates`) are pure functions: they return a cache instead of keeping it, so
+you can compile a graph, capture it, or run it twice. The lecture's objects keep the cache. These
+classes do the same, over xpnet's gates.
 
 >>> gate = MultiplyGate()
 >>> print(gate.forward(3, -4))
@@ -33,12 +33,12 @@ __all__ = [
 
 
 class StatefulGate:
-    """A gate that keeps between forward and backward what its gradient needs.
+    """A gate that stores in forward what backward needs.
 
     Parameters
     ----------
     *arguments
-        Of the gate underneath: ``SumGate(0)`` sums over axis 0.
+        Arguments of xpnet's gate: ``SumGate(0)`` sums over axis 0.
     """
 
     kind: ClassVar[Callable[..., gates.Gate]]
@@ -48,14 +48,14 @@ class StatefulGate:
         self._kept: tuple[Any, Array, int] | None = None
 
     def forward(self, *inputs: Any) -> Array:
-        """The output; a Python number stands for a 0-d array.
+        """Return the output; a Python number becomes a 0-d array.
 
         Raises
         ------
         ValueError
-            An array of integers where the gate needs real numbers; shapes that do not fit.
+            An array has integers but the gate needs real numbers, or shapes do not fit.
         """
-        self._kept = None  # whatever comes, backward shall not go through an earlier forward
+        self._kept = None  # if this forward fails, backward must not use an earlier one
         integers = getattr(self.gate, "integers", ())
         for i, x in enumerate(inputs):
             if hasattr(x, "dtype") and i not in integers and not is_real(x):
@@ -73,20 +73,22 @@ class StatefulGate:
         return output
 
     def backward(self, dz: Any = 1.0) -> Any:
-        """The gradient of each input, given that of the output; once per forward.
+        """Return the gradient of each input for the output's gradient dz; call it once per forward.
+
+        One input gives an array, several inputs give a sequence of arrays.
 
         Raises
         ------
         RuntimeError
-            Forward was not run before.
+            You have not run forward, or you have already run backward after it.
         ValueError
-            dz is no real array of the output's shape.
+            dz is not a real array of the output's shape.
         """
         name = type(self).__name__
         if self._kept is None:
             raise RuntimeError(
-                f"{name}.backward has nothing to go back through: run forward before it, and "
-                "again before a second backward"
+                f"{name}.backward needs a forward first: run forward, and run it again before a "
+                "second backward"
             )
         cache, output, count = self._kept
         dz = as_array(dz, output) if isinstance(dz, int | float) else dz
@@ -102,7 +104,7 @@ class StatefulGate:
 
 
 class AddGate(StatefulGate):
-    """x + y, the gradient distributor."""
+    """x + y; it distributes the gradient: both inputs receive it."""
 
     kind = gates.Add
 
@@ -114,7 +116,7 @@ class SubtractGate(StatefulGate):
 
 
 class MultiplyGate(StatefulGate):
-    """x y, the gradient switcher."""
+    """x y; it switches the factors: each input receives the gradient times the other input."""
 
     kind = gates.Mul
 
@@ -126,7 +128,7 @@ class DivideGate(StatefulGate):
 
 
 class MaxGate(StatefulGate):
-    """max(x, y), the gradient router; at a tie the first input receives it."""
+    """max(x, y); it routes the gradient to the larger input, at a tie to the first."""
 
     kind = gates.Max
 
@@ -177,7 +179,7 @@ class ReLUGate(StatefulGate):
 
 
 class MatMulGate(StatefulGate):
-    """W x."""
+    """W x, the matrix product."""
 
     kind = gates.MatMul
 
@@ -189,24 +191,24 @@ class L2Gate(StatefulGate):
 
 
 class SumGate(StatefulGate):
-    """Σ x, over an axis if one is given."""
+    """Σ x over all elements, or over the axis that you give."""
 
     kind = gates.Sum
 
 
 class MeanGate(StatefulGate):
-    """The mean of x, over an axis if one is given."""
+    """The mean of x over all elements, or over the axis that you give."""
 
     kind = gates.Mean
 
 
 class ComputationalGraph:
-    """The lecture's graph object: forward(inputs) gives the loss, backward() the gradients.
+    """The lecture's graph object: forward(inputs) returns the loss, backward() the gradients.
 
     Parameters
     ----------
     output : Node
-        The last node of a formula; see `xpnet.Graph`.
+        The node to evaluate and differentiate; see `xpnet.Graph`.
 
     Examples
     --------
@@ -223,41 +225,47 @@ class ComputationalGraph:
     """
 
     def __init__(self, output: Node) -> None:
-        assert isinstance(output.graph, Graph)  # a node declares only what it calls
+        assert isinstance(output.graph, Graph)  # a node's type names only a protocol
         self.graph, self.output = output.graph, output
         self._inputs: Mapping[str, Any] | None = None
         self._tape: Tape | None = None
 
     def forward(self, inputs: Mapping[str, Any]) -> Array:
-        """Pass the inputs through the gates, in topological order; returns the output."""
-        self._inputs = self._tape = None  # backward shall not go through an earlier forward
+        """Pass the inputs through the gates in topological order; return the output.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As `Graph.forward`.
+        """
+        self._inputs = self._tape = None  # if this forward fails, backward must not use an earlier
         loss, tape = self.graph.forward(inputs, self.output)
         self._inputs, self._tape = dict(inputs), tape
         return loss
 
     def backward(self) -> dict[str, Array]:
-        """Chain the gates' gradients in reverse order; returns those of the inputs.
+        """Chain the gates' gradients in reverse order; return those of the inputs.
 
         Raises
         ------
         RuntimeError
-            Forward was not run before.
+            You have not run forward, or you have already run backward after it.
         """
         if self._tape is None:
             raise RuntimeError(
-                f"backward from {self.output.name} has nothing to go back through: run forward "
-                "before it, and again before a second backward"
+                f"backward from {self.output.name} needs a forward first: run forward, and run it "
+                "again before a second backward"
             )
         input_gradients = self.graph.backward(self._tape)
         self._tape = None
         return input_gradients
 
     def nodes_topologically_sorted(self) -> list[Node]:
-        """The nodes that the output depends on, each after its inputs."""
+        """Return the nodes that the output depends on, each after its inputs."""
         return self.graph.nodes_topologically_sorted(self.output)
 
     def draw(self, path: str | PathLike[str], *, expand: bool = False) -> None:
-        """Draw the circuit with the values and gradients of the last forward, if there was one."""
+        """Draw the circuit into a file; after a forward, with its values and gradients."""
         self.graph.draw(path, self._inputs, self.output, expand=expand)
 
     def _repr_svg_(self) -> str:
