@@ -225,7 +225,7 @@ def test_a_rule_that_changes_a_dtype_is_refused(cuda: Backend) -> None:
             xp = ops.namespace(p)
             return (xp.astype(p, xp.float64) - xp.sum(lr * g),)
 
-    with pytest.raises(ValueError, match=r"step returns W1 as .*float64.*; expected it as"):
+    with pytest.raises(ValueError, match=r"step returns W1 as .*float64.*; expected it as passed"):
         train(cuda, Doubling())
 
 
@@ -262,7 +262,7 @@ def test_what_is_not_fused_is_noted_once_and_says_whose_lines_they_are(cuda: Bac
         with_kernels(optim.update, kernels)(optim.SGD(np.float64(0.1)), {"p": x}, state, p)
     assert fallbacks == [
         "with_a_number is not fused: one of its results is smaller than the others",
-        "add_bias_then of Branching is not fused: a branch on a value",
+        "add_bias_then of Branching is not fused: it branches on a value",
         "SGD.rule is not fused: expected rates that are Python numbers or arrays, and rows of one "
         "dtype",
     ]

@@ -249,7 +249,7 @@ def test_training_in_bfloat16_learns_as_much(name: str) -> None:
             "torch",
             {"precision": "bfloat16", "dtype": "float64"},
             UsageError,
-            "precision bfloat16 has weights of float32; got dtype float64",
+            "precision bfloat16 keeps weights in float32; got dtype float64",
         ),
     ],
 )

@@ -1,7 +1,7 @@
-"""Backends: which array library computes, on which device, and how it runs an epoch.
+"""A backend is an array library on a device, with its way to run an epoch.
 
-No other package imports CuPy, PyTorch or JAX, and this one imports each only when you select it.
-Layers never see a backend: their arrays tell them what they need.
+Only this package imports CuPy, PyTorch and JAX, each when you select it. Layers never see a
+backend: they take what they need from their arrays.
 """
 
 from xpnet.backend.interface import Backend, Prepare, Run, Step

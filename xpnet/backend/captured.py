@@ -1,13 +1,14 @@
-"""The epoch loop of a GPU: many steps recorded once as a CUDA graph, and replayed.
+"""The epoch loop of a GPU records many steps once as a CUDA graph and replays them.
 
-A step of a small network is some tens of kernels of a microsecond each, and Python takes ten times
-as long to launch them. A graph is launched at once, with no Python between its kernels.
+A step of a small network runs some tens of kernels of about a microsecond each, and Python needs
+ten times as long to launch them. One launch starts a whole graph, with no Python between its
+kernels.
 
-What a graph computes with lies at fixed addresses: parameters and state are those of the first
-run, and later ones are copied into them; the rows of the next steps are copied into one array, and
-the losses come out of another. A recording belongs to its data arrays and batch size; for others
-there is another one. Python numbers are frozen into it: whatever changes from step to step (the
-learning rate, the step's number) is an array already, as for JAX.
+A graph works on fixed addresses. It keeps the parameters and the state of the first run, and the
+loop copies later ones into them. The loop also copies the rows of the next steps into one array,
+and reads the losses from another. Each combination of data arrays and batch size has its own
+recording. A recording freezes Python numbers, so everything that changes from step to step (the
+learning rate, the step's number) is an array, as for JAX.
 """
 
 from __future__ import annotations
@@ -26,61 +27,61 @@ from xpnet.errors import DeviceError, NotCapturedWarning
 
 __all__ = ["Graphs", "captured_loop"]
 
-# Steps in a graph, at most. The shortest step, of a single layer, is 8 kernels of more than a
-# microsecond each: 32 such steps take the GPU 300 us, and Python some 60 to launch. So the GPU
-# never waits, and what each launch adds (two copies, the gap between two graphs) stays below a few
-# per cent. More would only make capturing longer.
+# The most steps in a graph. The shortest step, of a single layer, has 8 kernels of more than a
+# microsecond each. The GPU needs 300 µs for 32 such steps, and Python about 60 µs to launch them.
+# So the GPU never waits, and the cost of a launch (two copies, the gap between two graphs) stays
+# below a few per cent. With more steps, only the capture would take longer.
 LONGEST = 32
-# Graphs that may wait for the GPU: enough that it never waits for Python, few enough that a signal
-# or a progress bar is not far behind.
+# The number of graphs that may wait for the GPU. With two, the GPU never waits for Python, and
+# signals and the progress bar are not far behind.
 AHEAD = 2
-# The first step compiles kernels, fills the memory pool, lets cuBLAS choose. The others are timed,
-# and the least counts: a step that was interrupted would make all graphs short.
+# The first step compiles kernels, fills the memory pool and lets cuBLAS choose its algorithms. The
+# shortest of the other steps counts, since an interruption would otherwise make all graphs short.
 WARMUP_STEPS = 4
-# The full batches and what is left of them, for the two halves of a streamed data set, twice.
+# Full batches and the last, smaller one, for the two halves of a streamed data set, twice.
 KEPT_RECORDINGS = 8
 
 
 class Graphs(Protocol):
-    """What a library brings."""
+    """The functions that a library must provide."""
 
     def join(self, losses: list[Array]) -> Array:
-        """1-d arrays to one, on the device."""
+        """Concatenate 1-d arrays on the device."""
 
     def stack(self, losses: list[Array], out: Array) -> None:
-        """0-d arrays into a 1-d one."""
+        """Write 0-d arrays into a 1-d array."""
 
     def copy(self, array: Array) -> Array: ...
 
     def empty(self, length: int, like: Array) -> Array:
-        """A 1-d array of that dtype, on the device."""
+        """Make a 1-d array on the device, with the dtype of `like`."""
 
     def place(self, array: Array) -> Hashable:
-        """Where an array lies, and how: its address and strides."""
+        """Return an array's address and strides."""
 
     def mark(self) -> Callable[[], None]:
-        """A mark behind the work queued so far: call it to wait until the work is done."""
+        """Mark the work queued so far; call the result to wait until it is done."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """On a stream and with a memory pool of the graphs' own; waits for the device before."""
+        """Wait for the device, then use a separate stream and memory pool within the context."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what `work` queues, within `aside`; to be launched on the current stream."""
+        """Record what `work` queues, within `aside`; call the result to launch it."""
 
 
 class Recording(NamedTuple):
-    """Graphs over fixed arrays."""
+    """Two graphs, of many steps and of one, over fixed arrays."""
 
-    most: int  # steps that a chunk has time for
+    most: int  # steps that fit into a chunk's time, at most LONGEST
     length: int  # steps in the long graph
-    rows: Array  # (length, batch): the batches of the next launch
-    losses: Array  # (length,): of the last
+    rows: Array  # (length, batch): row numbers for the next launch
+    losses: Array  # (length,): losses of the last launch
     launch_all: Callable[[], None]
     launch_one: Callable[[], None]
 
 
 def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
-    """Replays of recorded steps; see `Backend.loop`.
+    """Return a `Run` that replays recorded steps; see `Backend.loop`.
 
     A step that cannot be recorded runs in the plain loop; a warning and a line in `fallbacks` say
     why.
@@ -104,7 +105,7 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
         _write(graphs, buffers, (params, state))
         params, state = buffers
         key = batch, *((graphs.place(a), tuple(a.shape), str(a.dtype)) for a in data)
-        # One that was made for a few steps, to finish an epoch say, is too short for many.
+        # A recording of a few steps, such as the end of an epoch, is too short for many steps.
         if key in recordings and min(steps, recordings[key].most) > 2 * recordings[key].length:
             del recordings[key]
         if key not in recordings:
@@ -147,13 +148,13 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
 
 
 class NotCapturedError(Exception):
-    """A step that runs, but cannot be captured."""
+    """The step runs but cannot be captured."""
 
 
 def _record(
     work: RowStep, graphs: Graphs, params: Params, state: Params, data: tuple[Any, ...], order: Any
 ) -> Recording:
-    """Warm up on copies, then capture; parameters and state stay as they are."""
+    """Warm up on copies, then capture; parameters and state keep their values."""
     steps = order.shape[0]
     with graphs.aside():
         rows = order[0, :]
@@ -189,17 +190,17 @@ def _record(
                 launch_one = graphs.capture(lambda: steps_of(1)) if length > 1 else launch_all
         except (DeviceError, MemoryError):
             raise
-        except Exception as error:  # warmed up, it ran: so it is the capture that it does not bear
+        except Exception as error:  # the step ran in the warm-up, so the capture made it fail
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise NotCapturedError(reason) from error
     return Recording(most, length, rows, losses, launch_all, launch_one)
 
 
 def _length(steps: int, most: int) -> int:
-    """How many of these steps go into the long graph: at most `most`, at least half of that.
+    """Return the number of steps in the long graph: more than half of `most`, at most `most`.
 
-    The one of them that leaves the fewest steps over at the end of an epoch, each of which is
-    launched alone; the longest of those.
+    It is the number that leaves the fewest steps at the end of an epoch, since each of these has
+    its own launch; and the largest such number.
     """
     most = min(most, steps)
     return min(range(most, most // 2, -1), key=lambda length: steps % length)
@@ -207,7 +208,7 @@ def _length(steps: int, most: int) -> int:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """What is collected now (a cuBLAS handle, say) would end the capture."""
+    """Stop garbage collection: freeing an object such as a cuBLAS handle would end the capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -226,23 +227,23 @@ def _same_form(a: Params, b: Params) -> bool:
 
 
 def _check_form(old: Sequence[Params], new: Sequence[Params]) -> None:
-    """What a step returns is written where it took it from: it has to fit."""
+    """Refuse a step whose results do not fit the arrays that it took, since it overwrites them."""
     for mine, given in zip(map(_form, old), map(_form, new), strict=True):
         changed = [name for name in {**mine, **given} if mine.get(name) != given.get(name)]
         if changed:
             name = changed[0]
             raise ValueError(
-                f"the step returns {name} as {given.get(name, 'nothing')}; expected it as it was "
-                f"given, {mine.get(name, 'not at all')}"
+                f"the step returns {name} as {given.get(name, 'nothing')}; expected it as passed "
+                f"in, {mine.get(name, 'nothing')}"
             )
 
 
 def _write(graphs: Graphs, old: Sequence[Params], new: Sequence[Params]) -> None:
-    """Values into the arrays that a graph knows; nothing where they are those arrays already."""
+    """Copy values into the arrays that a graph uses, except values that are these arrays."""
     moved = []
     for mine, given in zip(old, new, strict=True):
         moved += [(a, given[name]) for name, a in mine.items() if given[name] is not a]
-    # A value may be another one's array: all are read before the first is written.
+    # A value may be the array of another name, so read all of them before you write any.
     values = [graphs.copy(value) for _, value in moved]
     for (array, _), value in zip(moved, values, strict=True):
         array[...] = value

@@ -1,4 +1,4 @@
-"""CuPy on CUDA: finding out, before any data is touched, whether the GPU can be used."""
+"""CuPy on CUDA. It checks that the GPU is usable before any data is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpnet.backend.loop import on_rows, within
 from xpnet.backend.precision import check_capability
 from xpnet.errors import DeviceError
 
-# cudaError codes that mean "no usable GPU", and what a user can do about each.
+# cudaError codes that mean "no usable GPU", and what you can do about each.
 _REASONS = {
     3: "the NVIDIA driver could not start; restart the machine or reinstall the driver",
     35: "the NVIDIA driver is missing or older than this CuPy needs; install a newer driver, "
@@ -84,7 +84,7 @@ class CuPy(Backend):
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        """On this device, whichever another thread or another backend has made current."""
+        """Make this device current; another thread or backend may have changed it."""
         with self._device:
             try:
                 yield
@@ -95,14 +95,14 @@ class CuPy(Backend):
 
 
 def _check_driver(index: int) -> None:
-    """Refuse an old CuPy, a driver that does not answer, and a GPU that is not there."""
+    """Refuse an old CuPy, a driver that does not answer, and a GPU that does not exist."""
     runtime = cupy.cuda.runtime
     if int(cupy.__version__.split(".")[0]) < 14:
         raise DeviceError(
-            f"CuPy {cupy.__version__} is too old, expected 14 or newer: pip install --upgrade it"
+            f"CuPy {cupy.__version__} is too old, expected 14 or newer: upgrade it with pip"
         )
     try:
-        count = runtime.getDeviceCount()  # the first call that really asks the driver
+        count = runtime.getDeviceCount()  # the first call that asks the driver
     except runtime.CUDARuntimeError as error:
         reason = _REASONS.get(error.status, str(error))
         raise DeviceError(
@@ -117,15 +117,15 @@ def _check_driver(index: int) -> None:
 
 
 def _usable(index: int, precision: str, fallbacks: list[str]) -> tuple[Any, Any]:
-    """The device and its kernels, after a first product that came out right."""
+    """Return the device and its kernels after a test product gave the right result."""
     runtime = cupy.cuda.runtime
     try:
         device = cupy.cuda.Device(index)
-        device.use()  # Device(9) itself never fails
+        device.use()  # Device(9) itself does not check that it exists
         capability = device.compute_capability
         check_capability(f"cuda:{index}", precision, f"{capability[:-1]}.{capability[-1]}")
-        # A kernel, a product and a copy back: NVRTC, CUDA headers or cuBLAS that are missing
-        # are found here, not in the middle of the first step.
+        # A kernel, a product and a copy back show here, and not in the middle of the first step,
+        # whether NVRTC, CUDA headers or cuBLAS are missing.
         kernels = make_kernels(precision, fallbacks)
         x = cupy.arange(4, dtype="float32").reshape(2, 2)
         result = float(kernels["matmul"](x + x, x).sum())
@@ -141,15 +141,15 @@ def _usable(index: int, precision: str, fallbacks: list[str]) -> tuple[Any, Any]
             package = f"cupy-cuda{runtime.runtimeGetVersion() // 1000}x[ctk]"
             reason += f"; CuPy needs CUDA's own libraries: pip install '{package}'"
         raise DeviceError(f"cuda:{index} was found, but a first kernel failed: {reason}") from error
-    if abs(result - 44.0) > 0.1:  # float16 rounds
+    if abs(result - 44.0) > 0.1:  # products below float32 round
         raise DeviceError(f"cuda:{index} computes wrong results: expected 44, got {result}")
     return device, kernels
 
 
 def _cuda(version: Any) -> str:
-    """13020 as "13.2"; 0 as "none"."""
+    """Write the version 13020 as "13.2", and 0 as "none"."""
     try:
         number = version()
-    except Exception:  # whatever it is, it must not hide the error that is being reported
+    except Exception:  # no failure here may hide the error that is being reported
         return "unknown"
     return f"{number // 1000}.{number % 1000 // 10}" if number else "none"

@@ -1,8 +1,4 @@
-"""Backends: which array library computes, on which device, and how it runs an epoch.
-
-No other package imports CuPy, PyTorch or JAX, and this one imports each only when you select it.
-Layers never see a backend: their arrays tell them what they need.
-"""
+"""The interface that every backend implements, and the types of its functions."""
 
 from __future__ import annotations
 
@@ -17,18 +13,18 @@ __all__ = ["Backend", "Params", "Prepare", "Run", "Shards", "Step", "Upload", "o
 
 Array = Any
 Params = dict[str, Array]
-# step(params, state, x, t[, weight]) -> (params, state, loss): fixed shapes, nothing read back
+# step(params, state, x, t[, weight]) -> (params, state, loss): it keeps shapes and reads no values
 Step = Callable[..., tuple[Params, Params, Array]]
-# prepare(x): samples as they lie on the device to what the network takes, element by element
+# prepare(x) converts samples as the device stores them to the network's input, element by element
 Prepare = Callable[[Array], Array]
 # run(params, state, data, order) yields (params, state, losses) after each chunk of steps. `losses`
-# is an array of the backend, shape=(steps of the chunk,), which need not be computed yet: store
-# `params` and `state` first (a library may have consumed the old ones), and read the losses then,
-# with `to_numpy`, which waits for the device.
+# is an array of the backend, shape=(steps of the chunk,), that may not be computed yet. First store
+# `params` and `state`, since the library may have consumed the old ones. Then read the losses with
+# `to_numpy`, which waits for the device.
 Run = Callable[[Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, Array]]]
 
 Shards = Iterator[tuple[np.ndarray, ...]]
-# upload(shards): tuples of host arrays to tuples of device arrays
+# upload(shards) yields a tuple of device arrays for each tuple of host arrays
 Upload = Callable[[Shards], Iterator[tuple[Array, ...]]]
 
 
@@ -40,21 +36,21 @@ class Backend:
     library, version : str
         "numpy", "cupy", "torch", "jax" or "strict", and its version.
     device, device_name : str
-        "cpu", "cuda:0"; and what the hardware calls itself.
+        "cpu" or "cuda:0"; and the name that the hardware reports.
     memory : int
-        Bytes of the device's memory, in all; 0 if unknown.
+        Total bytes of the device's memory; 0 if unknown.
     xp : module
         The library's Array API namespace.
     kernels : mapping of str to callable
-        What the library computes better than our own lines during a step, see
+        Functions that the library computes faster than xpnet's own lines during a step; see
         `xpnet.arrays.dispatch.with_kernels`.
     precision : str
-        Of the matrix products in a step.
+        Precision of the matrix products in a step.
     fallbacks : list of str
-        What ran slower than it could have, a line each, with the reason: a step that could not be
-        captured, a function that is not one kernel. Grows as a training finds them.
+        One line for each part that runs slower than it could, with the reason: a step that is not
+        captured, a function that is not one kernel. It grows during a training.
     note : str
-        Why "auto" did not choose CUDA, if it did not.
+        The reason why "auto" did not choose CUDA; empty if it did.
     """
 
     library: str
@@ -83,46 +79,51 @@ class Backend:
         return f"{self.library} {self.version} on {where}{lower}"
 
     def asarray(self, array: np.ndarray) -> Array:
-        """NumPy array to device array; may share memory with it."""
+        """Convert a NumPy array to a device array, which may share its memory."""
         raise NotImplementedError
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Device array to a NumPy array of its own."""
+        """Copy a device array into a new NumPy array; this waits for the device."""
         return np.array(array)
 
     def loop(self, step: Step, prepare: Prepare) -> Run:
-        """The loop over steps: ``run(params, state, data, order)``, which trains one pass.
+        """Return the loop over steps, ``run(params, state, data, order)``, which trains one pass.
 
-        For each row of `order`, an integer array of shape (steps, batch), it gathers those rows
-        from each array of `data`, prepares the samples, ``prepare(x)`` of the first array, and
-        calls `step`. It yields after each chunk of steps (see `Run`), so that a progress bar
-        moves, signals are seen and checkpoints written, while nothing waits for the device in
-        between. Whatever a library needs per step (a compiled scan, a captured graph) lives here.
+        `order` is an integer array of shape (steps, batch). For each of its rows, the loop gathers
+        these rows from each array of `data`, applies `prepare` to the samples (the first array)
+        and calls `step`. It yields after each chunk of steps (see `Run`), so that you can move a
+        progress bar, handle signals and write checkpoints. Within a chunk, nothing waits for the
+        device. A subclass puts here what its library needs, such as a compiled scan or a captured
+        graph.
         """
         raise NotImplementedError
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile a function of arrays where the library can; elsewhere return it as it is."""
+        """Compile a function of arrays if the library can; otherwise return it unchanged."""
         return function
 
     def free_memory(self) -> int:
-        """Bytes of the device's memory that are free; 0 if unknown, or as good as on the host."""
+        """Return the free bytes of the device's memory; 0 if unknown or on the CPU."""
         return 0
 
     def uploader(self) -> Upload:
-        """A function that brings shards to the device, ahead of their use where that helps.
+        """Return a function that copies shards to the device, ahead of their use if that helps.
 
-        An array may be longer than what you gave, and be overwritten once you ask for the next.
+        A device array may be longer than its host array. Asking for the next shard may overwrite
+        it.
         """
         return lambda shards: (tuple(map(self.asarray, arrays)) for arrays in shards)
 
 
 def out_of_memory(device: str, needed: int, free: int, total: int) -> DeviceError:
-    """The error to raise where a device's memory is used up."""
+    """Return the error to raise if a device is out of memory; all sizes are in bytes.
+
+    `needed` is 0 if the size of the failed allocation is unknown.
+    """
     more = f"{_in_units(needed)} more are" if needed else "more is"
     return DeviceError(
         f"{device} is out of memory: {more} needed, {_in_units(free)} of {_in_units(total)} are "
-        "free; lower the batch size or the width of the layers, or end what else uses the GPU"
+        "free; lower the batch size or the width of the layers, or stop what else uses the GPU"
     )
 
 

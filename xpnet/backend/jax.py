@@ -1,4 +1,4 @@
-"""JAX: a chunk of steps is one compiled ``lax.scan``, its parameters donated."""
+"""JAX compiles a chunk of steps into one ``lax.scan``, which consumes (donates) the parameters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xpnet.backend.loop import gathering, on_rows, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.errors import DeviceError, UsageError
 
-# Steps per compiled scan, at most. A call costs 25 us on a CPU, so this many make it vanish;
-# more would only make Ctrl-C wait.
+# The most steps per compiled scan. A call costs 25 µs on a CPU, which is negligible per 100 steps;
+# with more steps, Ctrl-C would only wait longer.
 CHUNK_STEPS = 100
 
 
-# Compiled loops that are kept, for trainers to come: each holds its graph and its machine code.
+# Later trainers reuse this many compiled loops. Each holds its graph and its machine code.
 KEPT_LOOPS = 8
 
 
@@ -58,17 +58,17 @@ class JAX(Backend):
             return jax.device_put(array, self._device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        with self._explained():  # what was computed ahead fails here
+        with self._explained():  # an error of the asynchronous computation appears here
             return np.array(array)
 
     def loop(self, step: Step, prepare: Prepare) -> Run:
         """See `Backend.loop`; trainers with equal `step` and `prepare` share a compiled loop."""
-        # On a GPU, JAX's default float32 product is TF32; every other library's is not.
+        # On a GPU, JAX multiplies float32 in TF32 by default; the other libraries do not.
         products = "tensorfloat32" if self.precision == "tf32" else "highest"
         key = step, prepare, self._device, frozenset(self.kernels.items()), products
         try:
             hash(key)
-        except TypeError:  # of a rule that holds an array, say
+        except TypeError:  # for example, the rule holds an array
             return within(self._explained, _compiled_loop.__wrapped__(*key))
         return within(self._explained, _compiled_loop(*key))
 
@@ -121,8 +121,8 @@ def _matmul_16(dtype: Any, a: Array, b: Array) -> Array:
 
 
 def _take(array: Array, rows: Array) -> Array:
-    # Rows are in range, so mode="clip" changes nothing; the default fills with NaN where they are
-    # not, at the price of a pass over the batch.
+    # All rows are in range, so mode="clip" changes nothing. The default mode would fill with NaN
+    # where they are not, which costs a pass over the batch.
     return jnp.take(array, rows, axis=0, mode="clip")
 
 
@@ -135,7 +135,7 @@ _KERNELS = {
 def _compiled_loop(
     step: Step, prepare: Prepare, device: Any, kernels: frozenset[Any], products: str
 ) -> Run:
-    """The loop of one step; compiled for each form of its arrays when it first meets them."""
+    """Return the loop of one step; JAX compiles it when new shapes or dtypes first appear."""
     work = with_kernels(on_rows(step, gathering(_take, prepare)), dict(kernels))
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -153,11 +153,11 @@ def _compiled_loop(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, Array]]:
         steps = order.shape[0]
-        # Chunks of one length (the last may be shorter): each new length is compiled anew.
+        # All chunks but the last have one length, since JAX compiles the loop for each length.
         length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
         for start in range(0, steps, length):
             with jax.default_matmul_precision(products):
                 params, state, losses = scan(params, state, data, order[start : start + length])
-            yield params, state, losses  # not waited for: the old params are gone already
+            yield params, state, losses  # without waiting, since the old params are already gone
 
     return run

@@ -1,4 +1,4 @@
-"""The plain epoch loop, for every library that runs a step eagerly."""
+"""The plain loop over the steps of an epoch, for libraries that run a step eagerly."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from xpnet.backend.interface import Array, Params, Prepare, Run, Step
 
 __all__ = ["CHUNK_SECONDS", "Gather", "RowStep", "gathering", "on_rows", "plain_loop", "within"]
 
-# gather(data, rows) -> the batch: those rows of each array, the samples prepared
+# gather(data, rows) returns the batch: these rows of each array, with the samples prepared
 Gather = Callable[[tuple[Array, ...], Array], Sequence[Array]]
-# work(params, state, data, rows) -> (params, state, loss): the step on some rows of a data set
+# work(params, state, data, rows) -> (params, state, loss) runs a step on these rows of the data
 RowStep = Callable[[Params, Params, tuple[Array, ...], Array], tuple[Params, Params, Array]]
 
-# Seconds of work between two yields: short enough for Ctrl-C and a progress bar, long
-# enough that reading the losses back, which waits for a GPU, costs nothing.
+# Seconds of work between two yields: short enough for Ctrl-C and a progress bar, and so long that
+# the time to read the losses (which waits for a GPU) is negligible.
 CHUNK_SECONDS = 0.1
 
 
 def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather:
-    """Gathers by ``take(array, rows)``, array by array, and then prepares the samples."""
+    """Return a gather that calls ``take(array, rows)`` per array and then prepares the samples."""
 
     def gather(data: tuple[Array, ...], rows: Array) -> Sequence[Array]:
         x, *rest = [take(array, rows) for array in data]
@@ -32,7 +32,7 @@ def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather
 
 
 def on_rows(step: Step, gather: Gather) -> RowStep:
-    """The step on a batch that it gathers itself."""
+    """Return a function that gathers a batch and runs the step on it."""
 
     def work(
         params: Params, state: Params, data: tuple[Array, ...], rows: Array
@@ -43,14 +43,14 @@ def on_rows(step: Step, gather: Gather) -> RowStep:
 
 
 def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
-    """Gather, step, gather, step, ... in Python.
+    """Return a `Run` that calls `work` for one step after the other.
 
     Parameters
     ----------
     work : callable
         From `on_rows`.
     stack : callable
-        A list of 0-d losses to one array; called once per chunk.
+        Joins a list of 0-d losses into one array; called once per chunk.
     """
 
     def run(
@@ -71,7 +71,7 @@ def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
 
 
 def within(context: Callable[[], AbstractContextManager[None]], run: Run) -> Run:
-    """`run`, each of whose turns is taken within a context, and none of its consumer's."""
+    """Return `run` with each of its chunks, but not its caller's work, inside the context."""
 
     def guarded(*args: Any) -> Iterator[tuple[Params, Params, Array]]:
         chunks = run(*args)

@@ -1,4 +1,4 @@
-"""NumPy on the CPU, and array-api-strict, which is NumPy that allows the standard only."""
+"""NumPy on the CPU; and array-api-strict, a NumPy that allows only the standard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
 from xpnet.backend.loop import gathering, on_rows, plain_loop
 
-# A loss that overflows is reported by the trainer, with its step; NumPy need not warn too.
+# The trainer reports a loss that overflows, with its step, so NumPy need not warn.
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 

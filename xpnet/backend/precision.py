@@ -1,4 +1,4 @@
-"""Products in less than float32: on which GPUs, and in range."""
+"""Matrix products below float32: check the GPU, and scale operands into float16's range."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from xpnet.errors import DeviceError
 __all__ = ["check_capability", "scaled_for_float16"]
 
 
-# From which compute capabilities on GPUs do.
+# The least compute capability of a GPU that supports each precision.
 LEAST_CAPABILITY = {"tf32": "8.0", "bfloat16": "8.0", "float16": "7.0"}
 
 
 def check_capability(device: str, precision: str, capability: str) -> None:
-    """Refuse a GPU that would not multiply in a precision, or only without its tensor cores."""
+    """Refuse a GPU that cannot multiply in this precision, or only without tensor cores.
+
+    Raises
+    ------
+    DeviceError
+        The compute capability, such as "8.0", is too low.
+    """
     least = LEAST_CAPABILITY.get(precision, "0.0")
     if tuple(map(int, capability.split("."))) < tuple(map(int, least.split("."))):
         raise DeviceError(
@@ -25,17 +31,23 @@ def check_capability(device: str, precision: str, capability: str) -> None:
 
 
 def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
-    """An array brought into the range of float16, and the factor that brings a product back.
+    """Scale an array into the range of float16; return it and the factor that undoes the scaling.
 
-    float16 ends at 65,504 and has all its digits down to 6e-5, gradients are often smaller. So the
-    largest element is brought to 32,768; that is what scaling the loss does elsewhere, without a
-    scale that has to be searched for, and without a step that has to be left out.
+    float16 ends at 65,504 and loses digits below 6e-5, but gradients are often smaller. So this
+    scales the largest element to 32,768. Elsewhere, loss scaling does this job; here no scale has
+    to be searched, and no step is skipped.
 
     Parameters
     ----------
     x : array
     terms : int
-        Where sums of so many products are themselves kept in float16, and must stay in range.
+        Number of products in each sum, if the sums are float16 too and must stay in range.
+
+    Returns
+    -------
+    scaled : array
+        x / factor, in x's dtype.
+    factor : 0-d array
     """
     xp = namespace(x)
     largest = at_least(xp.max(xp.abs(x)), 1e-30)

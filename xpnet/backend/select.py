@@ -1,4 +1,4 @@
-"""Which array library computes, on which device, in which precision."""
+"""Choose the array library, the device and the precision."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["LIBRARIES", "PRECISIONS", "select"]
 LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
 
 
-# Of the matrix products in a training step; all else, the weights too, is in the run's dtype.
+# Precisions of a training step's matrix products. Weights and all else have the run's dtype.
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
-# Who multiplies in less than float32, and where.
+# The libraries that multiply in a precision below float32, on each kind of device.
 LOWER: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {"bfloat16": ("torch", "jax")},
     "cuda": dict.fromkeys(PRECISIONS[1:], ("cupy", "torch", "jax")),
@@ -35,25 +35,26 @@ def select(
     quiet: bool = False,
     precision: str = "float32",
 ) -> Backend:
-    """Choose an array library and a device, and make sure that they work.
+    """Choose an array library and a device, and check that they work.
 
     Parameters
     ----------
     device : str
-        "cpu", "cuda", "cuda:N", or "auto": cuda where it is usable, else cpu. With "auto",
-        one line on stderr says what was chosen.
+        "cpu", "cuda", "cuda:N" or "auto". "auto" takes cuda if it is usable, else cpu, and prints
+        its choice on stderr.
     library : str, optional
-        "numpy", "cupy", "torch", "jax", or "strict" (array-api-strict, the standard's
-        referee: slow). By default numpy on the CPU and cupy on CUDA.
+        "numpy", "cupy", "torch", "jax" or "strict" (array-api-strict: slow, checks that code
+        follows the standard). By default numpy on the CPU and cupy on CUDA.
     dtype : str
-        "float64" switches on JAX's 64-bit mode, for the process; elsewhere it changes nothing.
+        With library "jax", "float64" turns on JAX's 64-bit mode for the whole process. Otherwise
+        `select` only checks that it agrees with `precision`.
     quiet : bool
-        Do not say what "auto" chose.
+        Do not print the choice of "auto".
     precision : str
-        "float32", "tf32", "bfloat16" or "float16": the operands of a training step's matrix
-        products are rounded to it (torch also rounds 16-bit results); weights, all else, and
-        evaluation are float32. On GPUs with cupy, torch and jax; bfloat16 also on processors with
-        instructions for it, with torch and jax.
+        "float32", "tf32", "bfloat16" or "float16". A training step rounds the operands of its
+        matrix products to it (torch also rounds 16-bit results). Weights, all other operations
+        and evaluation use float32. GPUs support it with cupy, torch and jax. Processors with
+        bfloat16 instructions support bfloat16, with torch and jax.
 
     Returns
     -------
@@ -62,9 +63,14 @@ def select(
     Raises
     ------
     UsageError
-        An unknown name, or a library that does not run on that device or in that precision.
+        A name is unknown, or the library does not support this device or precision.
     DeviceError
-        The library is missing, or the device unusable; the message says what to install.
+        The library is missing or the device is unusable; the message says what to do.
+
+    Examples
+    --------
+    >>> select("cpu").library
+    'numpy'
     """
     kind, index = _parse(device)
     if library is not None and library not in LIBRARIES:
@@ -77,10 +83,11 @@ def select(
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision != "float32" and dtype != "float32":
         raise UsageError(
-            f"precision {precision} has weights of float32; got dtype {dtype}: use one of the two"
+            f"precision {precision} keeps weights in float32; got dtype {dtype}: leave out one of "
+            "the two"
         )
     if library == "jax" and dtype == "float64":
-        os.environ["JAX_ENABLE_X64"] = "1"  # read when JAX is imported
+        os.environ["JAX_ENABLE_X64"] = "1"  # JAX reads it on import
         if "jax" in sys.modules:
             sys.modules["jax"].config.update("jax_enable_x64", True)
     if kind != "auto":
@@ -106,7 +113,7 @@ def select(
             backend = _open(name, where, 0, precision)
             break
         except DeviceError as error:
-            # The reason, without the advice: whoever wants the GPU asks for it by name.
+            # Give the reason without the advice: if you want the GPU, you ask for it by name.
             note = "not on cuda: " + _reason(error)
     else:
         try:
@@ -124,7 +131,7 @@ def select(
 
 
 def _reason(error: DeviceError) -> str:
-    """Why, without the advice."""
+    """Return the reason of an error without its advice."""
     return re.split(r";|: pip| \[", str(error))[0]
 
 
@@ -142,7 +149,7 @@ def _parse(device: str) -> tuple[str, int]:
     return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
 
 
-# Each library's module and class, made from (kind, index, precision), and how to get the library.
+# The module and the class of each library; the class takes (kind, index, precision).
 _CLASSES = {
     "numpy": ("numpy", "NumPy"),
     "strict": ("numpy", "Strict"),
@@ -152,6 +159,7 @@ _CLASSES = {
 }
 
 
+# How to install each library, by the name of its package.
 _PACKAGES = {
     "array_api_strict": "pip install array-api-strict",
     "cupy": "pip install 'cupy-cuda13x[ctk]' (driver 580 or newer; else 'cupy-cuda12x[ctk]')",
@@ -162,7 +170,7 @@ _PACKAGES = {
 
 def _open(library: str, kind: str, index: int, precision: str) -> Backend:
     if precision != "float32" and kind == "cpu" and not multiplies_bfloat16():
-        why = "has no instructions for it" if cpu_flags() else "does not say what it can do"
+        why = "has no instructions for it" if cpu_flags() else "does not list its instructions"
         raise DeviceError(
             f"precision {precision}: this processor {why} (avx512_bf16, amx_bf16, or Arm's bf16 in "
             "/proc/cpuinfo); use precision float32"
@@ -177,7 +185,7 @@ def _open(library: str, kind: str, index: int, precision: str) -> Backend:
             raise DeviceError(f"{library} cannot be imported: {error}") from error
         raise DeviceError(f"{library} is not installed: {_PACKAGES[error.name]}") from None
     except ImportError as error:
-        # CuPy wraps a missing shared library into many lines, the first few of them rules.
+        # CuPy reports a missing shared library in many lines, and the first are lines of "=".
         lines = (line.strip(" =") for line in str(error).splitlines())
         reason = next((line for line in lines if line), "no reason given")
         raise DeviceError(f"{library} is installed but cannot be imported: {reason}") from error

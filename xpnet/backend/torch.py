@@ -1,6 +1,6 @@
-"""PyTorch on the CPU or CUDA, without autograd: the layers bring their own backward.
+"""PyTorch on the CPU or CUDA, without autograd, since the layers have their own backward.
 
-On CUDA the steps are captured, as on CuPy.
+On CUDA, the loop captures steps, as on CuPy.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.backend.torch_update import Many, for_each, update
 from xpnet.errors import DeviceError
 
-# NumPy's memory is aligned to 16 bytes; MKL takes a fifth longer over weights that do not begin
-# with a cache line. Data sets, from which rows are gathered, are not copied for it.
+# NumPy aligns memory to 16 bytes, but MKL takes a fifth longer if weights do not begin at a cache
+# line. Larger arrays are data sets: a step gathers their rows, so they need no aligned copy.
 ALIGNMENT = 64
 ALIGNED_BYTES = 16 << 20
 
 
 def _add_scaled(y: Array, x: Array, factor: Any) -> Array:
-    """One pass over the arrays instead of two; a scheduled factor is an array, and is not read."""
+    """Add in one pass instead of two if the factor is a number; a schedule's factor is an array."""
     if isinstance(factor, float):
         return y.add_scaled(x, factor) if isinstance(y, Many) else y.add_(x, alpha=factor)
     y += factor * x
@@ -39,15 +39,15 @@ def _add_scaled(y: Array, x: Array, factor: Any) -> Array:
 
 
 def _matmul_cpu(a: Array, b: Array) -> Array:
-    # With few columns, as the last layer has, MKL takes up to three times as long over a product
-    # as over its transpose (benchmarks/RESULTS.md).
+    # With few columns, as in the last layer, MKL takes up to three times as long for a product as
+    # for its transpose (benchmarks/RESULTS.md).
     if a.ndim == b.ndim == 2 and 1 < b.shape[1] < 16 and a.shape[0] >= 256:
         return (b.T @ a.T).T
     return a @ b
 
 
 def _matmul_bfloat16(a: Array, b: Array) -> Array:
-    # PyTorch sums in float32, and rounds the result to bfloat16 too.
+    # PyTorch sums in float32, then rounds the result to bfloat16.
     return (a.to(torch.bfloat16) @ b.to(torch.bfloat16)).to(a.dtype)
 
 
@@ -65,9 +65,9 @@ def _matmul_tf32(a: Array, b: Array) -> Array:
 
 
 def _allow_tf32(allowed: bool) -> bool:
-    """Set whether products of float32 may round; returns what was set before."""
-    # PyTorch warns of this setting since 2.9. With the new one (fp32_precision) its own compiler,
-    # which reads the old one, raises an error.
+    """Set whether products of float32 may round to TF32; return the previous setting."""
+    # PyTorch warns about this setting since 2.9. But its compiler reads it, and raises an error if
+    # you use the new setting (fp32_precision).
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*TF32")
         before = bool(torch.backends.cuda.matmul.allow_tf32)
@@ -81,12 +81,12 @@ _PREFIXES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 _KERNELS: dict[str, Callable[..., Array]] = {
     "sigmoid": torch.sigmoid,
-    # Each in one pass, where our lines take three.
+    # Each of these takes one pass over the memory; our lines take three.
     "sigmoid_backward": lambda y, dout: torch.ops.aten.sigmoid_backward(dout, y),
     "tanh_backward": lambda y, dout: torch.ops.aten.tanh_backward(dout, y),
     "relu_backward": lambda y, dout: torch.ops.aten.threshold_backward(dout, y, 0.0),
     "add_scaled": _add_scaled,
-    # Of a number, `maximum` would make an array on the host, which no capture bears.
+    # `maximum` would turn the number into an array on the host, which ends a capture.
     "at_least": lambda x, low: torch.clamp(x, min=low),
     "at_most": lambda x, high: torch.clamp(x, max=high),
     "for_each": for_each,
@@ -113,11 +113,11 @@ class Torch(Backend):
         )
 
     def asarray(self, array: np.ndarray) -> Array:
-        if not array.flags.writeable:  # torch warns of memory that it could write to
+        if not array.flags.writeable:  # torch warns about read-only memory
             array = array.copy()
         tensor = torch.from_numpy(np.asarray(array, order="C")).to(self._device)
         if tensor.data_ptr() % ALIGNMENT and tensor.nbytes < ALIGNED_BYTES:
-            tensor = tensor.clone()  # into memory of torch's own, which is aligned
+            tensor = tensor.clone()  # torch aligns the memory that it allocates
         return tensor
 
     def to_numpy(self, array: Array) -> np.ndarray:
@@ -152,7 +152,7 @@ class Torch(Backend):
 
 
 def _gpu(index: int, precision: str) -> tuple[Any, str, int]:
-    """Device, name and bytes of memory of a GPU that can multiply in this precision."""
+    """Return device, name and bytes of memory of a GPU; refuse one without this precision."""
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = f"built for CUDA {built}, finds no usable GPU" if built else "is a CPU build"
@@ -173,7 +173,7 @@ def _take(array: Array, rows: Array) -> Array:
 
 
 class TorchGraphs:
-    """CUDA graphs of PyTorch's; see `xpnet.backend.captured.Graphs`."""
+    """PyTorch's CUDA graphs; see `xpnet.backend.captured.Graphs`."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -203,7 +203,7 @@ class TorchGraphs:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        # `torch.cuda.graph` has a memory pool of its own; warming up on the stream is enough.
+        # `torch.cuda.graph` has its own memory pool, so a separate stream is enough here.
         torch.cuda.synchronize(self._device)
         with torch.cuda.stream(self._stream):
             try:
@@ -213,8 +213,8 @@ class TorchGraphs:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        # The graphs of a loop never run at once: they may share their temporaries' memory. A pool
-        # is there as long as a graph of it is: the last one is kept.
+        # The graphs of a loop never run at the same time, so they can share memory for temporaries.
+        # A pool lives as long as one of its graphs, so keep the last graph.
         pool = None if self._last is None else self._last.pool()
         reason: Exception | None = None
         try:
@@ -224,7 +224,7 @@ class TorchGraphs:
                 except Exception as error:
                     reason = error
                     raise
-        except Exception as error:  # ending a capture that has failed fails too
+        except Exception as error:  # the end of a failed capture fails too; raise the first error
             raise (reason or error) from None
         self._last = graph
         launch: Callable[[], None] = graph.replay

@@ -1,8 +1,8 @@
-"""An optimizer's update on PyTorch: all parameters at once.
+"""Update all parameters at once on PyTorch.
 
-Adam and AdamW are PyTorch's own fused kernels, one pass over the memory where our lines are twelve.
-The other rules are our lines, called once with `Many`, whose operators act on all parameters in one
-call (``torch._foreach_...``): fewer calls of Python, and on a GPU fewer kernels.
+Adam and AdamW use PyTorch's fused kernels: one pass over the memory instead of our twelve. The
+other rules run our lines once, on `Many`, whose operators act on all parameters in one call
+(``torch._foreach_...``). This needs fewer Python calls and, on a GPU, fewer kernels.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Many", "for_each", "update"]
 Array = Any
 Params = dict[str, Array]
 
-# Their lines are known to do nothing that `Many` lacks. Others could fail half-way, with some of
-# the parameters written.
+# The lines of these rules use nothing that `Many` lacks. Other rules could fail half-way, after
+# they have written some parameters.
 KNOWN = (optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp)
 
 
 def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
-    """`xpnet.optim.update` of Adam and AdamW; for `xpnet.arrays.dispatch.with_kernels`."""
+    """Replace `xpnet.optim.update` for Adam and AdamW (see `xpnet.arrays.dispatch`)."""
     if type(optimizer) not in (optim.Adam, optim.AdamW):
         return NotImplemented
-    # The fused kernels do not look at how an array is laid out, and our products may be transposed.
+    # The fused kernels ignore the layout of an array, and our products may be transposed.
     rows = [
         (p, grads[name].contiguous(), *(state[f"{name}.{slot}"] for slot in optimizer.slots))
         for name, p in params.items()
@@ -38,13 +38,13 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     lr, count = optimizer.lr, state["step"]
     if callable(lr):
         lr = lr(count.to(rows[0][0].dtype))
-        # On a GPU the kernels read it as float32.
+        # On a GPU, the kernels read the rate as float32.
         if isinstance(lr, torch.Tensor) and lr.is_cuda and lr.dtype != torch.float32:
             return NotImplemented
     count += 1
-    step = count.to(torch.float32)  # as the kernels want it
+    step = count.to(torch.float32)  # the kernels require float32
     groups = [(0.0, rows)]
-    if type(optimizer) is optim.AdamW:  # whose decay is for weights, not for biases
+    if type(optimizer) is optim.AdamW:  # it decays weights, not biases
         weights = [row for row in rows if row[0].ndim > 1]
         groups = [(optimizer.weight_decay, weights), (0.0, [r for r in rows if r[0].ndim <= 1])]
     for decay, group in groups:
@@ -67,7 +67,7 @@ def for_each(
     rows: Sequence[tuple[Array, ...]],
     count: Array,
 ) -> Any:
-    """`xpnet.arrays.dispatch.for_each`, all rows at once."""
+    """Replace `xpnet.arrays.dispatch.for_each`: apply the rule to all rows at once."""
     if type(getattr(rule, "__self__", None)) not in KNOWN:
         return NotImplemented
     p, g, *slots = (Many(list(column)) for column in zip(*rows, strict=True))
@@ -77,7 +77,7 @@ def for_each(
 
 
 class Many:
-    """An array for each parameter; an operator acts on all of them, with numbers or each other."""
+    """One array per parameter; an operator acts on all of them, with a number or another `Many`."""
 
     __slots__ = ("tensors",)
 
@@ -115,13 +115,13 @@ class Many:
         return self._in_place(torch._foreach_mul_, other)
 
     def add_scaled(self, x: Many, factor: float) -> Many:
-        """self + factor x, in place."""
+        """Add factor x in place."""
         torch._foreach_add_(self.tensors, x.tensors, alpha=factor)
         return self
 
 
 class _Functions:
-    """The namespace of `Many`."""
+    """The functions that `Many` has as its namespace."""
 
     @staticmethod
     def sqrt(x: Many) -> Many:

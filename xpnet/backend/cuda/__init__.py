@@ -1,1 +1,1 @@
-"""What CuPy needs besides its arrays: kernels, products, graphs, memory."""
+"""The parts of the CuPy backend: kernels, matrix products, graphs, uploads."""

@@ -1,9 +1,9 @@
-"""Matrix products by cuBLAS itself, through ctypes: they can be captured into a CUDA graph.
+"""Call cuBLAS through ctypes for matrix products that can be captured into a CUDA graph.
 
-CuPy refuses its own products while a stream is capturing (https://github.com/cupy/cupy/issues/6290),
-although cuBLAS allows it: with a workspace of the caller's, it allocates nothing. It takes five
-functions of the library that CuPy has loaded anyway; nvmath-python's bindings of them would bring
-three more packages for the same calls. Nothing here needs CuPy: pointers, shapes and strides.
+CuPy refuses its own products during a capture (https://github.com/cupy/cupy/issues/6290), although
+cuBLAS allows them: with a workspace from the caller, it allocates nothing. This module needs five
+functions of a library that CuPy has loaded anyway; nvmath-python would bring three more packages
+for the same calls. It works on pointers, shapes and strides, and does not import CuPy.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["TYPES", "Cublas", "layout", "load"]
 
 Array = Any
 
-# cudaDataType and cublasComputeType_t, by the names of library_types.h and cublas_api.h.
+# Values of cudaDataType and cublasComputeType_t, from library_types.h and cublas_api.h.
 TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 COMPUTE_32F, COMPUTE_64F, COMPUTE_32F_FAST_TF32 = 68, 70, 77
 DEFAULT_ALGORITHM = -1
 _STATUS = {
     1: "it could not start; is the driver too old, or the GPU's memory used up?",
-    3: "no memory for its own resources",
-    7: "a size or a leading dimension that cannot be",
-    8: "not on this GPU",
+    3: "it has no memory for its own resources",
+    7: "a size or a leading dimension is invalid",
+    8: "this GPU does not support it",
     13: "the GPU failed",
-    14: "an error of its own",
-    15: "not for these types",
+    14: "cuBLAS itself failed",
+    15: "it does not support these types",
 }
-# What NVIDIA recommends for its Hopper generation, the most of all.
+# NVIDIA recommends this size for Hopper GPUs, and no larger one for any other.
 WORKSPACE_BYTES = 32 << 20
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
@@ -48,17 +48,17 @@ _ARGUMENTS = {
 
 
 def load(major: int) -> Any:
-    """The library of a CUDA version, found where CuPy finds it.
+    """Load cuBLAS of a CUDA version from where CuPy finds it.
 
     Raises
     ------
     ImportError, RuntimeError, OSError
-        There is none.
+        The library is missing.
     """
     from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy 14
 
     path = load_nvidia_dynamic_lib("cublas").abs_path
-    # Beside another package's CUDA it may be that one's. CuPy has its own loaded, by this name.
+    # The path may belong to another package's CUDA. CuPy has loaded its own under this name.
     version = re.search(r"\.so\.(\d+)", path)
     if version and int(version[1]) != major:
         path = f"libcublas.so.{major}"
@@ -70,12 +70,12 @@ def load(major: int) -> Any:
 
 
 def layout(array: Array) -> tuple[bool, int] | None:
-    """(transposed, leading dimension) of a matrix; None if its rows or columns are not dense.
+    """Return (transposed, leading dimension) of a matrix, or None if no axis is dense.
 
     Parameters
     ----------
     array : array, shape=(R, C)
-        With strides in bytes, as NumPy's and CuPy's.
+        Its strides are in bytes, as in NumPy and CuPy.
     """
     rows, columns = array.shape
     down, right = (stride // array.itemsize for stride in array.strides)
@@ -88,21 +88,21 @@ def layout(array: Array) -> tuple[bool, int] | None:
 
 
 class Cublas:
-    """A handle with a workspace of its own, for one thread.
+    """A cuBLAS handle with its own workspace; use it from one thread only.
 
     Parameters
     ----------
     library
         From `load`.
     workspace
-        Device memory with an address ``ptr``, WORKSPACE_BYTES long; kept as long as the handle.
+        WORKSPACE_BYTES of device memory with an address ``ptr``. The handle keeps it alive.
     """
 
     def __init__(self, library: Any, workspace: Any) -> None:
         self._library, self._workspace = library, workspace
         self._handle = _POINTER()
         self._stream: int | None = None
-        # It allocates: not during a capture.
+        # This call allocates, so a capture would not allow it.
         _check(library.cublasCreate_v2(ctypes.byref(self._handle)), "cublasCreate")
 
     def __del__(self) -> None:
@@ -112,36 +112,48 @@ class Cublas:
     def multiply(
         self, a: Array, b: Array, out: Array, kind: str, stream: int, tf32: bool = False
     ) -> Array:
-        """out = a b, queued on a stream.
+        """Queue out = a b on a stream.
 
         Parameters
         ----------
         a : array, shape=(M, K)
         b : array, shape=(K, N)
-            Transposed views cost nothing; see `layout` for what is possible.
+            Transposed views cost nothing; `layout` says which views are possible.
         out : array, shape=(M, N)
             C-contiguous; float64 for float64 operands, else float32.
         kind : str
-            Of the operands, a key of TYPES; sums are in out's own type.
+            Type of the operands, a key of TYPES; cuBLAS sums in out's type.
         stream : int
             Address of the stream.
         tf32 : bool
             Round operands of float32 to TF32's ten bits.
+
+        Returns
+        -------
+        array
+            `out`.
+
+        Raises
+        ------
+        ValueError
+            An operand has no dense axis.
+        RuntimeError
+            cuBLAS failed.
         """
         if stream != self._stream:
             library, handle = self._library, self._handle
             _check(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
-            # A new stream has put cuBLAS's own workspace back.
+            # Setting a stream makes cuBLAS use its own workspace again.
             status = library.cublasSetWorkspace_v2(handle, self._workspace.ptr, WORKSPACE_BYTES)
             _check(status, "cublasSetWorkspace")
             self._stream = stream
         left, right = layout(a), layout(b)
         if left is None or right is None:
-            raise ValueError("an operand whose rows and columns are both strided")
+            raise ValueError("neither the rows nor the columns of an operand are dense")
         (m, k), n = a.shape, b.shape[1]
         number = ctypes.c_double if kind == "float64" else ctypes.c_float
         compute = COMPUTE_64F if kind == "float64" else COMPUTE_32F
-        # cuBLAS counts by columns, and so sees each matrix transposed: out' = b' a'.
+        # cuBLAS is column-major, so it sees each matrix transposed: out' = b' a'.
         status = self._library.cublasGemmEx(
             self._handle, int(right[0]), int(left[0]), n, m, k,  # 1: transposed
             ctypes.byref(number(1.0)),

@@ -1,9 +1,9 @@
-"""From lines of Array API code that compute each element by itself to CUDA C.
+"""Translate Array API code that computes each element independently to CUDA C.
 
-The function is called once with `Symbol`s in place of arrays and numbers. They follow the
-standard's protocol (`__array_namespace__`, operators), so the lines do not notice, and write down
-one C statement per operation. dtypes are those of the standard: a Python number takes on the
-array's that it meets, whether it is written in the lines or handed in.
+`trace` calls the function once with `Symbol`s in place of arrays and numbers. Symbols follow the
+standard's protocol (`__array_namespace__`, operators), so the function runs as usual, and they
+write one C statement per operation. Dtypes follow the standard: a Python number takes the dtype of
+the array that it meets, whether the number is a literal or an argument.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ C_TYPES = {
 
 
 class Untraceable(Exception):
-    """The lines do something else than computing each element by itself."""
+    """The function does something that a kernel of independent elements cannot do."""
 
 
 def not_fused(
@@ -48,10 +48,10 @@ def not_fused(
     fallbacks: list[str],
     args: Sequence[Any] = (),
 ) -> None:
-    """Note, once, that a function runs operation by operation: that is right, and only slower.
+    """Note, once, that a function runs operation by operation: same results, but slower.
 
     The note goes to `fallbacks` (see `Backend.fallbacks`) and to the logger "xpnet". It names the
-    gate or optimizer among the arguments, whose lines they may be.
+    gate or optimizer among the arguments, since the lines may belong to it.
     """
     name = getattr(function, "__qualname__", type(function).__qualname__)
     whose = [type(a).__name__ for a in args if hasattr(a, "forward") or hasattr(a, "rule")]
@@ -62,7 +62,7 @@ def not_fused(
 
 
 class Kind(NamedTuple):
-    """What an argument is: an array, or a number, which is weak until it meets an array."""
+    """The kind of an argument: an array, or a number, which is weak until it meets an array."""
 
     dtype: str
     ndim: int
@@ -73,7 +73,7 @@ NUMBER, WHOLE_NUMBER = Kind("float64", 0, weak=True), Kind("int64", 0, weak=True
 
 
 class Output(NamedTuple):
-    """A result: its variable, its dtype, and the arguments that it is computed from."""
+    """A result: its variable, its dtype, and the indices of the arguments that it depends on."""
 
     name: str
     dtype: str
@@ -86,10 +86,10 @@ class Lines(NamedTuple):
     Attributes
     ----------
     statements : list of str
-        From the parameters ``x0``, ``x1``, ... to variables ``t0``, ``t1``, ...
+        They compute variables ``t0``, ``t1``, ... from the parameters ``x0``, ``x1``, ...
     outputs : list of Output
     form : nested tuples of int or None, or 0
-        How the function returns them: 0, (0, 1), (0, 0), ((0,), None), ...
+        How the function returns its outputs: 0, (0, 1), (0, 0), ((0,), None), ...
     """
 
     statements: list[str]
@@ -98,7 +98,7 @@ class Lines(NamedTuple):
 
 
 class Symbol:
-    """One element of an array, or a number: a C expression, and the list that it adds to."""
+    """One element of an array, or a number, as a C expression; operators append to `statements`."""
 
     def __init__(
         self, name: str, kind: Kind, sources: frozenset[int], statements: list[str]
@@ -107,7 +107,7 @@ class Symbol:
         self.dtype = np.dtype(kind.dtype)
         self.sources, self.statements = sources, statements
 
-    __array_ufunc__ = None  # NumPy's numbers leave their operators to those below
+    __array_ufunc__ = None  # so the operators of NumPy's numbers defer to those below
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return Functions
@@ -120,40 +120,40 @@ class Symbol:
         return Symbol(name, kind, sources, self.statements)
 
     def _literal(self, value: Any) -> Symbol:
-        """A number in the lines, in this symbol's dtype."""
+        """Return a number that the function contains, in this symbol's dtype."""
         if type(value) not in (int, float):  # NumPy's float64 is a float too, but not weak
-            raise Untraceable(f"{type(value).__name__} among the operands")
+            raise Untraceable(f"an operand has the type {type(value).__name__}")
         if self.dtype.kind == "f":
             number = float(self.dtype.type(value))
             if not math.isfinite(number):
-                raise Untraceable(f"the number {value} in {self.dtype}")
+                raise Untraceable(f"the number {value} does not fit {self.dtype}")
             text = repr(number) + ("f" if self.dtype == np.float32 else "")
         elif isinstance(value, int) and self.dtype.kind in "iu":
             limits = np.iinfo(self.dtype)
             if not limits.min <= value <= limits.max:
-                raise Untraceable(f"the number {value} in {self.dtype}")
+                raise Untraceable(f"the number {value} does not fit {self.dtype}")
             text = f"({_c_type(self.dtype)}){value}LL"
         else:
-            raise Untraceable(f"the number {value} in {self.dtype}")
+            raise Untraceable(f"the number {value} does not fit {self.dtype}")
         kind = Kind(self.dtype.name, 0, weak=self.weak)
         return Symbol(f"({text})", kind, frozenset(), self.statements)
 
     def _with(self, pattern: str, value: Any, rule: str = "", swap: bool = False) -> Symbol:
-        """``a op b`` by a pattern such as "{a} + {b}", in the common dtype; or a bool."""
+        """Write ``a op b`` by a pattern such as "{a} + {b}", in the common dtype or as bool."""
         a, b = self, value if isinstance(value, Symbol) else self._literal(value)
         dtype = _common(a, b)
         if dtype.kind == "b" and rule != "comparison" and rule != "bits":
-            raise Untraceable("arithmetic of bools")
+            raise Untraceable("it computes with bools")
         if rule == "bits" and dtype.kind == "f":
-            raise Untraceable(f"an operation of bits on {dtype}")
+            raise Untraceable(f"it uses a bit operation on {dtype}")
         if rule == "wraps" and dtype.kind == "i":
-            # Signed overflow is undefined in C; in every array library it wraps around.
+            # Signed overflow is undefined in C, but wraps around in every array library.
             wide = "unsigned long long" if dtype.itemsize == 8 else "unsigned"
             pattern = pattern.replace("{a}", f"({wide}){{a}}").replace("{b}", f"({wide}){{b}}")
         if swap:
             a, b = b, a
-        # By C's own rules an int and a float compute in float; by the standard's in the common
-        # dtype, into which the result is rounded too.
+        # C computes an int and a float in float. The standard computes in the common dtype, and
+        # rounds the result to it.
         cast = _c_type(dtype)
         names = {
             key: s.name if s.dtype == dtype else f"(({cast}){s.name})"
@@ -166,12 +166,12 @@ class Symbol:
 
     def _call(self, name: str) -> Symbol:
         if self.dtype.kind != "f":
-            raise Untraceable(f"{name} of {self.dtype}")
+            raise Untraceable(f"it calls {name} on {self.dtype}")
         return self._new(f"{name}({self.name})", self.dtype, self)
 
     def _real(self) -> Symbol:
         if self.dtype.kind != "f":
-            raise Untraceable(f"a quotient or power of {self.dtype}")
+            raise Untraceable(f"it takes a quotient or a power of {self.dtype}")
         return self
 
     def __add__(self, other: Any) -> Symbol:
@@ -195,11 +195,11 @@ class Symbol:
     __radd__, __rmul__ = __add__, __mul__
 
     def _becomes(self, new: Symbol) -> Symbol:
-        """In place, as an array: its other names see it too."""
+        """Change this symbol in place, as an array: every variable that holds it changes too."""
         if self.weak:
-            return new  # a number has no place
+            return new  # a Python number cannot change in place
         if new.dtype != self.dtype:
-            raise Untraceable(f"{new.dtype} written into {self.dtype}")
+            raise Untraceable(f"it writes {new.dtype} into {self.dtype}")
         self.name, self.ndim, self.sources = new.name, new.ndim, new.sources
         return self
 
@@ -250,7 +250,7 @@ class Symbol:
     __hash__ = None  # type: ignore[assignment]
 
     def __bool__(self) -> bool:
-        raise Untraceable("a branch on a value")
+        raise Untraceable("it branches on a value")
 
 
 def _in_place(operator: str) -> Callable[[Symbol, Any], Symbol]:
@@ -266,22 +266,22 @@ for _name in ("add", "sub", "mul", "truediv", "and", "or", "xor"):
 
 def _c_type(dtype: np.dtype[Any]) -> str:
     if dtype.name not in C_TYPES:
-        raise Untraceable(f"no arithmetic in {dtype}")
+        raise Untraceable(f"a kernel cannot compute in {dtype}")
     return C_TYPES[dtype.name]
 
 
 def _common(a: Symbol, b: Symbol) -> np.dtype[Any]:
-    """The dtype in which two meet."""
+    """Return the common dtype of two symbols."""
     if a.weak == b.weak:
         return np.result_type(a.dtype, b.dtype)
     strong, weak = (b, a) if a.weak else (a, b)
     if strong.dtype.kind == "f" or (strong.dtype.kind in "iu" and weak.dtype.kind == "i"):
         return strong.dtype
-    raise Untraceable(f"a number of {weak.dtype} with {strong.dtype}")
+    raise Untraceable(f"it combines a number of {weak.dtype} with {strong.dtype}")
 
 
 class Functions:
-    """The namespace of symbols: the standard's functions of single elements."""
+    """The namespace of symbols: those of the standard's functions that act on single elements."""
 
     uint8, int8, int32, int64 = np.uint8, np.int8, np.int32, np.int64
     float32, float64 = np.float32, np.float64
@@ -297,11 +297,11 @@ class Functions:
     def where(condition: Symbol, x: Any, y: Any) -> Symbol:
         if not isinstance(x, Symbol):
             if not isinstance(y, Symbol):
-                raise Untraceable("where of two numbers")
+                raise Untraceable("it calls where with two numbers")
             x = y._literal(x)
         y = y if isinstance(y, Symbol) else x._literal(y)
         if condition.dtype.kind != "b":
-            raise Untraceable(f"where of {condition.dtype}")
+            raise Untraceable(f"it calls where with a condition of {condition.dtype}")
         dtype = _common(x, y)
         cast = _c_type(dtype)
         expression = f"{condition.name} ? ({cast}){x.name} : ({cast}){y.name}"
@@ -310,7 +310,7 @@ class Functions:
 
     @staticmethod
     def maximum(x: Symbol, y: Any) -> Symbol:
-        # What is not a number stays so, on either side.
+        # NaN stays NaN, on either side.
         return x._with("({a} > {b} || {a} != {a}) ? {a} : {b}", y)
 
     @staticmethod
@@ -347,19 +347,21 @@ Functions.abs = _function("fabs")  # type: ignore[attr-defined]
 def trace(
     function: Callable[..., Any], arguments: Sequence[Any], kinds: Sequence[Kind | None]
 ) -> Lines:
-    """The statements of a function.
+    """Return the C statements of a function.
 
     Parameters
     ----------
     function : callable
     arguments : sequence
-        For the function; nested tuples keep their form.
+        The function's arguments; tuples may be nested.
     kinds : sequence of Kind or None
-        For each argument, tuples flattened: what becomes a symbol; None is passed as it is.
+        One per argument, with tuples flattened. A Kind replaces the argument by a symbol; None
+        passes it unchanged.
 
     Raises
     ------
     Untraceable
+        The function cannot become such a kernel; the message says why.
     """
     statements: list[str] = []
     coming = iter(enumerate(kinds))
@@ -377,7 +379,7 @@ def trace(
         results = function(*symbols)
     except Untraceable:
         raise
-    except Exception as error:  # whatever the lines did with what is no array
+    except Exception as error:  # the function used a symbol in a way that only arrays allow
         raise Untraceable(str(error)) from error
     outputs: list[Output] = []
     like = _real_array(results)
@@ -389,11 +391,11 @@ def trace(
             return None
         if not isinstance(value, Symbol) or value.weak:
             if like is None:
-                raise Untraceable("a result that is not an array")
-            # A number among arrays: one of their dtype.
+                raise Untraceable("a result is not an array")
+            # A number among arrays becomes an array of their dtype.
             value = like._literal(0) + value
         output = Output(value.name, value.dtype.name, value.sources)
-        if output not in outputs:  # else one array is returned twice, as by the lines
+        if output not in outputs:  # the function may return one array twice
             outputs.append(output)
         return outputs.index(output)
 
@@ -402,7 +404,7 @@ def trace(
 
 
 def _real_array(results: Any) -> Symbol | None:
-    """The first real array among results."""
+    """Return the first real array among results, or None."""
     if type(results) is tuple:
         return next((s for s in map(_real_array, results) if s is not None), None)
     if not isinstance(results, Symbol) or results.weak or results.dtype.kind != "f":

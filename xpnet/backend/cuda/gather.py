@@ -1,4 +1,4 @@
-"""A batch in one CUDA kernel: its rows of every array, the samples prepared on the way."""
+"""Gather a batch in one CUDA kernel, which also prepares the samples."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from xpnet.backend.loop import gathering
 __all__ = ["Gather", "gather_source"]
 
 Array = Any
-THREADS = 256  # of a block, at most; a block takes a row
-BLOCKS = 4096
+THREADS = 256  # at most, per block; a block copies one row at a time
+BLOCKS = 4096  # at most
 
 
 class Gather:
-    """``gather(data, rows)``: those rows of each array, the samples prepared.
+    """``gather(data, rows)`` returns these rows of each array, with the samples prepared.
 
     Parameters
     ----------
     prepare : callable
-        What is done to the samples; its own lines become part of the kernel.
+        Converts the samples; its lines become part of the kernel.
     fallbacks : list of str
         See `Backend.fallbacks`.
     """
@@ -41,7 +41,7 @@ class Gather:
         if key not in self._kernels:
             self._kernels[key] = self._make(*key)
         made = self._kernels[key]
-        sizes = [math.prod(a.shape[1:]) for a in data]  # of a row
+        sizes = [math.prod(a.shape[1:]) for a in data]  # elements per row
         if made is None or not rows.size or 0 in sizes or not all(map(_is_dense, (*data, rows))):
             return self._one_by_one(data, rows)
         kernel, dtype = made
@@ -60,11 +60,11 @@ class Gather:
         return outputs
 
     def _make(self, dtypes: tuple[str, ...], ndim: int, index: str) -> tuple[Any, str] | None:
-        """The kernel, and the dtype that the samples get; None if it cannot be made."""
+        """Return the kernel and the dtype of the prepared samples, or None if there is none."""
         try:
             lines = trace(self._prepare, [None], [Kind(dtypes[0], ndim)])
             if lines.form != 0:
-                raise Untraceable("more than one result")
+                raise Untraceable("it returns more than one result")
             source = gather_source(lines, dtypes, index)
         except Untraceable as reason:
             not_fused(self._prepare, reason, self._fallbacks)
@@ -78,20 +78,25 @@ def _is_dense(array: Array) -> bool:
 
 
 def gather_source(lines: Lines, dtypes: Sequence[str], index: str) -> str:
-    """CUDA C of a gather: each block takes a row of the batch, from one array after the other.
+    """Write CUDA C of a gather: each block copies a row of the batch, array by array.
 
     Parameters
     ----------
     lines : Lines
-        What is done to an element x0 of the first array.
+        The preparation of an element x0 of the first array.
     dtypes : sequence of str
-        Of the arrays.
+        Dtypes of the arrays.
     index : str
-        dtype of the row numbers. One that is out of range wraps around, as CuPy's own.
+        Dtype of the row numbers. A row number out of range wraps around, as in CuPy.
+
+    Raises
+    ------
+    Untraceable
+        A dtype has no type in CUDA C.
     """
     missing = [dtype for dtype in (*dtypes, index) if dtype not in C_TYPES]
     if missing:
-        raise Untraceable(f"no kernel for {missing[0]}")
+        raise Untraceable(f"a kernel cannot read {missing[0]}")
     parameters, loops = [], []
     for k, dtype in enumerate(dtypes):
         given = C_TYPES[dtype]

@@ -1,4 +1,4 @@
-"""CUDA graphs by CuPy, with memory that nobody else is given."""
+"""CUDA graphs by CuPy, with a memory pool that nothing else uses."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from xpnet.backend.cuda.fuse import C_TYPES
 __all__ = ["CupyGraphs", "stack_source"]
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
-STACKED = 32  # single numbers that one kernel puts side by side
+STACKED = 32  # one kernel stacks at most this many numbers
 
 
 class CupyGraphs:
-    """What `xpnet.backend.captured` asks of a library; see its `Graphs`."""
+    """CuPy's CUDA graphs; see `xpnet.backend.captured.Graphs`."""
 
     def __init__(self, index: int) -> None:
         self._device = device = cupy.cuda.Device(index)
         self._stacks: dict[str, Any] = {}
         with device:
-            # The null stream cannot be captured, and a blocking one would be disturbed by it.
+            # The null stream cannot be captured, and it would disturb a blocking stream's capture.
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            # Temporaries of a graph stay where they were: nobody else may be given their memory.
+            # A graph's temporaries keep their addresses, so nothing else may get their memory.
             self._pool = pool = cupy.cuda.MemoryPool(_allocate)
             pool.set_limit(size=0)  # CUPY_GPU_MEMORY_LIMIT is for the default pool
 
         def give_back() -> None:
             with device:
-                pool.free_all_blocks()  # a pool that is let go of does not do that by itself
+                pool.free_all_blocks()  # a deleted pool does not do this by itself
 
         weakref.finalize(self, give_back).atexit = False
 
@@ -41,7 +41,7 @@ class CupyGraphs:
         return cupy.concatenate(losses)
 
     def stack(self, losses: list[Any], out: Any) -> None:
-        # Not CuPy's: of more than a few arrays it sends a table of addresses from the host.
+        # CuPy's own function sends a table of addresses from the host if there are many arrays.
         for start in range(0, len(losses), STACKED):
             part = losses[start : start + STACKED]
             name = out.dtype.name
@@ -67,11 +67,11 @@ class CupyGraphs:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        self._device.synchronize()  # the stream would not wait for what is queued on others
+        self._device.synchronize()  # a non-blocking stream does not wait for other streams
         with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
             try:
                 yield
-            finally:  # also of what was interrupted: it uses memory that others may get
+            finally:  # interrupted work, too, uses memory that others may get next
                 self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -80,7 +80,7 @@ class CupyGraphs:
         try:
             work()
         except BaseException:
-            # Or everything that follows would be captured too; it may itself say that it failed.
+            # Otherwise all later work would be captured. Ending a failed capture may raise.
             with suppress(Exception):
                 stream.end_capture()
             raise
@@ -91,7 +91,7 @@ class CupyGraphs:
 
 
 def stack_source(dtype: str) -> str:
-    """CUDA C that puts up to `STACKED` single numbers side by side, given their addresses."""
+    """Write CUDA C that stacks up to `STACKED` single numbers, given their addresses."""
     real, numbers = C_TYPES[dtype], range(STACKED)
     return (
         f'extern "C" __global__ void xpnet_stack({real}* out, int n, '
@@ -102,11 +102,11 @@ def stack_source(dtype: str) -> str:
 
 
 def _allocate(size: int) -> Any:
-    """Memory from the driver.
+    """Allocate memory from the driver; if there is none, free the default pool and try again.
 
-    A pool that gets CUDA's own error frees its unused blocks and asks again; but they are the
-    temporaries of every graph that was recorded with it. So it gets another one, and what is
-    unused in the default pool, which no graph knows, is freed instead.
+    On CUDA's own error, a pool frees its unused blocks and asks again. But these blocks hold the
+    temporaries of every graph that was recorded with the pool. So this function raises another
+    error type, and first frees the unused blocks of the default pool, which no graph uses.
     """
     try:
         return _driver_memory(size)

@@ -1,9 +1,9 @@
-"""What CuPy computes during a step in place of our own lines: few kernels, each safe to capture.
+"""Kernels that CuPy runs during a step in place of our Python lines; each can be captured.
 
-On a GPU a small network's step is bound by the number of kernels, not by their work. So lines of
-elementwise operations become one kernel each, an optimizer's rule one for all parameters, softmax
-with its loss one; and products go to cuBLAS directly. The lines stay the definition: tests hold
-each kernel against them.
+On a GPU, the number of kernels limits a small network's step, not their work. So each elementwise
+function becomes one kernel, an optimizer's rule one kernel for all parameters, and softmax with its
+loss one kernel; products call cuBLAS directly. The Python lines remain the definition: tests
+compare each kernel with them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Array = Any
 
 
 def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[..., Any]]:
-    """The kernels for `xpnet.arrays.dispatch.with_kernels`, on the current device.
+    """Make the kernels for `xpnet.arrays.dispatch.with_kernels`, on the current device.
 
-    They append to `fallbacks` what they could not fuse, see `Backend.fallbacks`.
+    They append to `fallbacks` what they could not fuse; see `Backend.fallbacks`.
     """
     return {
         "matmul": Products(precision),
@@ -52,7 +52,7 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
 
 
 class _Fused:
-    """``fuse(function, *args)``: the function as one kernel."""
+    """``fuse(function, *args)`` runs an elementwise function as one kernel."""
 
     def __init__(self, fallbacks: list[str]) -> None:
         self._kernels: dict[Any, Any] = {}
@@ -63,7 +63,7 @@ class _Fused:
         key = function, *(k or (type(a), a) for k, a in zip(kinds, args, strict=True))
         try:
             known = key in self._kernels
-        except TypeError:  # an argument that is neither array nor number, and has no hash
+        except TypeError:  # an argument is neither an array nor a number, and has no hash
             return NotImplemented
         if not known:
             self._kernels[key] = self._make(function, args, kinds)
@@ -100,14 +100,14 @@ class _Fused:
 
 
 def _kind(a: Any) -> Kind | None:
-    """What a kernel is given in place of an argument; None for what is passed to the lines."""
+    """Return the kind of a kernel's argument, or None for one that goes to the function itself."""
     if isinstance(a, cupy.ndarray):
         return Kind(a.dtype.name, a.ndim)
-    return {float: NUMBER, int: WHOLE_NUMBER}.get(type(a))  # bool and NumPy's numbers are neither
+    return {float: NUMBER, int: WHOLE_NUMBER}.get(type(a))  # not for bool and NumPy's numbers
 
 
 def _same_shape(lines: Lines, args: Sequence[Any]) -> bool:
-    """Whether every result has the shape that all arrays have together, as a kernel's results."""
+    """Say whether every result has the common shape of all arrays, as a kernel's results have."""
     shapes = {i: a.shape for i, a in enumerate(args) if isinstance(a, cupy.ndarray)}
     if all(shapes.keys() <= o.sources for o in lines.outputs):
         return True
@@ -129,12 +129,13 @@ def _formed(form: Any, results: tuple[Array, ...]) -> Any:
 
 # -- Products --------------------------------------------------------------------------
 
-# To the nearest, ties to even, as uint16: NumPy and CuPy have no such dtype of their own.
+# Round to the nearest bfloat16, ties to even; it is stored as uint16, since NumPy and CuPy have no
+# bfloat16.
 TO_BFLOAT16 = """
 unsigned u = __float_as_uint(x);
 y = x != x ? 0x7fc0 : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 """
-# As `xpnet.arrays.ops.scaled_for_float16`, and rounded.
+# Scale as `xpnet.backend.precision.scaled_for_float16` does, then round.
 TO_FLOAT16 = "y = x * (32768.0f / (largest > 1e-30f ? largest : 1e-30f));"
 FROM_FLOAT16 = """
 y = x * ((a > 1e-30f ? a : 1e-30f) / 32768.0f) * ((b > 1e-30f ? b : 1e-30f) / 32768.0f);
@@ -142,12 +143,12 @@ y = x * ((a > 1e-30f ? a : 1e-30f) / 32768.0f) * ((b > 1e-30f ? b : 1e-30f) / 32
 
 
 class Products:
-    """Products of two matrices of real numbers: small ones by a kernel of ours, or by cuBLAS.
+    """Multiply two real matrices: small ones with xpnet's own kernel, others with cuBLAS.
 
     Attributes
     ----------
     small : callable or None
-        See `SmallProducts`; None leaves all to cuBLAS.
+        See `SmallProducts`; None leaves all products to cuBLAS.
     """
 
     def __init__(self, precision: str) -> None:
@@ -170,7 +171,7 @@ class Products:
         if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype and kind in ("float32", "float64")):
             return NotImplemented
         if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
-            return NotImplemented  # CuPy's own says what does not fit
+            return NotImplemented  # CuPy's own product explains shapes that do not fit
         if self.small and kind == "float32" and self._precision in ("float32", "tf32"):
             product = self.small(a, b)
             if product is not None:
@@ -196,6 +197,6 @@ def _dense(x: Array) -> Array:
 
 
 def _as_it_lies(kernel: Callable[..., Array], x: Array, *rest: Array) -> Array:
-    """The kernel of x; of a transposed view, the transposed view of the kernel's result."""
+    """Apply a kernel to x; for a transposed view, keep the view and convert the array below it."""
     transposed, _ = layout(x) or (False, 0)
     return kernel(x.T, *rest).T if transposed else kernel(x, *rest)

@@ -1,6 +1,6 @@
-"""Sums in CUDA C: softmax with its loss, the mean of a batch, the gradients of biases.
+"""Sums in CUDA C: softmax with its loss, the mean over a batch, the gradients of biases.
 
-Each adds up in a fixed order, so that a run gives the same bits again.
+Each sum has a fixed order, so that repeated runs give the same bits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ __all__ = ["Softmax", "SumRows", "WeightedSum"]
 Array = Any
 REALS = ("float32", "float64")
 
-# A warp takes a row, so that its lanes read neighbours, and sums in a fixed order: the same bits
-# at every run.
+# One warp handles a row, so that its lanes read neighbouring elements; it sums in a fixed order.
 SOFTMAX_CROSS_ENTROPY = r"""
 extern "C" __global__ void xpnet_softmax_cross_entropy(
         const T* x, const int* t, const T* factors, T factor, T* losses, T* gradient,
@@ -51,10 +50,10 @@ extern "C" __global__ void xpnet_softmax_cross_entropy(
     if (lane == 0) losses[row] = log(total) - chosen;
 }
 """
-WARPS = 8
+WARPS = 8  # per block
 
-# One block, for a batch is short: each thread takes every so many losses, then the sums of the
-# threads are added in a fixed order.
+# One block is enough for a batch. Each thread sums the losses at a fixed stride, then the block
+# adds the threads' sums in a fixed order.
 WEIGHTED_SUM = r"""
 extern "C" __global__ void xpnet_weighted_sum(
         const T* losses, const T* factors, T factor, T* out, int n) {
@@ -74,7 +73,8 @@ extern "C" __global__ void xpnet_weighted_sum(
 """
 SUM_THREADS, MOST_SUMMED = 256, 1 << 20
 
-# Blocks of 32 columns by 32 rows: rows in turn, then the 32 partial sums of each column in order.
+# A block has 32 by 32 threads and sums 32 columns. Each thread adds every 32nd row of a column,
+# then a warp adds the column's 32 partial sums in a fixed order.
 SUM_ROWS = r"""
 __device__ __noinline__ void sum_rows(const T* x, T* out, int rows, int columns) {
     __shared__ T sums[32][33];
@@ -92,11 +92,11 @@ __device__ __noinline__ void sum_rows(const T* x, T* out, int rows, int columns)
 }
 """
 MOST_ROWS = 1 << 16
-ARRAYS = 100  # of one kernel, whose parameters may take 4 KiB
+ARRAYS = 100  # at most, per kernel, since its parameters may take only 4 KiB
 
 
 class Softmax:
-    """Losses and their gradient, from class indices; not from one-hot and soft targets."""
+    """Losses and their gradient in one kernel, for class indices (not one-hot or soft targets)."""
 
     def __init__(self) -> None:
         self._kernels = _OfReals(SOFTMAX_CROSS_ENTROPY, "xpnet_softmax_cross_entropy")
@@ -121,7 +121,7 @@ class Softmax:
 
 
 class WeightedSum:
-    """Σ factor · loss, in one kernel; CuPy's own mean is two, a sum and a division."""
+    """Σ factor · loss in one kernel; CuPy's own mean takes two, a sum and a division."""
 
     def __init__(self) -> None:
         self._kernels = _OfReals(WEIGHTED_SUM, "xpnet_weighted_sum")
@@ -137,7 +137,7 @@ class WeightedSum:
 
 
 class SumRows:
-    """The sums of several arrays over their rows, in one kernel."""
+    """The sums over the rows of several arrays, up to `ARRAYS` of them in one kernel."""
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[str, int], Any] = {}
@@ -181,14 +181,14 @@ class SumRows:
 
 
 class _OfReals:
-    """A kernel's text with T for the type, compiled for each real dtype that it meets."""
+    """A kernel's source with the type T, compiled for each real dtype when it is first needed."""
 
     def __init__(self, text: str, name: str) -> None:
         self._text, self._name = text, name
         self._kernels: dict[str, Any] = {}
 
     def get(self, dtype: str) -> Any:
-        """The kernel; None if the dtype is none of those."""
+        """Return the kernel, or None if the dtype is neither float32 nor float64."""
         if dtype not in self._kernels and dtype in REALS:
             source = f"#define T {C_TYPES[dtype]}\n{self._text}"
             self._kernels[dtype] = cupy.RawKernel(source, self._name)
@@ -196,7 +196,7 @@ class _OfReals:
 
 
 def _factors(factor: Any, dtype: Any) -> tuple[Any, Any]:
-    """A factor for all samples or one for each, as a kernel takes them: (address, number)."""
+    """Return a kernel's two arguments for a factor: (one per sample, or 0; one for all, or 0)."""
     if isinstance(factor, float):
         return np.int64(0), dtype.type(factor)
     return cupy.ascontiguousarray(factor), dtype.type(0)

@@ -1,4 +1,4 @@
-"""An optimizer's rule as one CUDA kernel for all parameters, from its own lines."""
+"""Compile an optimizer's rule, from its own lines, to one CUDA kernel for all parameters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Update", "update_source"]
 Array = Any
 THREADS = 256
 BLOCKS = 528  # four on each of an H100's multiprocessors
-# A kernel's parameters may take 4 KiB, the rates and the count among them.
+# A kernel's parameters may take 4 KiB; the rest is for the rates and the count.
 PARAMETER_BYTES = 3584
 
 
 class Update:
-    """``for_each(rule, rates, rows, count)``: all parameters, and the count, in one kernel.
+    """``for_each(rule, rates, rows, count)`` updates all parameters and the count in place.
 
-    They are written in place.
+    It launches one kernel, or several if the arrays do not fit into one kernel's parameters.
     """
 
     def __init__(self, fallbacks: list[str]) -> None:
@@ -44,12 +44,12 @@ class Update:
             return NotImplemented
         size = PARAMETER_BYTES // (8 * (len(rows[0]) + 1))
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        # All of them first: what has been written cannot be left to the lines.
+        # Find all kernels first: after one has written, the Python lines cannot take over.
         sources = [self._source(rule, rates, part) for part in parts]
         if None in sources:
             return NotImplemented
         numbers = [v if isinstance(v, cupy.ndarray) else np.float64(v) for v in leaves]
-        counts = [count, *[np.int64(0)] * (len(parts) - 1)]  # the first kernel counts
+        counts = [count, *[np.int64(0)] * (len(parts) - 1)]  # only the first kernel counts
         for part, source, where in zip(parts, sources, counts, strict=True):
             if source not in self._kernels:
                 self._kernels[source] = cupy.RawKernel(source, "xpnet_update")
@@ -63,7 +63,7 @@ class Update:
         return [(p, *slots) for p, _, *slots in rows], count
 
     def _source(self, rule: Any, rates: Any, rows: Sequence[tuple[Array, ...]]) -> str | None:
-        """The kernel's text, found once for a rule and the arrays' axes; None if there is none."""
+        """Return the kernel's source, cached by rule and numbers of axes; None if there is none."""
         dtype, slots = rows[0][0].dtype.name, len(rows[0]) - 2
         ndims = tuple(row[0].ndim for row in rows)
         by_address = tuple(isinstance(v, cupy.ndarray) for v in _leaves(rates) or [])
@@ -79,7 +79,7 @@ class Update:
 
 
 def _of_one_kind(rows: Sequence[tuple[Array, ...]], rates: Sequence[Any]) -> bool:
-    """Whether all have one real dtype, each row one shape, and what is written lies dense."""
+    """Say whether all arrays have one real dtype, each row one shape, and its outputs are dense."""
     dtype = rows[0][0].dtype
     arrays = [r for r in rates if isinstance(r, cupy.ndarray)]
     known = dtype.name in ("float32", "float64") and all(
@@ -93,7 +93,7 @@ def _of_one_kind(rows: Sequence[tuple[Array, ...]], rates: Sequence[Any]) -> boo
 
 
 def _leaves(rates: Any) -> list[Any] | None:
-    """The numbers and arrays in nested tuples; None if there is anything else."""
+    """Return the numbers and arrays in nested tuples, or None if they hold anything else."""
     if type(rates) is not tuple:
         known = type(rates) in (int, float) or isinstance(rates, cupy.ndarray)
         return [rates] if known else None
@@ -102,7 +102,7 @@ def _leaves(rates: Any) -> list[Any] | None:
 
 
 def _trace_rule(rule: Any, rates: Any, dtype: str, ndim: int, slots: int) -> Lines:
-    """The rule's lines, whose parameters are x0 = p, x1 = g, then the rates, then the slots."""
+    """Trace the rule; its parameters are x0 = p, x1 = g, then the rates, then the slots."""
     array = Kind(dtype, ndim)
     leaves = [
         Kind(dtype, 0) if isinstance(v, cupy.ndarray) else NUMBER for v in _leaves(rates) or []
@@ -110,26 +110,27 @@ def _trace_rule(rule: Any, rates: Any, dtype: str, ndim: int, slots: int) -> Lin
     kinds = [array, array, *leaves, *[array] * slots]
     lines = trace(rule, [None, None, rates, *[None] * slots], kinds)
     if lines.form != tuple(range(1 + slots)) or any(o.dtype != dtype for o in lines.outputs):
-        raise Untraceable("a rule that returns something else than p and its slots")
+        raise Untraceable("a rule must return p and its slots, in their dtype")
     return lines
 
 
 def update_source(
     variants: Mapping[int, Lines], dtype: str, ndims: Sequence[int], by_address: Sequence[bool]
 ) -> str:
-    """CUDA C of an update: each row of blocks takes one parameter.
+    """Write CUDA C of an update, in which each row of blocks updates one parameter.
 
-    The rule is not inlined: with 64 parameters that takes five seconds to compile, and 0.15 so.
+    The compiler does not inline the rule. With 64 parameters, it needs 0.15 seconds instead of
+    five.
 
     Parameters
     ----------
     variants : mapping of int to Lines
-        The rule's, by the number of a parameter's axes.
+        The rule for each number of axes that a parameter has.
     dtype : str
     ndims : sequence of int
-        Of each parameter.
+        The number of axes of each parameter.
     by_address : sequence of bool
-        Of each rate: a number on the device, or one that is passed by its value.
+        For each rate, whether it is a number on the device; otherwise it is passed by value.
     """
     real = C_TYPES[dtype]
     rates = [f"const {real}* r{i}" if b else f"double r{i}" for i, b in enumerate(by_address)]

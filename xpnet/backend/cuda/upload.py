@@ -1,4 +1,4 @@
-"""Data that is too large for a GPU, on its way there while the GPU works."""
+"""Upload data that is too large for the GPU, while the GPU works."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Uploader"]
 
 
 class Uploader:
-    """Shards through pinned memory on a stream of its own, one ahead of those in use.
+    """Send shards through pinned memory on a separate stream, one ahead of the shard in use.
 
-    Two halves of device memory take turns, at fixed addresses, as a captured graph wants it: what
-    is yielded is a whole half, of which the last shard may fill a part.
+    Two halves of device memory take turns. Their addresses are fixed, as a captured graph needs.
+    `upload` yields a whole half, of which the last shard may fill only a part.
     """
 
     def __init__(self, on_device: Callable[[], AbstractContextManager[None]]) -> None:
@@ -32,7 +32,7 @@ class Uploader:
                 self._stream = cupy.cuda.Stream(non_blocking=True)
         with self._on_device():
             for interrupted in filter(None, self._halves):
-                interrupted.used.record()  # a loop that was interrupted did not record it
+                interrupted.used.record()  # an interrupted loop did not record it
         with ThreadPoolExecutor(1) as reader:
 
             def fetch(turn: int) -> _Half | None:
@@ -43,14 +43,14 @@ class Uploader:
                     half = self._halves[turn % 2]
                     if half is None or not half.holds(arrays):
                         if half is not None:
-                            half.sent.synchronize()  # it may have been sent, and never used
+                            half.sent.synchronize()  # it may still be on its way, and never used
                         half = self._halves[turn % 2] = _Half(arrays)
                     half.fill(arrays, self._stream)
                 return half
 
             turn, coming = 1, reader.submit(fetch, 0)
             while (half := coming.result()) is not None:
-                # Read, copied to pinned memory and sent while the GPU works on the half before.
+                # The reader fills the next half while the GPU works on this one.
                 coming = reader.submit(fetch, turn)
                 turn += 1
                 with self._on_device():
@@ -61,13 +61,13 @@ class Uploader:
 
 
 class _Half:
-    """Pinned memory, device memory, and marks of when each may be written to again."""
+    """Pinned memory and device memory, with events that say when each may be overwritten."""
 
     def __init__(self, arrays: tuple[np.ndarray, ...]) -> None:
         self.pinned = [cupyx.empty_pinned(a.shape, a.dtype) for a in arrays]
         self.arrays = tuple(cupy.empty(a.shape, a.dtype) for a in arrays)
         self.sent, self.used = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        # The copy stream would not wait for whoever had this memory before.
+        # The copy stream does not wait for earlier users of this memory, so wait here.
         cupy.cuda.get_current_stream().synchronize()
 
     def holds(self, arrays: tuple[np.ndarray, ...]) -> bool:
@@ -77,8 +77,8 @@ class _Half:
         )
 
     def fill(self, arrays: tuple[np.ndarray, ...], stream: Any) -> None:
-        self.sent.synchronize()  # the last shard has left the pinned memory
-        stream.wait_event(self.used)  # and the one on the device has been computed with
+        self.sent.synchronize()  # wait until the last shard has left the pinned memory
+        stream.wait_event(self.used)  # and until the GPU has used the shard on the device
         for array, pinned, there in zip(arrays, self.pinned, self.arrays, strict=True):
             pinned[: len(array)] = array
             there[: len(array)].set(pinned[: len(array)], stream=stream)
