@@ -444,17 +444,20 @@ def test_command_explains_a_trained_network(
         (("--activation", "relu,tanh,relu"), "3 activations for 2 layers"),
         (("--draw", "net.png"), "--draw net.png: expected a name ending with .svg, .dot or .mmd"),
         (("--model", "nothing.npz"), "nothing.npz"),
-        (("--model", "nothing.npz", "--hidden", "3"), "--hidden goes without --model"),
-        (("--model", "nothing.npz", "--dropout", "0.5"), "--dropout goes without --model"),
-        (("--dataset", "digits", "--inputs", "3"), "--dataset settles the numbers of inputs"),
-        (("--data-dir", "."), "--data-dir goes with --dataset mnist"),
-        (("--out", "a.svg", "--draw", "a.svg"), "--draw a.svg: is the file of --out"),
-        (("--out", "a.txt", "--draw", "no/b.svg"), "the folder no is not there"),
+        (("--model", "nothing.npz", "--hidden", "3"), "--model has its own hidden; leave out"),
+        (("--model", "nothing.npz", "--dropout", "0.5"), "--model has its own dropout; leave out"),
+        (("--dataset", "digits", "--inputs", "3"), "--dataset sets the numbers of inputs"),
+        (("--data-dir", "."), "--data-dir needs --dataset mnist"),
+        (("--out", "a.svg", "--draw", "a.svg"), "--draw a.svg is also the file of --out"),
+        (("--out", "a.txt", "--draw", "no/b.svg"), "the folder no does not exist"),
         (
             ("--out", "a.txt", "--draw", "a.svg", "--expand", "--hidden", ",".join(["2"] * 150)),
             "--draw a.svg: 606 boxes are too many to draw",
         ),
-        (("--out", "no/folder/t.txt"), "--out no/folder/t.txt: the folder no/folder is not there"),
+        (
+            ("--out", "no/folder/t.txt"),
+            "--out no/folder/t.txt: the folder no/folder does not exist",
+        ),
     ],
 )
 def test_command_refuses_in_one_line(

@@ -1,4 +1,4 @@
-"""``python -m xpnet.explain``: the table of a network's variables, from a run on one batch."""
+"""``python -m xpnet.explain`` lists a network's variables after a run on one batch."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Explain a network: every variable of a run on one batch, and what each layer costs.
+    """Explain a network: list every variable of a run on one batch, and the cost of each layer.
 
-    The tables show the name in the code and in the theory, shape, formula and norm of every value,
-    forward and backward; and each layer's parameters, floating-point operations and bytes.
+    The tables show each variable's name in code and in theory, shape, formula and norm, forward and
+    backward; and each layer's parameters, floating-point operations and bytes.
     """
 
     inputs: int = 784
@@ -53,7 +53,7 @@ class Arguments:
     data_dir: File = None
     """Folder with the IDX files of mnist or fashion-mnist; xpnet then downloads nothing."""
     batch_size: int = 100
-    """Samples."""
+    """Number of samples."""
     dtype: Literal["float32", "float64"] = "float32"
     """Data type of parameters and activations."""
     seed: int = 0
@@ -61,7 +61,7 @@ class Arguments:
     format: Literal["text", "markdown", "html"] = "text"
     """Format of the tables."""
     out: File = None
-    """File for the tables; by default they are printed."""
+    """Write the tables into this file instead of printing them."""
     draw: File = None
     """Also draw the circuit into this file: .svg, .dot (Graphviz) or .mmd (Mermaid)."""
     expand: bool = False
@@ -87,22 +87,24 @@ def _check(a: Arguments) -> None:
         if not least <= value <= LARGEST:
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}")
     if a.dataset != "random" and (a.inputs, a.outputs) != (Arguments.inputs, Arguments.outputs):
-        raise UsageError("--dataset settles the numbers of inputs and outputs; leave them out")
+        raise UsageError(
+            "--dataset sets the numbers of inputs and outputs; leave out --inputs and --outputs"
+        )
     if a.data_dir is not None and a.dataset in ("random", "digits"):
-        raise UsageError("--data-dir goes with --dataset mnist or fashion-mnist")
+        raise UsageError("--data-dir needs --dataset mnist or fashion-mnist")
     if a.outputs < 2 and LOSSES[a.loss].targets == "probabilities":
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
     if not 0.0 <= a.dropout < 1.0:
         raise UsageError(f"--dropout {a.dropout}: expected 0 <= ratio < 1")
     for option, path in (("out", a.out), ("draw", a.draw)):
         if path is not None and not path.parent.is_dir():
-            raise UsageError(f"--{option} {path}: the folder {path.parent} is not there")
+            raise UsageError(f"--{option} {path}: the folder {path.parent} does not exist")
     if a.out is not None and a.out == a.draw:
-        raise UsageError(f"--draw {a.draw}: is the file of --out; name another")
+        raise UsageError(f"--draw {a.draw} is also the file of --out; choose another name")
     if a.model is not None:
         for name in ("inputs", "hidden", "outputs", "activation", "loss", "dropout"):
             if getattr(a, name) != getattr(Arguments, name):
-                raise UsageError(f"--{name} goes without --model, which has its own")
+                raise UsageError(f"--model has its own {name}; leave out --{name}")
     if a.draw is not None and a.draw.suffix not in (".svg", ".dot", ".mmd"):
         raise UsageError(f"--draw {a.draw}: expected a name ending with .svg, .dot or .mmd")
 
@@ -120,7 +122,7 @@ def _command(a: Arguments) -> int:
     inputs = {"step": np.asarray([1], np.int32)} if dropout else {}
     found = explain(network, x, t, params, **inputs)
     text, drawing = _render(found, a.format), ""
-    if a.draw is not None:  # before anything is written
+    if a.draw is not None:  # an error here comes before anything is written
         trace = network.graph.trace({**params, "x": x, "t": t, **inputs}, network.loss)
         nodes = network.graph.nodes_topologically_sorted(network.loss)
         try:
@@ -141,7 +143,7 @@ def _command(a: Arguments) -> int:
 def _batch(
     a: Arguments, network: Network, data: Dataset | None, scaling: Scaling, features: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples, scaled as the network has learned them, and targets; random ones without data."""
+    """Return samples, scaled as in training, and targets; both are random without a data set."""
     rng = np.random.default_rng(a.seed)
     outputs = network.outputs or 0
     t = rng.integers(0, max(outputs, 2), a.batch_size)
@@ -151,8 +153,8 @@ def _batch(
         x, t = data.x[: a.batch_size].reshape(-1, a.inputs).astype(np.float64), data.t[: len(t)]
         if a.inputs != features or data.outputs != max(outputs, 2):
             raise UsageError(
-                f"--dataset {a.dataset}: has {a.inputs} inputs and {data.outputs} classes; the "
-                f"network has {features} and {outputs}"
+                f"--dataset {a.dataset} has {a.inputs} inputs and {data.outputs} classes, but the "
+                f"network has {features} inputs and {outputs} outputs"
             )
         shift, scale = scaling if a.model is not None else data.scaling
         x = (x - shift) * scale
@@ -173,5 +175,5 @@ def _render(found: Explanation, form: str) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return the exit status."""
     return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.explain")))

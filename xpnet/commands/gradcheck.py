@@ -1,4 +1,4 @@
-"""``python -m xpnet.gradcheck``: are a network's gradients right?"""
+"""``python -m xpnet.gradcheck`` checks a network's gradients."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Arguments:
     outputs: int = 10
     """Number of outputs."""
     activation: str = "sigmoid"
-    """One for all hidden layers, or one each, separated by commas."""
+    """One activation for all hidden layers, or one per layer, separated by commas."""
     loss: Loss = "softmax"
     """Loss."""
     dropout: float = 0.0
-    """Dropout ratio; all differences use the same mask."""
+    """Share of the hidden values that dropout sets to 0; all differences use the same mask."""
     batch: int = 3
-    """Samples."""
+    """Number of samples."""
     entries: int = 1000
-    """Most entries compared per parameter; 0 compares all."""
+    """Compare at most this many entries per parameter; 0 compares all."""
     tolerance: float = TOLERANCE
     """Largest relative error that passes."""
     seed: int = 0
@@ -58,7 +58,7 @@ def _table(rows: Sequence[Row], tolerance: float) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, 1 if a gradient is wrong."""
+    """Run the command; return the exit status, 1 if a gradient is wrong."""
     return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.gradcheck")))
 
 
@@ -79,7 +79,7 @@ def _command(a: Arguments) -> int:
         raise UsageError(str(error)) from error
     backend = select("cpu", a.backend, "float64")
     rng = np.random.default_rng(a.seed)
-    # Biases start at 0, where a rectifier has its kink; anywhere else will do.
+    # Biases start at 0, the kink of a rectifier, so move them away from it.
     params = {
         name: p if p.ndim > 1 else rng.uniform(-0.1, 0.1, p.shape)
         for name, p in network.params.items()

@@ -1,4 +1,4 @@
-"""Training: the step, epochs of steps, what a run has done, and how it goes on."""
+"""Train a network: the step, the loop over an epoch, the history of a run, and resuming it."""
 
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import Epoch, History

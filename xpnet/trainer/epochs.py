@@ -1,4 +1,4 @@
-"""The training loop itself: the chunks of an epoch, without scores, checks, files or printing."""
+"""The training loop over one epoch, without scores, checks, files or printing."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def train_epoch(
     epoch: int = 0,
     done: int = 0,
 ) -> Iterator[tuple[dict[str, Array], dict[str, Array], Array]]:
-    """Train one epoch; each sample is seen once.
+    """Train one epoch, in which each sample is used once.
 
     Parameters
     ----------
     run : callable
-        A backend's loop of a step, `xpnet.backend.Backend.loop`.
+        The loop over steps, from `xpnet.backend.Backend.loop`.
     feed : Feed
     data : tuple of arrays
-        Samples, targets and maybe weights: either all are device arrays, or, if the samples are
-        memory-mapped, all are host arrays.
+        Samples, targets and, if you have them, sample weights. All are device arrays, or, if the
+        samples are memory-mapped, all are host arrays.
     params, state : dict of str to array
-        Consumed; read what is yielded in their place.
+        The loop consumes them; use what it yields instead.
     batch_size : int
     seed, epoch : int
-        The order of the samples is a function of the two.
+        They determine the order of the samples.
     done : int
-        Leave out so many steps: a resumed epoch goes on where it was.
+        Skip this many steps, to continue an interrupted epoch.
 
     Yields
     ------
     params, state : dict of str to array
-    losses : array, float, shape=(steps,)
-        Of the steps since the last time; the backend decides how many those are. Store parameters
-        and state first, and then bring the losses to the host with ``backend.to_numpy``, which
+    losses : array of floats, shape=(steps,)
+        The losses of the steps since the last yield; the backend chooses how many. First store
+        parameters and state, then copy the losses to the host with ``backend.to_numpy``, which
         waits for them.
 
     Examples

@@ -1,7 +1,7 @@
-"""What a run has done so far: the losses, a record per epoch, the best weights.
+"""The history of a run: losses, a record per epoch, the best weights.
 
-All of it goes into a checkpoint, so that a resumed run ends with the history, and not only
-with the weights, of an undisturbed one.
+Checkpoints store all of it, so a resumed run ends with the same history as an uninterrupted run,
+and not only with the same weights.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ __all__ = ["Epoch", "History", "check_finite_losses", "finite_or_none"]
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """JSON knows neither infinity nor NaN."""
+    """Replace infinity and NaN, which JSON does not have, by None."""
     return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's figures.
+    """The numbers of one epoch.
 
     Attributes
     ----------
     epoch, step : int
-        Counted from 1; steps over the whole run.
+        The epoch, and the last step of it, both counted from 1; steps count over the whole run.
     train_loss : float
-        Mean over the epoch's samples, each measured before its step's update.
+        Mean loss of the epoch's samples, each measured before its step's update.
     train_score, val_loss, val_score : float or None
-        After the epoch. A score is the accuracy, or R² for a regression; the training one
-        is taken on at most 10,000 evenly spaced samples. None: nothing to measure it on, or
-        not a finite number.
+        Measured after the epoch. A score is the accuracy, or R² for a regression; the training
+        score uses at most 10,000 evenly spaced samples. None means that there is no data for it,
+        or that it is not finite.
     seconds, samples_per_second : float
-        Of training, reading of memory-mapped data included; without evaluation and saving.
+        Time and speed of training. They include the reading of memory-mapped data, but not
+        evaluation and saving.
     """
 
     epoch: int
@@ -53,22 +54,22 @@ class Epoch:
 
 @dataclass
 class History:
-    """The course of a run.
+    """The losses, epochs and best weights of a run.
 
     Attributes
     ----------
     losses : list of float
-        One per step.
+        The loss of each step.
     epochs : list of Epoch
     best_epoch : int
-        The epoch of the smallest val_loss, 0 before the first.
+        The epoch with the smallest val_loss; 0 if there is none yet.
     best_params : dict of str to numpy array
-        Its weights, kept for early stopping; empty without it.
+        The weights of that epoch; empty unless early stopping is on.
     steps_in_epoch, seconds_in_epoch : int, float
-        How far an unfinished epoch has got.
+        Steps and seconds of an unfinished epoch so far.
     reason : str
-        Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop";
-        empty while it runs.
+        Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop"; empty
+        during the run.
     """
 
     losses: list[float] = field(default_factory=list, repr=False)
@@ -80,22 +81,22 @@ class History:
     reason: str = ""
 
     def column(self, name: str) -> list[float | None]:
-        """One figure of all epochs: ``history.column("val_loss")``."""
+        """Return one number of every epoch: ``history.column("val_loss")``."""
         return [getattr(epoch, name) for epoch in self.epochs]
 
     @property
     def best_val_loss(self) -> float:
-        """Infinity before there is one, so that any first loss is better."""
+        """The smallest validation loss; infinity if there is none yet, so any loss is better."""
         best = self.epochs[self.best_epoch - 1].val_loss if self.best_epoch else None
         return math.inf if best is None else best
 
     @property
     def epochs_since_best(self) -> int:
-        """0 while there has been no best epoch."""
+        """Epochs since the best one; 0 if there is none yet."""
         return len(self.epochs) - self.best_epoch if self.best_epoch else 0
 
     def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(arrays, meta) for a checkpoint."""
+        """Return the arrays and the JSON data that a checkpoint stores."""
         arrays = {f"best/{name}": value for name, value in self.best_params.items()}
         arrays["losses"] = np.array(self.losses, np.float64)
         return arrays, {
@@ -120,7 +121,16 @@ class History:
 
 
 def check_finite_losses(losses: np.ndarray, epoch: int, before: int) -> None:
-    """Raise `NonFiniteLossError` for the first loss that is not; `before` steps came before."""
+    """Raise `NonFiniteLossError` if a loss is infinite or NaN.
+
+    Parameters
+    ----------
+    losses : array, shape=(steps,)
+    epoch : int
+        Their epoch, counted from 1, for the message.
+    before : int
+        Number of the run's steps before these.
+    """
     finite = np.isfinite(losses)
     if not finite.all():
         first = int(np.argmin(finite))

@@ -1,4 +1,4 @@
-"""One training step, as a pure function that compares by value."""
+"""One training step: a pure function that compares by value."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Params = dict[str, Array]
 class Step:
     """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
 
-    It computes the gradients of the loss, adds weight decay, clips, and applies the optimizer's
-    rule. Shapes are fixed and the host reads nothing back, so a Python loop, a scan of JAX or a
-    CUDA graph runs the same function. Consumes params, which hold the network's statistics too,
-    and state.
+    It computes the gradients of the loss, adds weight decay, clips them, and applies the
+    optimizer's rule. Shapes are fixed and the step reads no values on the host, so a Python loop, a
+    JAX scan or a CUDA graph can run it. It consumes state and params, which also hold the
+    network's statistics.
 
-    Two steps are equal where they compute the same: a backend may compile them once. Make one
-    with `make_step`.
+    Two steps are equal if they compute the same, so that a backend may compile them once. Use
+    `make_step` to make one.
     """
 
     form: Hashable
@@ -62,13 +62,22 @@ def make_step(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> Step:
-    """The `Step` of a network under a rule.
+    """Make the `Step` of a network and an optimizer.
 
-    If the optimizer is not a frozen dataclass, its values could change later: such a step never
-    equals another, and shares no compiled loop.
+    An optimizer that is not a frozen dataclass could change later. Its step therefore equals no
+    other step and shares no compiled loop.
+
+    Parameters
+    ----------
+    network : Network
+    optimizer : Optimizer
+    weight_decay : float
+        Coefficient of the L2 penalty; see `xpnet.optim.add_weight_decay`.
+    clip_norm : float, optional
+        Largest norm of all gradients together; None does not clip.
     """
     kind = getattr(type(optimizer), "__dataclass_params__", None)
     form = network.form if kind is not None and kind.frozen else object()
-    # A step knows the parameters' names: a loop that is kept must not keep their initial values.
+    # A cached loop must not keep the initial values alive, so a step stores only their names.
     names: dict[str, Any] = dict.fromkeys(network.params)
     return Step(form, replace(network, params=names), optimizer, weight_decay, clip_norm)
