@@ -1,1 +1,1 @@
-"""What xpnet is measured by; each module is a command, ``python -m benchmarks.train_step``."""
+"""Benchmarks of xpnet. You run one as a command, such as ``python -m benchmarks.train_step``."""

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.compare A.jsonl B.jsonl``: what got slower, beyond noise.
+"""``python -m benchmarks.compare A.jsonl B.jsonl`` lists what got slower, beyond noise.
 
-Two files of one benchmark are matched case by case, contender by contender. A difference counts
-where the quartile ranges lie apart and the medians differ by more than a threshold. Ended with
-status 1 if anything got slower: a script can ask.
+The command matches two files of one benchmark by case and contender. A difference counts if the
+quartile ranges do not overlap and the medians differ by more than a threshold. The exit status is 1
+if anything got slower, so that a script can check it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["Change", "changes", "main"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Say what got slower or faster from one file of results to another, beyond noise."""
+    """List what got slower or faster from one file of results to another, beyond noise."""
 
     before: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A.jsonl")]
-    """From --out of a benchmark."""
+    """Results that a benchmark wrote with --out."""
     after: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B.jsonl")]
-    """From the same benchmark, later."""
+    """Later results of the same benchmark."""
     threshold: float = 0.05
     """The smallest relative change that counts."""
     relative_to: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Divide each time by this contender's in the same case and file, in quotes: what changed
-    on the machine for all of them then cancels."""
+    """Divide each time by the time of this contender (its name in quotes) in the same case and
+    file, so that a change of the machine's speed cancels."""
     all: bool = False
     """Also list what did not change."""
 
@@ -49,7 +49,7 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """Above 1: slower than before."""
+        """The new median over the old one; above 1, the contender got slower."""
         ratio: float = self.after["median"] / self.before["median"]
         return ratio
 
@@ -71,7 +71,7 @@ def _by_case(path: Path, relative_to: str | None) -> tuple[str, dict[Key, Measur
     }
     if relative_to is not None:
         if not any(contender == relative_to for _, contender in found):
-            raise ValueError(f"{path}: has no contender {relative_to!r}")
+            raise ValueError(f"{path} has no contender {relative_to!r}")
         found = {
             (case, name): {
                 **m,
@@ -87,17 +87,19 @@ def _by_case(path: Path, relative_to: str | None) -> tuple[str, dict[Key, Measur
 def changes(
     before: Path, after: Path, relative_to: str | None = None
 ) -> tuple[list[Change], list[str]]:
-    """What both files have; and a line about each measurement that only one of them has.
+    """Return the changes of what both files have, and a line per measurement of only one file.
 
     Raises
     ------
     ValueError
-        A file is none of results, or they are of different benchmarks, or have nothing in common.
+        A file has no results, or the two files are of different benchmarks or share no case.
     """
     kind, old = _by_case(before, relative_to)
     other, new = _by_case(after, relative_to)
     if kind != other:
-        raise ValueError(f"{before} is of {kind}, {after} of {other}: nothing to compare")
+        raise ValueError(
+            f"{before} has results of {kind}, {after} of {other}; expected one benchmark"
+        )
     common = [Change(_label(key), old[key], new[key]) for key in old if key in new]
     if not common:
         raise ValueError(f"{before} and {after} have no case in common")
@@ -130,7 +132,7 @@ def main(args: Sequence[str] | None = None) -> int:
             )
     print(
         f"{len(found)} compared: {counts['slower']} slower, {counts['faster']} faster, "
-        f"{counts['']} within noise (quartiles overlap, or less than "
+        f"{counts['']} within noise (quartiles overlap, or medians differ by less than "
         f"{100 * arguments.threshold:g} %)"
     )
     return 1 if counts["slower"] else 0

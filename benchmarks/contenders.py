@@ -1,9 +1,9 @@
-"""Who trains: each as its own users would write it, fast.
+"""The contenders, each written as its own users would write fast code.
 
-A contender is a function of the problem that returns ``epoch(order) -> losses``: it trains one
-pass over the batches whose rows `order`, shape=(steps, batch), names, and returns each step's
-loss (or the mean of all, where a library tells no more). All start from the same weights and see
-the same batches; x is uint8 on the host and may be brought to any form once.
+A contender is a function that takes the problem and returns ``epoch(order) -> losses``. This trains
+on the batches whose rows `order`, shape=(steps, batch), lists. It returns each step's loss, or one
+mean loss if the library reports no more. All contenders start from the same weights and see the
+same batches. x is uint8 on the host; a contender may convert it once.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = [
 
 @dataclass
 class Training:
-    """An epoch of xpnet's trainer, which also tells what its backend could not fuse."""
+    """An epoch of xpnet's trainer; it also reports what its backend could not fuse."""
 
     trainer: Trainer
     data: tuple[Any, ...]
 
     @property
     def fallbacks(self) -> list[str]:
-        """See `xpnet.backend.Backend`; each once, though every graph may have found it."""
+        """See `xpnet.backend.Backend`; each line once, although every graph may report it."""
         return list(dict.fromkeys(self.trainer.feed.backend.fallbacks))
 
     def __call__(self, order: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ class Training:
 
 
 def training(problem: Problem, backend: Backend) -> Training:
-    """A backend's training, without the calls around an epoch."""
+    """Return a backend's training, without the calls around an epoch."""
     network = xpnet.mlp(problem.sizes, problem.case.activation)
     adam = problem.case.optimizer == "adam"
     rule = xpnet.optim.Adam(problem.lr) if adam else xpnet.optim.SGD(problem.lr)
@@ -66,7 +66,7 @@ def training(problem: Problem, backend: Backend) -> Training:
 
 
 def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend:
-    """A CuPy backend whose steps `graphs` captures; not fused, with a kernel for each operation."""
+    """Return a CuPy backend whose steps `graphs` captures, fused or with a kernel per operation."""
     from xpnet.arrays.dispatch import with_kernels
     from xpnet.backend.captured import captured_loop
     from xpnet.backend.cuda.gather import Gather
@@ -88,14 +88,17 @@ def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend
 def _xpnet(
     library: str, precision: str | None = None, *, fused: bool = True
 ) -> Callable[[Problem], Epoch]:
-    """By default in the case's precision; on CuPy also with a kernel for each operation."""
+    """Return xpnet's contender on a library, by default in the case's precision.
+
+    On CuPy, `fused=False` runs a kernel for each operation.
+    """
 
     def contender(problem: Problem) -> Epoch:
         try:
             backend = xpnet.select(
                 problem.case.device, library, precision=precision or problem.case.precision
             )
-        except UsageError as error:  # a precision that the library does not have
+        except UsageError as error:  # the library does not have this precision
             raise Skipped(str(error)) from None
         if not fused:
             from xpnet.backend.cuda.graphs import CupyGraphs
@@ -114,7 +117,7 @@ _ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda a: np.maximum(a, 0),
     "tanh": np.tanh,
 }
-# The derivatives, from the outputs.
+# The derivatives as functions of the outputs.
 _SLOPES: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda y: (1 - y) * y,
     "relu": lambda y: y > 0,
@@ -125,8 +128,8 @@ _SLOPES: dict[str, Callable[[Any], Any]] = {
 def _book(problem: Problem, dtype: type) -> Epoch:
     """The book's training loop in plain NumPy: layers, one-hot targets, images scaled once.
 
-    Its layers also compute the gradient of the images; and the loss that it records is the one
-    after the update, a second forward pass. What is returned is the loss before it, as elsewhere.
+    Its layers also compute the gradient of the images. It records the loss after the update, which
+    takes a second forward pass. This function returns the loss before the update, as all others.
     """
     x = problem.x.astype(dtype) / dtype(255)
     t = np.eye(problem.sizes[-1], dtype=dtype)[problem.t]
@@ -176,7 +179,7 @@ def _book(problem: Problem, dtype: type) -> Epoch:
 
 
 def reference(problem: Problem) -> Epoch:
-    """What every contender's losses are held against: plain NumPy in float64."""
+    """The losses that every contender must match: plain NumPy in float64."""
     return _book(problem, np.float64)
 
 
@@ -188,7 +191,7 @@ def book(problem: Problem) -> Epoch:
 
 
 def sklearn(problem: Problem) -> Epoch:
-    """MLPClassifier, a call of partial_fit for each epoch; tells the mean loss of the epoch."""
+    """MLPClassifier, with one call of partial_fit per epoch; it reports the epoch's mean loss."""
     from sklearn.neural_network import MLPClassifier
 
     x, t = problem.x.astype(np.float32) / np.float32(255), problem.t
@@ -199,10 +202,10 @@ def sklearn(problem: Problem) -> Epoch:
         beta_1=BETA1, beta_2=BETA2, epsilon=EPS, batch_size=problem.batch, shuffle=False,
     )  # fmt: skip
     if problem.sizes[-1] < 3:
-        raise Skipped("two classes are one output in scikit-learn: another network")
+        raise Skipped("scikit-learn has one output for two classes, which is another network")
 
     def set_weights() -> None:
-        # In place: the optimizer holds the same arrays, and starts anew with them.
+        # Write in place, since the optimizer holds the same arrays.
         for i, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True), 1):
             W[...], b[...] = problem.params[f"W{i}"], problem.params[f"b{i}"]
 
@@ -214,7 +217,7 @@ def sklearn(problem: Problem) -> Epoch:
         nonlocal started
         if len(order) not in gathered:
             gathered[len(order)] = np.empty((order.size, x.shape[1]), np.float32)
-        # Into memory that is there: a new array of this size costs more than the gather.
+        # Reuse the memory: a new array of this size costs more than the gather.
         rows, part = order.ravel(), gathered[len(order)]
         np.take(x, rows, axis=0, out=part, mode="clip")
         if not started:
@@ -236,7 +239,7 @@ def sklearn(problem: Problem) -> Epoch:
 
 
 def floor(problem: Problem) -> Epoch:
-    """The step's matrix products alone, operands and results in memory that is there."""
+    """Only the step's matrix products, with operands and results in preallocated memory."""
     calls = [(a, b, a @ b) for a, b in operands(problem.sizes, problem.batch, np.asarray)]
 
     def epoch(order: np.ndarray) -> np.ndarray:
@@ -249,8 +252,8 @@ def floor(problem: Problem) -> Epoch:
 
 
 Contender = Callable[[Problem], Epoch]
-# By device. On the GPU a case has a precision, which holds for all; on the CPU those that
-# multiply in bfloat16 stand beside the others.
+# Contenders by device. On the GPU, a case has one precision for all; on the CPU, those that
+# multiply in bfloat16 are separate contenders.
 CONTENDERS: dict[str, dict[str, Contender]] = {
     "cpu": {
         "xpnet numpy": _xpnet("numpy"),
@@ -282,7 +285,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "floor torch": pytorch_training.floor,
     },
 }
-# On the CPU, products in bfloat16: a lane of their own.
+# These multiply in bfloat16 on the CPU, which is a lane of its own.
 BFLOAT16 = ("xpnet torch bfloat16", "xpnet jax bfloat16", "pytorch autocast")
-# No training: the bare products.
+# These do not train; they compute only the products.
 FLOORS = ("floor numpy", "floor torch")

@@ -1,38 +1,38 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, in two calls; nothing that was measured is lost.
+# Runs all measurements on a GPU, in two calls. An interruption loses no result.
 #
 #   benchmarks/gpu.sh [--dry-run] [--deadline SECONDS] [--stages NAME,NAME] [--wheels FOLDER]
 #                     [--data-dir FOLDER] [--out-archive FILE] [FOLDER]
 #
-# The first call asks whether all is in order, the second measures, with the stages and the
-# deadline that you get without naming any:
+# The first call checks that everything works. The second call measures, with the default stages
+# and deadline:
 #
 #   timeout -k 5 148 benchmarks/gpu.sh --stages train,probe,tests --deadline 140 \
 #       --wheels WHEELS --data-dir MNIST --out-archive first.tgz FOLDER
 #   timeout -k 5 450 benchmarks/gpu.sh \
 #       --wheels WHEELS --data-dir MNIST --out-archive second.tgz FOLDER
 #
-# FOLDER         for the results; by default benchmarks/results/gpu-DATE
-# --deadline     seconds for all of it (440): a stage gets what is left of them at most, and one
-#                that no longer fits is left out, and said
-# --stages       of environment, train, probe, tests, float32, mnist, tf32, matmul, pictures,
-#                compile, which run in this order; by default all but train, probe and tests, with
-#                --dry-run all. compile is PyTorch's compiler beside "xpnet cupy", by itself: it
-#                takes longest to begin
-# --wheels       folder with wheels of what is missing, and of nothing else, for they come before
-#                what is installed; beside CuPy, PyTorch, JAX and matplotlib perhaps: pip download
-#                --no-deps array-api-compat tqdm tyro docstring-parser typeguard tomli-w pooch
-#                platformdirs (they are unpacked into a temporary folder, by pip, without an index)
-# --data-dir     folder with the MNIST files: without it the steps train on random images, and the
-#                stages train and mnist are left out, since a machine like this may have no network
-# --out-archive  all of FOLDER as a .tgz, outside of it; replaced whole after every stage
-# --dry-run      every stage on the CPU, tiny: is the script itself in order?
+# FOLDER         folder for the results; by default benchmarks/results/gpu-DATE
+# --deadline     seconds for the whole call (440). A stage gets at most the seconds that are left;
+#                a stage that no longer fits is skipped and reported
+# --stages       stages to run, of environment, train, probe, tests, float32, mnist, tf32, matmul,
+#                pictures, compile; they run in this order. By default all but train, probe and
+#                tests; with --dry-run all. The stage compile measures PyTorch's compiler beside
+#                "xpnet cupy"; it comes last, since it takes longest to start
+# --wheels       folder with wheels of the missing packages, and of no others, since they come
+#                before installed ones. Besides CuPy, PyTorch, JAX and matplotlib you may need: pip
+#                download --no-deps array-api-compat tqdm tyro docstring-parser typeguard tomli-w
+#                pooch platformdirs. pip unpacks them into a temporary folder, without an index
+# --data-dir     folder with the MNIST files. Without it, the steps train on random images, and the
+#                stages train and mnist are skipped, since the machine may have no network
+# --out-archive  file outside of FOLDER for a .tgz of FOLDER; every stage replaces it whole
+# --dry-run      run every stage on the CPU with tiny sizes, to check the script itself
 #
-# SIGTERM and SIGINT end the running stage, which writes what it has; report and archive are
-# written, within five seconds, and the status is 128 + the signal's number. Even after SIGKILL
-# the files in FOLDER are whole, and the archive is that of the last stage that ended.
+# SIGTERM and SIGINT end the running stage, which writes what it has. The script then writes report
+# and archive, within five seconds; its status is 128 + the signal's number. Even after SIGKILL, the
+# files in FOLDER are complete, and the archive has everything up to the last stage that ended.
 #
-# $PYTHON chooses the Python. Ends with status 1 if a stage failed, 2 if an option is wrong.
+# $PYTHON chooses the Python. The status is 1 if a stage failed, and 2 if an option is wrong.
 
 set -u
 SECONDS=0
@@ -91,9 +91,9 @@ ulimit -c 0               # a process on a GPU that is aborted would write gigab
 export PYTHONUNBUFFERED=1 # who runs out of time has said where it was
 failed=0 stop=TERM alone=--foreground
 
-# background FILE COMMAND...: runs it, its output into the file, and waits. In a process group of
-# its own: a signal to this script is not the command's as well, and finds the script waiting, so
-# that its trap runs at once.
+# background FILE COMMAND...: runs the command with its output in the file, and waits for it. The
+# command has its own process group: so a signal to this script does not reach it, and finds the
+# script waiting, so that the trap runs at once.
 background() {
     local file=$1 pid status
     shift
@@ -107,7 +107,7 @@ background() {
     return $status
 }
 
-# All of the results so far, whole: under another name first.
+# Writes all results so far, first under another name, so that the archive is always complete.
 write_archive() {
     [[ $archive ]] || return 0
     tar -czf "$archive.tmp" -C "${out%/*}" "${out##*/}" 2>/dev/null
@@ -119,7 +119,7 @@ measured() {
         compgen -G "$out/mnist.json"
 } >/dev/null
 
-# report SECONDS: the table and the targets, also in summary.txt.
+# report SECONDS: prints the table and the targets, and writes them to summary.txt.
 report() {
     local status
     echo
@@ -151,8 +151,8 @@ interrupted() {
     exit $((128 + $2))
 }
 current=start
-# From here on no command substitution, but in other processes: bash 5.2 cannot parse a trap while
-# it waits for one, and then goes on somewhere else.
+# From here on, use command substitution only in other processes: bash 5.2 cannot parse a trap
+# while it waits for one, and then continues somewhere else.
 trap 'interrupted TERM 15' TERM
 trap 'interrupted INT 2' INT
 
@@ -163,11 +163,11 @@ if [[ $wheels ]]; then
     PYTHONPATH=$PYTHONPATH:$work/packages
 fi
 
-# stage GROUP NAME LEAST MOST COMMAND...: runs it within its own limit and the time that is left,
-# its output in NAME.txt. Then $stop ends the command, which is the only one to get it unless $alone
-# is empty: benchmarks end their workers. LEAST is what it needs to be worth beginning; $kept
-# seconds are for later stages that are worth more, and 10 for the report and for a stage that does
-# not end at once.
+# stage GROUP NAME LEAST MOST COMMAND...: runs the command for at most MOST seconds and the time
+# that is left, with its output in NAME.txt. Then the signal $stop ends the command. Only the
+# command itself gets it, unless $alone is empty, since benchmarks end their own workers. With less
+# than LEAST seconds, the stage is not worth starting. $kept seconds stay for later, more important
+# stages, and 10 for the report and for a stage that does not end at once.
 kept=0
 stage() {
     local group=$1 name=$2 least=$3 most=$4 left=$((deadline - 10 - kept - SECONDS)) status
@@ -195,7 +195,7 @@ stage() {
     write_archive
 }
 
-# steps GROUP NETWORK LEAST MOST: the contenders of a network, side by side.
+# steps GROUP NETWORK LEAST MOST: measures the contenders of a network side by side.
 steps() {
     local name=train_step-$1-${2//\//-}
     stage "$1" "$name" "$3" "$4" "$python" -m benchmarks.train_step --networks "$2" \
@@ -213,7 +213,7 @@ from benchmarks import machine
 print(json.dumps(machine.record(), indent=2))'
 }
 
-# A picture takes seconds to import what draws it: all at once.
+# Draws all pictures in parallel, since each needs seconds to import its libraries.
 pictures() {
     local file name status=0 drawing=()
     for file in "$out"/train_step-*.jsonl "$out/matmul.jsonl"; do
@@ -228,7 +228,7 @@ pictures() {
 export -f environment pictures
 export root python dry out
 
-# Whether a stage that needs the MNIST files can run; says so if not.
+# with_data STAGE: whether a stage that needs the MNIST files can run; reports it if not.
 with_data() {
     [[ ,$stages, == *,$1,* ]] || return 1
     [[ $data_dir || $dry ]] || { echo "$1: LEFT OUT, it needs --data-dir" && return 1; }
@@ -244,29 +244,29 @@ if with_data train; then
     training=(--device cuda --dataset mnist "${data[@]}" --hidden 50 --activation sigmoid
         --optimizer sgd --lr 0.1 --batch-size 100 --epochs 3)
     [[ $dry ]] && training=(--device cpu --hidden 8 --epochs 1)
-    # SIGABRT has Python write where it hangs.
+    # SIGABRT makes Python write where it hangs.
     stop=ABRT stage train train 5 25 "$python" -X faulthandler -m xpnet.train "${training[@]}" \
         --out "$work/train"
 fi
 
 simulator=$root/tests/simulator:$PYTHONPATH
 if [[ $dry ]]; then
-    # Status 1: checks have failed, as a few must where there is no GPU.
+    # Status 1 means that checks failed, as a few must without a GPU.
     PYTHONPATH=$simulator stage probe probe 1 60 bash -c '"$python" -m benchmarks.gpu_probe "$out" \
         --networks 20-6-3/8 --steps 20 --chain 2 --mega 6x64; (($? < 2))'
 else
     stage probe probe 5 50 "$python" -m benchmarks.gpu_probe "$out"
 fi
 
-# SIGINT has pytest print its failures so far, and at once if xdist's processes get it as well;
-# -v has a line for each test, in case even that fails.
+# SIGINT makes pytest print its failures so far, and at once if xdist's processes get it too. -v
+# prints a line for each test, in case even that fails.
 if [[ $dry ]]; then
     PYTHONPATH=$simulator XPNET_NEED_GPU=1 stop=INT alone='' stage tests tests 1 60 "$python" \
         -m pytest -v -p no:cacheprovider -m gpu --tb=short -rfE tests/gates/test_gates.py
 else
-    # On a fresh machine nearly all of their time is CuPy's compiling, which runs side by side. Left
-    # out are files that import PyTorch, fourteen times, and have nothing for a GPU. Of pytest's
-    # plugins only pytest-xdist is loaded: another may warn beside it, and a warning is an error.
+    # On a fresh machine, the tests spend most of their time compiling CuPy's kernels, so they run
+    # in parallel. The ignored files have no test for a GPU and would import PyTorch fourteen times.
+    # pytest loads only the plugin pytest-xdist, since a warning of another plugin is an error.
     side_by_side=()
     "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-p xdist -n 14)
     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 CUPY_NVRTC_USE_PCH=1 XPNET_NEED_GPU=1 stop=INT alone='' \
@@ -276,7 +276,7 @@ else
         --ignore tests/benchmarks/test_benchmarks.py tests
 fi
 
-# -- Times: what is worth most comes first, ours before the opponents ------------------
+# -- Times: the most important first, xpnet before the others --------------------------
 
 if [[ $dry ]]; then
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
@@ -290,14 +290,14 @@ else
     gpu=(--device cuda --rounds 7 --seconds 0.2 "${data[@]}")
     targets=("xpnet cupy" "pytorch eager" "floor torch" "jax scan" "jax scan unroll 4"
         "pytorch graph")
-    # On a fresh machine the first imports read gigabytes.
+    # On a fresh machine, the first imports read gigabytes, so the limit is higher.
     how=("${gpu[@]}" --precisions float32 --limit 100 --only "${targets[@]}" "xpnet cupy unfused"
         "xpnet torch" "xpnet jax" "jax step")
     steps float32 S 30 220
     how=("${gpu[@]}" --precisions float32 --limit 40 --only "${targets[@]}" "xpnet torch"
         "xpnet jax")
     for network in M L D; do steps float32 "$network" 20 60; done
-    # For the compiled opponent on S, a target of its own.
+    # Keep time for PyTorch's compiler on S, which has its own target.
     [[ ,$stages, == *,compile,* ]] && kept=75
     with_data mnist && stage mnist mnist 15 60 "$python" -m benchmarks.mnist --device cuda \
         "${data[@]}" --limit 30 --out "$out/mnist.json"

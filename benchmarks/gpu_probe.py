@@ -1,8 +1,8 @@
-"""``python -m benchmarks.gpu_probe FOLDER``: first contact with a GPU, in under a minute.
+"""``python -m benchmarks.gpu_probe FOLDER`` checks a GPU in less than a minute.
 
-A line for each check, and no check stops the others: what fails is said and counted. After each,
-FOLDER/probe.json has everything that is known so far. FOLDER/steps.dot has the graphs of one step,
-as CUDA describes them.
+Each check prints one line. A check that fails is reported and counted, and the others continue.
+After each check, FOLDER/probe.json has all results so far. FOLDER/steps.dot has CUDA's description
+of the graphs of one step.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ PACKAGES = (
     "xpnet", "numpy", "cupy-cuda13x", "cupy-cuda12x", "cuda-pathfinder", "cuda-bindings", "torch",
     "jax", "nvidia-cublas", "nvidia-cuda-nvrtc", "array-api-compat", "pytest", "pytest-xdist",
 )  # fmt: skip
-# Steps of the first call: what a graph may hold, so that the timed call needs no other one.
+# Steps of the first call: at least as many as a graph holds, so that the timed call needs no other.
 FIRST_STEPS = 100
-LAUNCHES = 50  # of a graph of one step, in a row
-# cublasComputeType_t, in float32: the last three allow cuBLAS to round the operands first.
+LAUNCHES = 50  # launches of a graph of one step, in a row
+# cublasComputeType_t for float32; the last three allow cuBLAS to round the operands first.
 COMPUTE_TYPES = {68: "32F", 77: "FAST_TF32", 75: "FAST_16BF", 74: "FAST_16F"}
-CHECKED_STEPS = 3  # of the one kernel, held against NumPy
+CHECKED_STEPS = 3  # steps of the single kernel that are compared with NumPy
 VERBOSE = 1  # cudaGraphDebugDotFlagsVerbose
-DOT_CHARACTERS = 400_000  # of a graph, kept
+DOT_CHARACTERS = 400_000  # at most so much of a graph's description is kept
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Find out what works on this GPU, what a step's graph holds, and what each part takes."""
+    """Check what works on this GPU, what a step's graph contains, and how long each part takes."""
 
     folder: tyro.conf.Positional[Path]
-    """For probe.json and steps.dot; made where it is missing."""
+    """Folder for probe.json and steps.dot; the command makes it if it is missing."""
     networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("S", "M", "L", "D")
-    """As benchmarks.train_step names them; the first is also looked at part by part."""
+    """Networks by their names in benchmarks.train_step; the first is also measured part by part."""
     steps: int = 2000
-    """Steps of a timed training."""
+    """Number of steps of a timed training."""
     chain: int = 200
-    """Calls of each part of a step, in one graph."""
+    """Number of calls of each part of a step in one graph."""
     mega: Annotated[tuple[str, ...], tyro.conf.arg(metavar="UxT ...")] = (
         "2x512", "4x512", "1x512", "2x1024",
     )  # fmt: skip
-    """Hidden units and threads of a block of the single kernel."""
+    """Hidden units and threads per block of the single kernel."""
 
 
 class Report:
-    """What was found: a line on the terminal for each check, and the file, whole after each."""
+    """Print a line for each check, and write the whole file after each check."""
 
     def __init__(self, folder: Path) -> None:
         self.found: dict[str, Any] = {}
@@ -79,7 +79,7 @@ class Report:
         self._began = time.perf_counter()
 
     def check(self, name: str, work: Callable[[], Any], under: str = "") -> None:
-        """Do it, and keep what it returns, or the words of its error."""
+        """Run a check; keep its result or the words of its error."""
         began = time.perf_counter()
         self.current = f"{under}: {name}" if under else name
         try:
@@ -97,12 +97,12 @@ class Report:
         self._write()
 
     def each(self, under: str, works: dict[str, Callable[[], Any]]) -> None:
-        """Several that belong together."""
+        """Run several checks that belong together."""
         for name, work in works.items():
             self.check(name, work, under)
 
     def say_where(self) -> None:
-        """It was stopped: in which check."""
+        """Record and print the check in which the probe was stopped."""
         self.found["stopped"] = self.current
         print(f"probe: stopped during {self.current}", flush=True)
         self._write()
@@ -115,7 +115,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Return the versions of the installed packages."""
     found = {}
     for package in PACKAGES:
         try:
@@ -126,7 +126,7 @@ def versions() -> dict[str, str]:
 
 
 def libraries() -> dict[str, Callable[[], Any]]:
-    """CUDA's, and which files they were loaded from."""
+    """Return the checks of CUDA's libraries: their versions and their files."""
 
     def cupy() -> Any:
         return importlib.import_module("cupy")
@@ -153,7 +153,7 @@ def libraries() -> dict[str, Callable[[], Any]]:
 
 
 def _cublas() -> tuple[Any, ctypes.c_void_p]:
-    """The library, and a handle of its own."""
+    """Load cuBLAS and make a handle."""
     import cupy
 
     from xpnet.backend.cuda.cublas import load
@@ -173,7 +173,7 @@ def selected() -> str:
 
 
 def trains() -> dict[str, dict[str, Any]]:
-    """The digits, on both devices."""
+    """Train on the digits on both devices, and compare the losses."""
     import xpnet
 
     data, _ = xpnet.datasets.load("digits")
@@ -199,7 +199,7 @@ def trains() -> dict[str, dict[str, Any]]:
 
 # -- Graphs ----------------------------------------------------------------------------
 
-# cudaGraphDebugDotPrint's words for what cudaGraphNodeGetType calls otherwise.
+# The words of cudaGraphDebugDotPrint, and the names that cudaGraphNodeGetType uses instead.
 NODE_TYPES = {
     "KERNEL": "Kernel",
     "MEMCPY": "Memcpy",
@@ -213,7 +213,7 @@ NODE_TYPES = {
     "MEM_FREE": "MemFree",
     "CONDITIONAL": "Conditional",
 }
-# A statement of a node, up to the end of its label; an edge has an arrow behind the first name.
+# A node's statement up to the end of its label; an edge has an arrow after its first name.
 NODE = re.compile(r'^\s*"\w+"\s*\[(?P<look>.*?)label="(?P<label>.*?)"\s*\];', re.M | re.S)
 
 
@@ -223,16 +223,17 @@ def nodes_by_type(dot: str) -> dict[str, int]:
     Parameters
     ----------
     dot : str
-        With or without the flag "verbose", with which every kind of node is named.
+        With or without the flag "verbose", which names the kind of every node.
 
     Returns
     -------
     dict of str to int
-        "Kernel", "Memcpy", "Memset", ...; "Unknown" is what the text does not tell.
+        Counts of "Kernel", "Memcpy", "Memset", ...; "Unknown" counts nodes whose kind the text
+        does not name.
     """
     counts: Counter[str] = Counter()
     for node in NODE.finditer(dot):
-        # "{KERNEL | ...", "{\nMEMCPY | ...", "3\nMEMSET ...", and of a kernel only its name.
+        # "{KERNEL | ...", "{\nMEMCPY | ...", "3\nMEMSET ...", or only the name of a kernel.
         words = re.sub(r"^[\s{]*(?:\d+\s)?\s*", "", node["label"]).split()
         word = words[0] if words else ""
         if word in NODE_TYPES:
@@ -245,7 +246,7 @@ def nodes_by_type(dot: str) -> dict[str, int]:
 
 
 def nodes_of(graph: Any) -> dict[str, int]:
-    """By the CUDA runtime where its bindings are installed, else by the graph's description."""
+    """Count a graph's nodes with the CUDA runtime's bindings, or else from its description."""
     try:
         from cuda.bindings import runtime
 
@@ -254,13 +255,13 @@ def nodes_of(graph: Any) -> dict[str, int]:
         if int(error):
             raise RuntimeError(f"cudaGraphGetNodes: {error}")
         types = [runtime.cudaGraphNodeGetType(node)[1].name for node in nodes[:count]]
-    except Exception:  # not installed, of another version, or a graph that is none of CUDA's
+    except Exception:  # the bindings are missing or of another version, or it is no CUDA graph
         return nodes_by_type(graph.debug_dot_str(VERBOSE))
     return dict(Counter(name.removeprefix("cudaGraphNodeType") for name in types))
 
 
 def kept_graphs() -> tuple[Any, list[Any]]:
-    """A `CupyGraphs`, and the list in which the graphs that it captures appear."""
+    """Return a `CupyGraphs`, and the list to which it adds the graphs that it captures."""
     from xpnet.backend.cuda.graphs import CupyGraphs
 
     graphs: list[Any] = []
@@ -275,7 +276,7 @@ def kept_graphs() -> tuple[Any, list[Any]]:
 
 
 def microseconds(work: Callable[[], Any], count: int, repeats: int = 5) -> float:
-    """Of the GPU's time, for each of the `count` things that one call queues; the median."""
+    """Return the median GPU time, in microseconds, of one of the `count` items of a call."""
     import cupy
 
     work()
@@ -295,9 +296,9 @@ def microseconds(work: Callable[[], Any], count: int, repeats: int = 5) -> float
 
 
 def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, str]]:
-    """What is trained, by its name in the report: the case, and what is left out of it.
+    """Return each training by its name in the report: the case, and what it does without.
 
-    "unfused" has a kernel for each operation; "cublas" multiplies small matrices by cuBLAS too.
+    "unfused" runs a kernel per operation; "cublas" multiplies small matrices with cuBLAS, too.
     """
     first = networks[0]
     cases = [
@@ -316,7 +317,7 @@ def lanes(networks: Sequence[str]) -> dict[str, tuple[Case, str]]:
 
 
 def step(name: str, case: Case, without: str, steps: int, dot: Path) -> dict[str, Any]:
-    """Train it: microseconds a step, and what its graph is made of."""
+    """Train; return microseconds per step, and the nodes of its graph."""
     import xpnet
 
     began = time.perf_counter()
@@ -347,7 +348,7 @@ def step(name: str, case: Case, without: str, steps: int, dot: Path) -> dict[str
         with dot.open("a", encoding="utf-8") as file:
             file.write(f"// {name}\n{text[:DOT_CHARACTERS]}\n")
         found["nodes"] = nodes_of(graph)
-        if nodes_by_type(text) != found["nodes"]:  # then the text is not as we think
+        if nodes_by_type(text) != found["nodes"]:  # the text has an unexpected form
             found["nodes_in_dot"] = nodes_by_type(text)
         found["graph_of_one_us"] = microseconds(
             lambda: [graph.launch() for _ in range(LAUNCHES)], LAUNCHES
@@ -359,7 +360,7 @@ def step(name: str, case: Case, without: str, steps: int, dot: Path) -> dict[str
 
 
 def parts(case: Case) -> dict[str, Callable[[], Any]]:
-    """A call of each part of a step, on arrays of the case's first and last layers."""
+    """Return a call for each part of a step, on arrays of the case's first and last layers."""
     import cupy
 
     import xpnet
@@ -433,7 +434,7 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
 
 
 def chained(part: Callable[[], Any], kernels: Any, count: int) -> dict[str, Any]:
-    """Microseconds and nodes of one call, from a graph of many in a row."""
+    """Return microseconds and nodes of one call, measured in a graph of many calls in a row."""
     from xpnet.arrays.dispatch import with_kernels
 
     keeping, graphs = kept_graphs()
@@ -446,7 +447,7 @@ def chained(part: Callable[[], Any], kernels: Any, count: int) -> dict[str, Any]
 
 
 def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
-    """Each part in a chain of its own."""
+    """Return a check for each part, which measures it in its own chain."""
     import xpnet
 
     kernels = xpnet.select("cuda").kernels
@@ -456,18 +457,18 @@ def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
 
 
 PRODUCTS_IN_GRAPH = 50
-PRODUCT_THREADS = (64, 128, 256, 512)  # of a block, tried for each product
+PRODUCT_THREADS = (64, 128, 256, 512)  # per block; each product is measured with all of them
 
 
 def with_products(kernels: Any, small: Any) -> dict[str, Any]:
-    """A backend's kernels, with others for small products; None leaves all products to cuBLAS."""
+    """Replace the kernels for small products; None leaves all products to cuBLAS."""
     products = copy(kernels["matmul"])
     products.small = small
     return {**kernels, "matmul": products}
 
 
 def product_times(case: Case) -> dict[str, Callable[[], Any]]:
-    """Each product of a step, by cuBLAS and by the kernel of ours: microseconds."""
+    """Return a check per product of a step: its microseconds by cuBLAS and by xpnet's kernel."""
     import cupy
 
     import xpnet
@@ -505,7 +506,7 @@ def turned(x: Any) -> str:
 
 
 def rounding(compute: int) -> float:
-    """How far a product of float32 numbers is from float64's, by a compute type of cuBLAS."""
+    """Return the relative error of a float32 product against float64, for a cuBLAS compute type."""
     import cupy
 
     m, k, n = 64, 200, 32
@@ -516,7 +517,7 @@ def rounding(compute: int) -> float:
     out = cupy.empty((m, n), "float32")
     one, zero = (ctypes.byref(ctypes.c_float(number)) for number in (1.0, 0.0))
     library, handle = _cublas()
-    # By columns, as cuBLAS counts, out' = b' a'; the zeros are no transposition, and float32.
+    # cuBLAS is column-major, so out' = b' a'; the zeros mean "not transposed" and float32.
     status = library.cublasGemmEx(
         handle, 0, 0, n, m, k, one, b.data.ptr, 0, n, a.data.ptr, 0, k, zero,
         out.data.ptr, 0, n, compute, -1,
@@ -533,22 +534,22 @@ def rounding(compute: int) -> float:
 
 
 def cut(text: str) -> tuple[int, int]:
-    """(units, threads) of a block; "2x512"."""
+    """Read units and threads of a block from a text such as "2x512"."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     units, threads = (int(n) for n in match.groups()) if match else (0, 0)
     if units < 1 or threads % 32 or not 32 <= threads <= 1024:
         raise ValueError(
-            f"--mega {text}: expected units and threads of a block, the threads a multiple of 32 "
-            "up to 1024, such as 2x512"
+            f"--mega {text}: expected units and threads of a block, such as 2x512, with a multiple "
+            "of 32 threads, at most 1024"
         )
     return units, threads
 
 
 def mega(case: Case, units: int, threads: int, steps: int) -> dict[str, Any]:
-    """Hold the first steps against NumPy, then time all of them."""
+    """Compare the first steps with NumPy, then time all steps."""
     problem = case.problem()
     if len(problem.sizes) != 3:
-        raise ValueError(f"network {case.network}: expected one hidden layer, such as S has")
+        raise ValueError(f"network {case.network}: expected one hidden layer, as in S")
     inputs, hidden, classes = problem.sizes
     shape = Shape(inputs, hidden, classes, problem.batch, units, threads)
     order = batches(case, steps)
@@ -559,14 +560,14 @@ def mega(case: Case, units: int, threads: int, steps: int) -> dict[str, Any]:
     expected, trained = reference(problem.x, problem.t, problem.params, order[:count], problem.lr)
     errors = {
         "loss_error": float(np.max(np.abs(losses - expected) / expected)),
-        # Of the change, not of the weight.
+        # Relative to the change of the weight, not to the weight.
         "weight_error": max(
             float(np.max(np.abs(params[k] - w)) / np.max(np.abs(w - problem.params[k])))
             for k, w in trained.items()
         ),
     }
     if not max(errors.values()) < 1e-3:
-        raise RuntimeError(f"it trains something else: {errors}")
+        raise RuntimeError(f"the kernel trains something else: {errors}")
     found = {"us": microseconds(lambda: kernel.run(steps), steps, 3), "blocks": shape.blocks}
     losses, _ = kernel.results(steps)
     return {**found, **errors, "last_loss": float(losses[-1])}
@@ -576,7 +577,7 @@ def mega(case: Case, units: int, threads: int, steps: int) -> dict[str, Any]:
 
 
 def probe(arguments: Arguments, report: Report) -> None:
-    """All checks, in the order of how much would be lost without them."""
+    """Run all checks, the most important first."""
     folder, steps = arguments.folder, arguments.steps
     first = Case(arguments.networks[0], device="cuda")
     report.check("versions", versions)
@@ -600,7 +601,7 @@ def probe(arguments: Arguments, report: Report) -> None:
     for under, find in [("chains", parts_of), *(("products", find) for find in products_of)]:
         try:
             works = find()
-        except Exception as error:  # no GPU, no memory: said once
+        except Exception as error:  # without a GPU or memory, report this once
             works = {"all": functools.partial(_raise, error)}
         report.each(under, works)
     report.each(

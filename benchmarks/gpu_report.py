@@ -1,7 +1,7 @@
-"""``python -m benchmarks.gpu_report FOLDER``: what ``benchmarks/gpu.sh`` measured, and was to be.
+"""``python -m benchmarks.gpu_report FOLDER`` prints the results of ``benchmarks/gpu.sh``.
 
-Reads train_step-*.jsonl, matmul.jsonl and mnist.json of a folder, those that are there, and
-prints a line for each case and contender, then each target beside what was measured.
+The command reads train_step-*.jsonl, matmul.jsonl and mnist.json in the folder, if they exist. It
+prints a line for each case and contender, then each target beside its measurement.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.results import Measurement, read
 __all__ = ["main", "report"]
 
 OURS, FLOOR = "xpnet cupy", "floor torch"
-# Times as fast as an opponent; "level" leaves room for the spread from run to run.
+# Required speed relative to another library. LEVEL means as fast, up to the spread between runs.
 LEVEL = 0.95
 SCANS = ("jax scan", "jax scan unroll 4")
 FASTER = (
@@ -30,7 +30,7 @@ FASTER = (
     ("S", SCANS, 1.0),
     *((network, SCANS, LEVEL) for network in "MLD"),
 )
-MOST_US = 40.0  # a step of S
+MOST_US = 40.0  # for a step of S
 OVER_FLOOR = (("L", 1.25), ("D", 1.25))
 MOST_SECONDS = (
     ("S, first calls: compile, capture, run", "first_seconds", 3.0),
@@ -40,10 +40,10 @@ MOST_SECONDS = (
 
 @dataclass(frozen=True)
 class Arguments:
-    """Print the results of benchmarks/gpu.sh: times, then targets beside what was measured."""
+    """Print the results of benchmarks/gpu.sh: times, then each target beside its measurement."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
-    """Where gpu.sh wrote."""
+    """Folder that gpu.sh wrote."""
 
 
 def _times_line(m: Measurement) -> str:
@@ -61,13 +61,13 @@ def _verdict(what: str, asked: str, measured: str, holds: bool) -> str:
 
 
 def _ratio(files: Sequence[Steps], network: str, theirs: str) -> float | None:
-    """How many times as fast we are, within the first file that has both: one run's rounds."""
+    """Return how many times as fast xpnet is, from the rounds of the first file that has both."""
     ratios = (times(found, network, OURS, theirs) for found in files)
     return next((ratio for ratio in ratios if ratio is not None), None)
 
 
 def _targets(files: Sequence[Steps]) -> Iterator[str]:
-    """Of one lane, a file each; only where both sides were measured."""
+    """Yield the verdicts of one lane whose two sides were measured; each file is one run."""
     small: Measurement = next((f["S", OURS] for f in files if ("S", OURS) in f), {})
     if small:
         us = small["median"]
@@ -105,21 +105,21 @@ def _machine_line(header: dict[str, Any]) -> str:
 
 
 def report(folder: Path) -> list[str]:
-    """The lines.
+    """Return the lines of the report.
 
     Raises
     ------
     FileNotFoundError
-        There are no results in the folder.
+        The folder has no results.
     ValueError
-        A file is none of results.
+        A file does not contain results.
     """
-    # The compiled opponent's last: what it has once more was first measured in the others.
+    # Files of the compiled contender come last: they repeat what other files measured first.
     files = sorted(folder.glob("train_step-*.jsonl"), key=lambda f: ("-compile-" in f.name, f))
     products, trainings = folder / "matmul.jsonl", folder / "mnist.json"
     found = [path for path in (*files, products, trainings) if path.exists()]
     if not found:
-        raise FileNotFoundError(f"{folder}: no train_step-*.jsonl, matmul.jsonl or mnist.json")
+        raise FileNotFoundError(f"{folder} has no train_step-*.jsonl, matmul.jsonl or mnist.json")
     lines: list[str] = []
     if products.exists():
         header, _ = read(products)

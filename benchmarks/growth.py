@@ -1,7 +1,8 @@
-"""``python -m benchmarks.growth``: is every line the slope it should be?
+"""``python -m benchmarks.growth`` checks how time and memory grow with the sizes.
 
-Time of a step and memory of the process against hidden width, batch, depth and number of samples,
-with the slope on log-log axes beside the expected one; and what it takes to start.
+The command measures the time of a step and the memory of the process against hidden width, batch,
+depth and number of samples. It compares each slope on log-log axes with the expected one. It also
+measures the time to start.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from xpnet.trainer import Trainer
 __all__ = ["AXES", "main", "serve", "slope"]
 
 INPUTS, OUTPUTS = 784, 10
-# Steeper than expected by more is said.
+# A slope that exceeds the expected one by more than this is reported as STEEPER.
 TOLERANCE = 0.25
 
 
 class Axis(NamedTuple):
-    """What grows; the others stay at ``hidden`` 128, ``batch`` 128, ``depth`` 1, 4096 samples."""
+    """One size that grows; the others stay at hidden 128, batch 128, depth 1 and 4096 samples."""
 
     values: tuple[int, ...]
     slope: float  # of the time of a step, for large values
@@ -61,29 +62,29 @@ STARTS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time and memory of xpnet's step against the sizes, and of its start."""
+    """Measure time and memory of xpnet's step against the sizes, and the time to start."""
 
     quick: bool = False
-    """The three smallest values of each axis."""
+    """Measure only the three smallest values of each axis."""
     backend: Literal["numpy", "torch", "jax"] = "numpy"
     """Array library, on the CPU."""
     axes: tuple[Literal["hidden", "batch", "depth", "samples", "start"], ...] = (
         "hidden", "batch", "depth", "samples", "start",
     )  # fmt: skip
-    """What grows; start is the start-up time."""
+    """Sizes that grow; start measures the start-up time."""
     rounds: int = 7
-    """Turns of each value."""
+    """Number of turns of each value."""
     seconds: float = 0.05
-    """Length of a turn, at least."""
+    """Shortest length of a turn."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON lines: the machine, then a line per measurement."""
+    """Write the results into this file as JSON lines: the machine, then one per measurement."""
 
 
 def peak_mib() -> float:
-    """The largest resident memory that this process has had, in MiB.
+    """Return the largest resident memory that this process has had, in MiB.
 
-    Linux counts what a process had before it became another program into ru_maxrss: its
-    parent's memory. VmHWM is this program's own.
+    In ru_maxrss, Linux includes the memory of the parent, from before the process became another
+    program. VmHWM counts only this program.
     """
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
@@ -93,8 +94,9 @@ def peak_mib() -> float:
 
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A trainer of one size: "prepare" warms up, "time" a turn, "memory" beyond the imports."""
-    os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
+    """Serve a trainer of one size: "prepare" warms up, "time" times a turn, "memory" returns the
+    memory beyond the imports."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # even if there is a GPU
     backend = xpnet.select("cpu", setup["backend"])
     before = peak_mib()
     sizes = [INPUTS, *[setup["hidden"]] * setup["depth"], OUTPUTS]
@@ -134,14 +136,14 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def slope(values: Sequence[float], y: Sequence[float]) -> float:
-    """Of log y against log values, over the larger half of the values."""
+    """Return the slope of log y against log values, over the larger half of the values."""
     half = len(values) // 2
     fitted = np.polyfit(np.log(values[half:]), np.log(np.maximum(y[half:], 1e-9)), 1)
     return float(fitted[0])
 
 
 def measure_axis(name: str, arguments: Arguments, recorder: Recorder) -> list[Measurement]:
-    """One axis: a worker for each value, all in turns."""
+    """Measure one axis with a worker for each value, in turns."""
     axis = AXES[name]
     base = {"hidden": 128, "batch": 128, "depth": 1, "samples": 4096, "backend": arguments.backend}
     values = axis.values[:SMALL] if arguments.quick else axis.values
@@ -182,7 +184,7 @@ def verdict(found: float, expected: float) -> str:
 
 
 def measure_start(rounds: int, recorder: Recorder) -> None:
-    """Whole processes, in turns."""
+    """Time whole processes, in turns."""
 
     def start(words: list[str]) -> float:
         began = time.perf_counter()
@@ -194,7 +196,7 @@ def measure_start(rounds: int, recorder: Recorder) -> None:
             name: partial(start, words) for name, words in STARTS.items()
         }
         for call in starts.values():
-            call()  # once untimed: the files come into memory
+            call()  # once untimed, so that the files are in memory
         times = rounds_of(starts, rounds)
     print(f"\n{'start':<32}{'ms':>8}{'q1':>8}{'q3':>8}")
     for name, seconds in times.items():

@@ -1,4 +1,4 @@
-"""A command that a signal ends in an orderly way: its clean-up runs, and its status says so."""
+"""Let a signal end a command in an orderly way: its clean-up runs, and its status says why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Main = Callable[[Sequence[str] | None], int]
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end: no error, so that ``except Exception`` lets it pass."""
+    """A signal asked the command to end. ``except Exception`` does not catch this."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,15 +26,15 @@ class Interrupted(KeyboardInterrupt):
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # a second one must not break off the clean-up
+        signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Interrupted(number)
 
 
 def _unless_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """`sys.unraisablehook` for who waits to be interrupted.
+    """Return a `sys.unraisablehook` that does not lose `Interrupted`.
 
-    What a signal raises in a finalizer, or in a function that C has called, goes no further. So it
-    is raised once more, a moment later.
+    Python drops an exception that a signal raises in a finalizer, or in a function that C has
+    called. This hook raises `Interrupted` once more, a moment later.
     """
 
     def lost(found: Any) -> None:
@@ -53,7 +53,7 @@ def _unless_lost(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 def orderly(main: Main) -> Callable[..., int]:
-    """A `main` that SIGTERM and SIGINT end by the exception `Interrupted`, with status 128 + N."""
+    """Wrap a `main` so that SIGTERM and SIGINT raise `Interrupted` in it; its status is 128 + N."""
 
     @wraps(main)
     def wrapped(args: Sequence[str] | None = None) -> int:

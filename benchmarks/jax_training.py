@@ -1,6 +1,7 @@
-"""JAX as its users train, fast: value_and_grad and the update under one jit, buffers donated.
+"""Train in JAX as its users write fast code: one jit of gradient and update, donated buffers.
 
-A step a call, the batch's rows gathered in it; or one scan over a whole epoch. Data on the device.
+The data is on the device. Each call either gathers a batch and trains one step, or scans a whole
+epoch.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from benchmarks.worker import Skipped
 
 __all__ = ["scan", "step"]
 
-# A GPU's default float32 product is TF32 in JAX, and in no other library: each lane says which.
+# On a GPU, only JAX multiplies float32 in TF32 by default, so each lane sets the precision.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
 
-# (parameters, optimizer's state), x, t, rows -> the same, loss
+# ((parameters, optimizer's state), x, t, rows) -> (new (parameters, state), loss)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 def _parts(problem: Problem) -> tuple[Step, Any, Any, Any]:
-    """The step, what it carries, x and t."""
+    """Return the step, its initial carry, x and t."""
     import jax
     import jax.numpy as jnp
 
@@ -73,7 +74,7 @@ def _parts(problem: Problem) -> tuple[Step, Any, Any, Any]:
 
 
 def step(problem: Problem) -> Epoch:
-    """A call for each step."""
+    """Make one call per step."""
     import jax
     import jax.numpy as jnp
 
@@ -92,7 +93,7 @@ def step(problem: Problem) -> Epoch:
 
 
 def scan(problem: Problem, unroll: int = 1) -> Epoch:
-    """A call for the whole epoch; `unroll` steps in each turn of the compiled loop."""
+    """Make one call per epoch; each turn of the compiled loop runs `unroll` steps."""
     import jax
 
     one, carry, x, t = _parts(problem)

@@ -1,4 +1,4 @@
-"""The machine and the versions that a result belongs to."""
+"""Describe the machine and the versions that a result belongs to."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["record"]
 PACKAGES = (
     "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "array-api-compat",
     "cupy-cuda13x", "cupy-cuda12x",
-    # What CuPy multiplies with, what it compiles with, and who finds them.
+    # CuPy multiplies and compiles with these, and finds them with cuda-pathfinder.
     "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
     "cuda-pathfinder", "cuda-bindings",
 )  # fmt: skip
-# Settings that change what is measured, by the beginnings of their names.
+# Environment variables that change the results, by the beginnings of their names.
 VARIABLES = (
     "OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES",
     "LD_PRELOAD", "XLA_", "JAX_", "TORCH_", "CUPY_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
 )  # fmt: skip
-# What the processor can multiply with, best last.
+# Instructions that speed up products, the fastest last.
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 
 
 def record() -> dict[str, Any]:
-    """Date, processor, cores that this process may use, memory, GPU, versions, BLAS, settings."""
+    """Return date, processor, usable cores, memory, GPU, versions, BLAS and settings."""
     versions, flags = {}, cpu_flags()
     for package in PACKAGES:
         try:
@@ -55,7 +55,7 @@ def record() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, str] | None:
-    """Name and driver as ``nvidia-smi`` gives them; None without a GPU."""
+    """Return the GPU's name, driver and memory from ``nvidia-smi``; None without a GPU."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout
@@ -66,7 +66,7 @@ def _gpu() -> dict[str, str] | None:
 
 
 def _blas() -> list[dict[str, Any]]:
-    """NumPy's BLAS, its version, threads and kernels; [] if threadpoolctl is not installed."""
+    """Return NumPy's BLAS with version, threads and kernels; [] if threadpoolctl is missing."""
     try:
         import threadpoolctl
     except ModuleNotFoundError:

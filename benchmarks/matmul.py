@@ -1,9 +1,9 @@
-"""``python -m benchmarks.matmul``: throughput of batched matrix products.
+"""``python -m benchmarks.matmul`` measures the throughput of batched matrix products.
 
-(batch, m, k) @ (batch, k, n) over array libraries, devices, precisions ("lanes") and a grid of
-batches and shapes. A result is checked against float64 before its time counts; libraries, a
-process each, take turns; the machine's own ceilings, the largest product's rate and the copy
-bandwidth, are measured in the same run.
+It multiplies (batch, m, k) @ (batch, k, n) in several array libraries, devices and precisions
+("lanes"), over a grid of batches and shapes. A time counts only if the result agrees with float64.
+Each library has its own process, and they take turns. The same run measures the machine's ceilings:
+the rate of a large product and the copy bandwidth.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from xpnet.backend.cpu import cpu_memory
 
 __all__ = ["main"]
 
-# An MLP's own products: forward, dW and dx of the networks S and M of benchmarks.train_step.
+# Products of an MLP: some of the networks S and M in benchmarks.train_step.
 SKINNY = ("100x784x50", "784x100x50", "100x50x10", "128x784x256", "784x128x256")
-LARGEST_FLOPS = {"quick": 1e9, "default": 2e10, "full": 3e11}  # of one product
+LARGEST_FLOPS = {"quick": 1e9, "default": 2e10, "full": 3e11}  # limit for one product
 
 
 @dataclass(frozen=True)
@@ -36,58 +36,58 @@ class Arguments:
     """Time batched matrix products across array libraries, devices and precisions."""
 
     quick: bool = False
-    """A small grid, under a minute on two cores."""
+    """Measure a small grid; this takes less than a minute on two cores."""
     full: bool = False
-    """A large grid with many rounds: an evening."""
+    """Measure a large grid in many rounds; this takes an evening."""
     sizes: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
-    """Square products n x n x n; given, nothing else is measured but --shapes."""
+    """Measure square products n x n x n; with this option, only these and --shapes are measured."""
     shapes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MxKxN ...")] = ()
-    """Other products, such as 100x784x50; given, nothing else is measured but --sizes."""
+    """Measure these products, such as 100x784x50; with this option, only these and --sizes."""
     batches: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
-    """Products in a batch; 1 is a product without a batch axis."""
+    """Numbers of products in a batch; 1 is a product without a batch axis."""
     broadcast: bool = False
-    """With --sizes or --shapes: one right operand for the whole batch."""
+    """With --sizes or --shapes: use one right operand for the whole batch."""
     dtypes: tuple[Literal["float32", "float64", "tf32", "float16", "bfloat16"], ...] = ()
-    """Precisions; by default all that a library has on the device, with --quick float32 and
-    float64 on the CPU."""
+    """Precisions; by default all that a library has on the device (with --quick, on the CPU only
+    float32 and float64)."""
     libraries: tuple[Literal["numpy", "torch", "jax", "cupy", "cublas"], ...] = tuple(
         LIBRARIES  # type: ignore[arg-type]
     )
-    """Those that are missing are skipped, and said; cublas is CuPy's direct call."""
+    """Libraries; missing ones are skipped and reported. cublas calls cuBLAS through CuPy."""
     devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
-    """Those that are missing are skipped, and said."""
+    """Devices; missing ones are skipped and reported."""
     rounds: int | None = None
-    """Turns of each library; by default 5, quick 3, full 15."""
+    """Number of turns of each library; by default 5, with --quick 3, with --full 15."""
     seconds: float = WINDOW_SECONDS
-    """Length of a turn, at least."""
+    """Shortest length of a turn."""
     rotate: int | None = None
-    """Bytes of operands to walk through in turn: 0 leaves them in the caches, the default on
-    the CPU; on GPUs 256 MiB, more than their caches hold."""
+    """Bytes of operands to cycle through. 0 keeps the operands in the caches, the default on the
+    CPU; the default on GPUs is 256 MiB, more than their caches hold."""
     baseline: str = "numpy cpu"
-    """Library and device that the others are compared with."""
+    """Library and device to compare the others with."""
     limit: float = LIMIT_SECONDS
-    """Seconds in which a library has to answer, be it to be imported, to prepare a product or to
-    time it; else it is ended, and the others go on."""
+    """Most seconds for an answer of a library, to be imported, to prepare a product or to time it.
+    A slower library is ended, and the others continue."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON lines: the machine, then a line per measurement."""
+    """Write the results into this file as JSON lines: the machine, then one per measurement."""
     pictures: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder for PNG pictures: throughput, heat map, roofline; needs matplotlib."""
+    """Draw throughput, heat map and roofline as PNG files in this folder; needs matplotlib."""
 
 
 def points(arguments: Arguments) -> list[Point]:
-    """What is multiplied.
+    """Return the products to measure.
 
     Raises
     ------
     ValueError
-        A shape is not of the form MxKxN, or options do not go together.
+        A shape is not of the form MxKxN, or options contradict each other.
     """
     if arguments.quick and arguments.full:
-        raise ValueError("--quick and --full: expected one of them")
+        raise ValueError("--quick and --full: expected at most one of them")
     if arguments.broadcast and not (arguments.sizes or arguments.shapes):
-        raise ValueError("--broadcast: needs --sizes or --shapes")
+        raise ValueError("--broadcast needs --sizes or --shapes")
     if arguments.broadcast and 1 in (arguments.batches or (1,)):
-        raise ValueError("--broadcast: needs --batches of 2 or more")
+        raise ValueError("--broadcast needs --batches of 2 or more")
     contenders = [f"{name} {device}" for name in LIBRARIES for device in LANES]
     if arguments.baseline not in contenders:
         known = ", ".join(contenders)
@@ -107,7 +107,7 @@ def points(arguments: Arguments) -> list[Point]:
         return found
     sizes: tuple[int, ...]
     batches: tuple[int, ...]
-    shared: tuple[int, ...]  # of the products of an MLP's shape
+    shared: tuple[int, ...]  # batches of the products with an MLP's shape
     if arguments.quick:
         sizes, batches, shared = (32, 128, 512), (1, 16, 128), (16,)
     elif arguments.full:
@@ -139,9 +139,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def start(arguments: Arguments) -> tuple[dict[str, Worker], list[str]]:
-    """A worker for each library and device that is there, and the names of who failed.
+    """Start a worker for each library and device; return them and the names of what failed.
 
-    Says what is skipped.
+    Print what is skipped.
     """
     workers, failed = {}, []
     try:
@@ -178,17 +178,17 @@ Ceilings = dict[str, dict[str, float]]
 
 
 def ceilings(workers: dict[str, Worker], arguments: Arguments) -> tuple[Ceilings, list[str]]:
-    """The machine's limits by device, and what failed.
+    """Measure the machine's limits; return them by device, and the names of what failed.
 
-    The best library's rate on a large square product in each lane, in GFLOP/s, and "copy", the
-    best copy bandwidth in GB/s, where a library tells it.
+    A limit is the best library's rate on a large square product in a lane, in GFLOP/s, or, under
+    "copy", the best copy bandwidth in GB/s of the libraries that measure it.
     """
     found: Ceilings = {}
     failed = []
     for name, worker in workers.items():
         device = name.split()[1]
         best = found.setdefault(device, {})
-        # On a GPU, 8192 takes seconds of random numbers on the host for each lane and library.
+        # For n = 8192, the host already needs seconds of random numbers per lane and library.
         n = {"cpu": 2048, "cuda": 8192}[device] // (2 if arguments.quick else 1)
         point = Point("square", 1, n, n, n)
         for lane in (*lanes_of(name, arguments), "copy"):
@@ -216,7 +216,7 @@ def _says(who: str, reason: Failed) -> str:
 
 
 def without_the_dead(workers: dict[str, Worker]) -> dict[str, Worker]:
-    """Who can still be asked; to ask the others for each point would only repeat a line."""
+    """Return the workers that still answer, since the others would fail again at each point."""
     return {name: worker for name, worker in workers.items() if worker.alive}
 
 
@@ -228,7 +228,7 @@ def measure(
     limits: Ceilings,
     recorder: Recorder,
 ) -> tuple[list[Measurement], list[str]]:
-    """One point in one lane, on every library that has it; and what failed."""
+    """Measure one point in one lane on every library that has it; also return what failed."""
     ready: dict[str, dict[str, Any]] = {}
     failed = []
     for name, worker in workers.items():
@@ -262,7 +262,7 @@ def measure(
             continue
         try:
             seconds = workers[name].ask(do="time")["seconds"]
-        except Failed as reason:  # what it has measured so far stays
+        except Failed as reason:  # its earlier measurements stay
             failed.append(_says(f"{name} {lane} {point.batch}x {point.shape}", reason))
             lost.add(name)
             continue
@@ -296,7 +296,7 @@ def _measurement(
     best = limits[name.split()[1]]
     if lane in best:
         measurement["share_of_ceiling"] = gflops / best[lane]
-        # What memory and arithmetic allow: the roofline, at flops per byte.
+        # The roofline: what memory and arithmetic allow for these flops per byte.
         roofline = best.get("copy", math.inf) * measurement["flops_per_byte"]
         measurement["roofline_gflops"] = min(best[lane], roofline)
     if baseline in times:
@@ -329,7 +329,7 @@ def main(args: Sequence[str] | None = None) -> int:
         numbers(arguments)
         chosen = points(arguments)
         if arguments.pictures is not None:
-            import matplotlib  # noqa: F401 - missing, it is said before the work
+            import matplotlib  # noqa: F401 - if it is missing, fail before the work
     except ValueError as error:
         print(f"python -m benchmarks.matmul: {error}", file=sys.stderr)
         return 2
@@ -340,7 +340,7 @@ def main(args: Sequence[str] | None = None) -> int:
     room = cpu_memory() // 8 or 1 << 30
     fits = [point for point in chosen if point.bytes("float64") <= room]
     if len(fits) < len(chosen):
-        print(f"{len(chosen) - len(fits)} points left out: too large for this memory")
+        print(f"{len(chosen) - len(fits)} points skipped: they are too large for the memory")
     workers, failed = start(arguments)
     try:
         if not any(lanes_of(name, arguments) for name in workers):

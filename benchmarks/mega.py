@@ -1,9 +1,10 @@
-"""A whole run of training steps as one kernel that never ends between them.
+"""Run all training steps in one kernel.
 
-What a captured step costs on a small network is its number of kernels. Here there is one for all
-steps: weights stay in shared memory, each block has some hidden units of its own, and the blocks
-meet once a step, to add up the scores. It knows one network (bytes, Affine, sigmoid, Affine,
-softmax with cross-entropy) and plain SGD: not a backend, but a measure of what could be had.
+On a small network, the number of kernels determines the time of a captured step. Here one kernel
+runs all steps: weights stay in shared memory, each block owns some hidden units, and the blocks
+synchronize once per step to add up the scores. It supports one network (bytes, Affine, sigmoid,
+Affine, softmax with cross-entropy) and plain SGD. It is not a backend, but shows how fast a step
+could be.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ __all__ = ["NAME", "Mega", "Shape", "reference", "source"]
 
 NAME = "mlp_steps"
 
-# Compile-time names: INPUTS, HIDDEN, CLASSES, BATCH; UNITS, of the hidden ones to a block; THREADS,
-# of a block, a multiple of 32.
+# Compile-time names: INPUTS, HIDDEN, CLASSES, BATCH; UNITS, the hidden units of a block; THREADS of
+# a block, a multiple of 32.
 TEXT = r"""
 #define WARPS (THREADS / 32)
 #define ROWS 4  // of the batch that a warp multiplies at a time, each weight read once for all
@@ -218,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) mlp_steps(
 
 @dataclass(frozen=True)
 class Shape:
-    """The network, and how it is cut into blocks."""
+    """The network, and its division into blocks."""
 
     inputs: int
     hidden: int
@@ -227,7 +228,7 @@ class Shape:
     units: int
     """Hidden units of a block."""
     threads: int
-    """Of a block."""
+    """Threads of a block."""
 
     @property
     def blocks(self) -> int:
@@ -235,32 +236,38 @@ class Shape:
 
     @property
     def shared_bytes(self) -> int:
-        """What a block keeps in shared memory."""
+        """Bytes of shared memory that a block needs."""
         floats = self.units * (self.inputs + self.classes + 1 + 2 * self.batch) + self.classes
         floats += self.batch * (self.classes + 1)
         return 4 * (floats + self.batch) + self.batch * self.inputs
 
 
 def source(shape: Shape) -> str:
-    """CUDA C for one shape."""
+    """Return the CUDA C source for one shape."""
     defines = [f"#define {name.upper()} {value}\n" for name, value in asdict(shape).items()]
     return "".join(defines) + TEXT
 
 
 class Mega:
-    """The kernel on the current GPU, with parameters of its own.
+    """The kernel on the current GPU, with its own copy of the parameters.
 
     Parameters
     ----------
     shape : Shape
     x : array of uint8, shape=(N, inputs)
-        On the host, as all others; divided by 255 in the kernel.
+        On the host, like all other arrays; the kernel divides it by 255.
     t : array of int32, shape=(N,)
     params : dict of arrays
         W1, b1, W2, b2.
     order : array, shape=(steps, batch)
         Rows of each batch.
     rate : float
+        The learning rate.
+
+    Raises
+    ------
+    ValueError
+        The GPU has fewer multiprocessors than the shape has blocks.
     """
 
     def __init__(
@@ -275,11 +282,11 @@ class Mega:
         import cupy
 
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
-        # CuPy would make the grid smaller, with a warning, and units would be left out.
+        # CuPy would only warn and make the grid smaller, which would leave out units.
         if shape.blocks > properties["multiProcessorCount"]:
             raise ValueError(
                 f"{shape.blocks} blocks: expected {properties['multiProcessorCount']} at most, one "
-                "on each multiprocessor; give a block more units"
+                "per multiprocessor; give each block more units"
             )
         self._shape = shape
         self._kernel = cupy.RawKernel(source(shape), NAME, enable_cooperative_groups=True)
@@ -293,7 +300,7 @@ class Mega:
         self._numbers = np.float32(rate), np.float32(1 / 255)
 
     def run(self, steps: int) -> None:
-        """Queue the first so many steps: a launch."""
+        """Queue the first `steps` steps in one launch."""
         self._arrived.fill(0)
         arguments = (
             *self._data, np.int32(steps), *self._params.values(), *self._numbers,
@@ -304,7 +311,7 @@ class Mega:
         self._kernel(grid, block, arguments, shared_mem=shape.shared_bytes)
 
     def results(self, steps: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The losses of the first so many steps of the latest run, and the parameters."""
+        """Return the losses of the latest run's first `steps` steps, and the parameters."""
         params: dict[str, Any] = {name: a.get() for name, a in self._params.items()}
         losses: np.ndarray = self._losses.get()[:steps]
         return losses, params
@@ -313,7 +320,7 @@ class Mega:
 def reference(
     x: np.ndarray, t: np.ndarray, params: dict[str, np.ndarray], order: np.ndarray, rate: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Losses and parameters after all steps, in float64."""
+    """Return the losses and the final parameters of all steps, in float64."""
     W1, b1, W2, b2 = (params[name].astype(np.float64) for name in ("W1", "b1", "W2", "b2"))
     losses = []
     for rows in order:

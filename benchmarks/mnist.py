@@ -1,4 +1,4 @@
-"""``python -m benchmarks.mnist``: whole trainings on MNIST, by the command line."""
+"""``python -m benchmarks.mnist`` runs whole trainings on MNIST with xpnet's command."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from xpnet.files import write_whole
 __all__ = ["RUNS", "main"]
 
 BOOK = "--hidden 50 --optimizer sgd --lr 0.1 --batch-size 100 --epochs 17"
-# Name, options, smallest test accuracy that is expected.
+# Name, options, smallest expected test accuracy.
 RUNS: tuple[tuple[str, str, float], ...] = (
     ("784-50-10 sigmoid, SGD, 17 epochs", f"{BOOK} --activation sigmoid", 0.94),
     ("784-50-10 relu, SGD, 17 epochs", f"{BOOK} --activation relu", 0.965),
     (
         "784-512-256-10 relu, Adam, 10 epochs",
         "--hidden 512,256 --activation relu --optimizer adam --lr 1e-3 --epochs 10",
-        0.977,  # the last epoch of several, each seed and BLAS its own: 0.978 to 0.983
+        0.977,  # runs with other seeds and BLAS libraries ended at 0.978 to 0.983
     ),
 )
 
@@ -39,21 +39,21 @@ class Arguments:
     """Train three networks on MNIST; record accuracy, time and memory."""
 
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Folder with the MNIST files; without it they are downloaded."""
+    """Folder with the MNIST files; without it, xpnet downloads them."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where it trains."""
+    """Device to train on."""
     backend: str | None = None
     """Array library; by default numpy on the CPU, cupy on CUDA."""
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
-    """Of the matrix products."""
+    """Precision of the matrix products."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON file for the results, those so far after each run."""
+    """Write the results into this JSON file, after each run those so far."""
     limit: float = 3600.0
-    """Seconds that a run may take; else it is ended, and the others go on."""
+    """Most seconds for a run. A slower run is ended, and the others continue."""
 
 
 class RunFailed(Exception):
-    """A training ended with this status."""
+    """A training ended with a status other than 0."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -65,12 +65,12 @@ def backend_of(arguments: Arguments) -> str:
 
 
 def run(options: str, arguments: Arguments) -> dict[str, Any]:
-    """One training in a process of its own.
+    """Run one training in its own process.
 
     Raises
     ------
     RunFailed
-        It ended with another status than 0, or not within its limit.
+        The training ended with a status other than 0, or did not end within its limit.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "xpnet.train", "--device", arguments.device, "--quiet"]
@@ -84,11 +84,11 @@ def run(options: str, arguments: Arguments) -> dict[str, Any]:
             status = subprocess.run(command, check=False, timeout=arguments.limit).returncode
         except subprocess.TimeoutExpired:
             raise RunFailed(1, f"xpnet.train took more than {arguments.limit:g} s") from None
-        if status:  # it has said why
+        if status:  # the training has printed why
             raise RunFailed(status, f"xpnet.train ended with status {status}")
         wall = time.perf_counter() - began
         summary = json.loads(Path(folder, "run", "summary.json").read_text())
-    # Of all children so far, the largest: the runs go from small to large.
+    # This is the largest of all children so far, so the runs go from small to large.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {
         "options": options,
@@ -119,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
             if out is not None and results["runs"]:
                 print(f"wrote {out}: {len(results['runs'])} runs so far", flush=True)
             raise
-        except RunFailed as reason:  # the next network may fare better
+        except RunFailed as reason:  # the next run may still work
             print(f"python -m benchmarks.mnist: {name}: {reason}", file=sys.stderr, flush=True)
             worst = max(worst, reason.status)
             continue

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.pictures FILE.jsonl FOLDER``: a file of results as PNG pictures."""
+"""``python -m benchmarks.pictures FILE.jsonl FOLDER`` draws a file of results as PNG pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnet.show.plots.figure import new_figure, require
 
 __all__ = ["draw", "draw_growth", "draw_matmul", "draw_train_step", "main"]
 
-# Okabe and Ito's colours, told apart by the colour-blind; a library has the same everywhere.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one per library everywhere.
 COLORS = {
     "numpy": "#0072B2", "torch": "#D55E00", "jax": "#009E73", "cupy": "#CC79A7",
     "cublas": "#000000", "xpnet": "#0072B2", "pytorch": "#D55E00", "scikit-learn": "#E69F00",
@@ -44,7 +44,7 @@ def _save(figure: Any, header: Header, path: Path) -> Path:
 
 
 def _plain_numbers(axis: Any, values: Iterable[float] | None = None) -> None:
-    """A log axis labelled 128, not 2 to the 7; at these values, if any."""
+    """Label a log axis with 128 instead of 2 to the 7; if `values` are given, only at these."""
     if values is not None:
         values = list(values)
         axis.set_ticks(values, [f"{value:g}" for value in values], fontsize=8)
@@ -62,7 +62,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def draw_matmul(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
-    """For each lane throughput against size and a heat map; for each device a roofline."""
+    """Draw throughput against size and a heat map per lane, and a roofline per device."""
     paths = []
     lanes = _distinct(m["case"]["lane"] for m in measurements)
     for lane in lanes:
@@ -117,7 +117,7 @@ def _throughput(header: Header, square: list[Measurement], lane: str, path: Path
 
 
 def _heat_map(header: Header, square: list[Measurement], lane: str, path: Path) -> Path:
-    """Share of the ceiling by batch and size, a panel for each library."""
+    """Draw the share of the ceiling by batch and size, one panel per library."""
     names = _distinct(m["contender"] for m in square)
     sizes = sorted(_distinct(m["case"]["n"] for m in square))
     batches = sorted(_distinct(m["case"]["batch"] for m in square))
@@ -146,7 +146,7 @@ def _heat_map(header: Header, square: list[Measurement], lane: str, path: Path) 
 
 
 def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -> Path:
-    """GFLOP/s against flops per byte, under what memory and arithmetic allow."""
+    """Draw GFLOP/s against flops per byte, below the limit of memory and arithmetic."""
     limits = header["ceilings"][device]
     bandwidth = limits.get("copy", np.inf)
     lanes = [lane for lane in _distinct(m["case"]["lane"] for m in own) if lane in limits]
@@ -191,8 +191,8 @@ def _roofline(header: Header, own: list[Measurement], device: str, path: Path) -
 
 
 def draw_train_step(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
-    """Time per step of each contender, a panel for each network; a picture for each rule, and
-    on a GPU for each precision."""
+    """Draw each contender's time per step: one panel per network, one picture per activation and
+    optimizer, and on a GPU per precision."""
     paths = []
 
     def rule(m: Measurement) -> tuple[str, ...]:
@@ -237,10 +237,10 @@ def draw_train_step(header: Header, measurements: list[Measurement], folder: Pat
 
 
 def draw_growth(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
-    """Time and memory against each axis, with the slope that is expected."""
+    """Draw time and memory against each axis, with the expected slope."""
     axes_names = _distinct(m["case"]["axis"] for m in measurements if "axis" in m["case"])
     if not axes_names:
-        raise ValueError("no axis was measured, only the start: nothing to draw")
+        raise ValueError("the results have only start-up times, no axis: nothing to draw")
     figure = new_figure(3.3 * len(axes_names) + 0.6, 5.6)
     panels = figure.subplots(2, len(axes_names), squeeze=False)
     for column, name in enumerate(axes_names):
@@ -276,19 +276,25 @@ class Arguments:
     """Draw a file of results."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.jsonl")]
-    """From --out of a benchmark."""
+    """Results that a benchmark wrote with --out."""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
-    """Where the PNG pictures go."""
+    """Folder for the PNG pictures."""
 
 
 def draw(file: Path, folder: Path) -> list[Path]:
-    """The pictures of a file of results, whichever benchmark it is of."""
+    """Draw a file of results of any benchmark; return the paths of the pictures.
+
+    Raises
+    ------
+    ValueError
+        The file has no measurements, or there are no pictures for its benchmark.
+    """
     header, measurements = read(file)
     if not measurements:
-        raise ValueError(f"{file}: has no measurements")
+        raise ValueError(f"{file} has no measurements")
     if header["benchmark"] not in DRAWINGS:
         known = ", ".join(DRAWINGS)
-        raise ValueError(f"{file}: is of {header['benchmark']!r}; expected one of {known}")
+        raise ValueError(f"{file} has results of {header['benchmark']!r}; expected one of {known}")
     return DRAWINGS[header["benchmark"]](header, measurements, folder)
 
 

@@ -1,4 +1,4 @@
-"""What is trained: four networks, two activations, two optimizers; data, batches, first weights."""
+"""Define the trainings: networks, activations, optimizers, data, batches and initial weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
 
 SAMPLES = 60_000  # as many as MNIST has
 LR = {"sgd": 0.1, "adam": 1e-3}
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, everywhere
-# On a GPU the opponents that capture have so many steps in one graph; every order that is timed
-# there is a multiple, so that they need no second graph for a remainder. xpnet chooses by itself.
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of Adam, for every contender
+# On a GPU, other libraries capture this many steps in one graph. The number of timed steps is a
+# multiple of it, so that they need no second graph for a remainder. xpnet chooses its own number.
 STEPS_PER_GRAPH = 100
 
-# Rows of each batch, shape=(steps, batch), to the losses of the steps; trains.
+# Trains on the batches whose rows it takes, shape=(steps, batch), and returns the steps' losses.
 Epoch = Callable[[np.ndarray], np.ndarray]
 
 
@@ -43,7 +43,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A training to be measured; ``network`` is S, M, L, D, or sizes and batch: "64-8-10/32"."""
+    """A training to measure; ``network`` is S, M, L, D, or sizes and batch: "64-8-10/32"."""
 
     network: str = "S"
     activation: str = "sigmoid"
@@ -51,7 +51,7 @@ class Case:
     data_dir: str = ""
     device: str = "cpu"
     precision: str = "float32"
-    """Of the matrix products. On the CPU, contenders in bfloat16 have names of their own."""
+    """Precision of the matrix products. On the CPU, bfloat16 contenders have their own names."""
 
     @property
     def size(self) -> Size:
@@ -64,7 +64,9 @@ class Case:
             size = Size([], 0)
         if len(size.sizes) < 2 or min(*size.sizes, size.batch) < 1 or size.batch > SAMPLES:
             known = ", ".join(NETWORKS)
-            raise ValueError(f"network {self.network!r}: expected {known}, or 64-8-10/32, say")
+            raise ValueError(
+                f"network {self.network!r}: expected {known}, or sizes and batch such as 64-8-10/32"
+            )
         return size
 
     def __str__(self) -> str:
@@ -75,20 +77,20 @@ class Case:
         return f"{name}{layers} batch {batch}, {self.activation}, {self.optimizer.upper()}{where}"
 
     def fields(self) -> dict[str, Any]:
-        """What identifies the case in a file of results; without a device, it is the CPU."""
+        """Return what identifies the case in a file of results; no device means the CPU."""
         names = ["network", "activation", "optimizer"]
         if self.device != "cpu":
             names += ["device", "precision"]
         return {name: getattr(self, name) for name in names}
 
     def problem(self) -> Problem:
-        """The data and the first weights: MNIST's from a folder, else random images."""
+        """Return data and initial weights: MNIST from `data_dir`, otherwise random images."""
         sizes, batch = self.size
         if self.data_dir:
             if sizes[0] != 784 or sizes[-1] < 10:
                 raise ValueError(
-                    f"network {self.network!r} has {sizes[0]} inputs and {sizes[-1]} outputs, "
-                    "MNIST 784 and 10: leave out --data-dir"
+                    f"network {self.network!r} has {sizes[0]} inputs and {sizes[-1]} outputs, but "
+                    "MNIST needs 784 and 10: leave out --data-dir"
                 )
             data, _ = xpnet.datasets.load("mnist", Path(self.data_dir))
             x, t = data.x, data.t
@@ -101,7 +103,7 @@ class Case:
 
 
 class Problem(NamedTuple):
-    """Softmax with cross-entropy on classes; weights W1, b1, W2, ... as the books write them."""
+    """A classification with softmax and cross-entropy; weights W1, b1, W2, ... as in the book."""
 
     case: Case
     sizes: list[int]
@@ -113,7 +115,7 @@ class Problem(NamedTuple):
 
 
 def batches(case: Case, steps: int, seed: int = 1) -> np.ndarray:
-    """Rows of each batch, shape=(steps, batch): a shuffled epoch, as often as it takes."""
+    """Return the rows of each batch, shape=(steps, batch), from shuffled epochs."""
     batch = case.size.batch
     rng = np.random.default_rng(seed)
     per_epoch = SAMPLES // batch
@@ -125,7 +127,7 @@ def batches(case: Case, steps: int, seed: int = 1) -> np.ndarray:
 
 
 def products(sizes: list[int], batch: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of each matrix product of a step: forward, dW, and dx but for the data's."""
+    """Return (M, K, N) of each product of a step: forward, dW, and dx except for the data's."""
     shapes = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         shapes += [(batch, inputs, outputs), (inputs, batch, outputs)]
@@ -137,7 +139,7 @@ def products(sizes: list[int], batch: int) -> list[tuple[int, int, int]]:
 def operands(
     sizes: list[int], batch: int, asarray: Callable[[np.ndarray], Any]
 ) -> list[tuple[Any, Any]]:
-    """Left and right of each matrix product of a step, as a library's arrays; normal noise."""
+    """Return the operands of each product of a step, as a library's arrays of normal noise."""
     rng = np.random.default_rng(0)
     pairs = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):

@@ -1,8 +1,8 @@
-"""Batched matrix products of each library: the worker's side of ``benchmarks.matmul``.
+"""Run batched matrix products in each library: the worker's side of ``benchmarks.matmul``.
 
-A lane is a library on a device in a precision: float32 and float64 everywhere; bfloat16 where the
-library has it; tf32 and float16 on GPUs. On a GPU, CuPy is there twice: its own ``matmul``, of
-which CuPy 14 has no 16-bit batched product, and cuBLAS called directly.
+A lane is a precision on a device: float32 and float64 everywhere, bfloat16 if the library has it,
+tf32 and float16 on GPUs. On a GPU, CuPy takes part twice: with its own ``matmul``, which in CuPy 14
+has no 16-bit batched product, and with a direct call of cuBLAS.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from benchmarks.worker import Skipped
 __all__ = ["LANES", "LIBRARIES", "Point", "serve"]
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2}
-# The largest relative error (Frobenius) against float64 before a time counts: a float32 product
-# that secretly was a tf32 one has 4e-4.
+# The largest relative error (Frobenius norm) against float64 with which a time counts. A product
+# in tf32 instead of float32 has an error of 4e-4.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "tf32": 2e-3, "float16": 2e-3, "bfloat16": 2e-2}
 LANES = {
     "cpu": ("float32", "float64", "bfloat16"),
     "cuda": ("float32", "float64", "tf32", "float16", "bfloat16"),
 }
-CHECKED_BATCH, CHECKED_ROWS = 4, 64  # as much of a product as is checked
-# A float32 product has less; a tf32 one has 4e-4.
+CHECKED_BATCH, CHECKED_ROWS = 4, 64  # the part of a product that is checked
+# A product in float32 has a smaller error than this; a product in tf32 has 4e-4.
 NOT_TF32 = 5e-5
-# A GPU's operands are walked through in turn, so many bytes of them: more than its caches hold;
-# of the smallest products, as many sets as this.
+# On a GPU, calls cycle through this many bytes of operands, more than the caches hold; but through
+# at most this many sets of operands.
 ROTATED_BYTES, LARGEST_ROTATION = 256 << 20, 1024
 COPIED_BYTES = 256 << 20
 
@@ -54,7 +54,7 @@ class Point(NamedTuple):
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of the operands. A single product has no batch axis: that is how layers call it."""
+        """Shapes of the operands. A single product has no batch axis, as in layers."""
         lead = () if self.batch == 1 else (self.batch,)
         right = () if self.kind == "broadcast" else lead
         return (*lead, self.m, self.k), (*right, self.k, self.n)
@@ -64,18 +64,18 @@ class Point(NamedTuple):
         return 2 * self.batch * self.m * self.k * self.n
 
     def bytes(self, lane: str) -> int:
-        """Read and written, each operand once."""
+        """Bytes read and written if each operand moves once."""
         left, right = (math.prod(shape) for shape in self.shapes)
         return ITEM_BYTES[lane] * (left + right + self.batch * self.m * self.n)
 
 
 class Product(NamedTuple):
-    """What a worker needs of a library, on a device, in one lane."""
+    """The functions that a worker needs from a library, on a device, in one lane."""
 
-    asarray: Callable[[np.ndarray], Any]  # float64 on the host -> the lane's dtype
+    asarray: Callable[[np.ndarray], Any]  # converts float64 on the host to the lane's dtype
     multiply: Callable[[Any, Any], Any]
-    to_numpy: Callable[[Any], np.ndarray]  # as float64
-    seconds: Callable[[Callable[[], Any], int], float]  # (call, calls): seconds per call
+    to_numpy: Callable[[Any], np.ndarray]  # returns float64
+    seconds: Callable[[Callable[[], Any], int], float]  # (call, calls) -> seconds per call
     copy_into: Callable[[Any, Any], Any] | None = None  # (out, array)
 
 
@@ -134,7 +134,7 @@ def _torch(device: str, lane: str) -> Product:
 
 def _jax(device: str, lane: str) -> Product:
     if device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"  # else it takes three quarters of a GPU's memory
+        os.environ["JAX_PLATFORMS"] = "cpu"  # else JAX takes three quarters of a GPU's memory
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import jax.numpy as jnp
@@ -196,7 +196,7 @@ def _cupy_arrays(device: str, lane: str) -> tuple[Any, Product]:
 
 
 def _cupy(device: str, lane: str) -> Product:
-    """CuPy's own matmul: CuPy 14 computes batched float16 in float32, and refuses bfloat16."""
+    """Use CuPy's own matmul. CuPy 14 computes batched float16 in float32 and refuses bfloat16."""
     cupy, product = _cupy_arrays(device, lane)
     from cupy._core import _routines_linalg as linalg
 
@@ -215,12 +215,12 @@ def _cupy(device: str, lane: str) -> Product:
 
 
 def _cublas(device: str, lane: str) -> Product:
-    """cublasGemmStridedBatchedEx by CuPy's bindings: what the GPU itself can do."""
+    """Call cublasGemmStridedBatchedEx through CuPy's bindings, to show what the GPU can do."""
     cupy, product = _cupy_arrays(device, lane)
     from cupy_backends.cuda.libs import cublas
 
     handle = cupy.cuda.device.get_cublas_handle()
-    # cudaDataType and cublasComputeType_t.
+    # Values of cudaDataType and cublasComputeType_t.
     code = {"float32": 0, "tf32": 0, "float64": 1, "float16": 2, "bfloat16": 14}[lane]
     compute = {"float64": 70, "tf32": 77}.get(lane, 68)
     scalar = np.float64 if lane == "float64" else np.float32
@@ -252,7 +252,7 @@ LIBRARIES: dict[str, Callable[[str, str], Product]] = {
 
 
 def _about(library: str) -> str:
-    """Which products these are: the library's BLAS and its threads."""
+    """Return the library's version, its BLAS and its threads."""
     if library == "torch":
         import torch
 
@@ -283,9 +283,9 @@ def _about(library: str) -> str:
 
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A library's process: "about", "copy", "prepare" a point in a lane, "time" it."""
+    """Serve a library: "about", "copy", "prepare" a point in a lane, "time" it."""
     library, device = setup["library"], setup["device"]
-    LIBRARIES[library](device, "float32")  # whether it runs here at all
+    LIBRARIES[library](device, "float32")  # raises Skipped if the library does not run here
     rng = np.random.default_rng(0)
     call: Callable[[], Any]
     product: Product

@@ -1,8 +1,8 @@
-"""PyTorch as its users train, fast: nn.Sequential, autograd, torch.optim; data on the device.
+"""Train in PyTorch as its users write fast code: nn.Sequential, autograd, torch.optim.
 
-On a GPU there are three: eager; compiled, where Inductor captures forward, backward and update
-into CUDA graphs of their own; and the whole step captured by hand, `STEPS_PER_GRAPH` of them in
-one graph. Losses are read back once an epoch, as xpnet does.
+The data is on the device. On a GPU there are three contenders: eager; compiled, where Inductor
+captures forward, backward and update into separate CUDA graphs; and whole steps captured by hand,
+`STEPS_PER_GRAPH` of them in one graph. The host reads the losses once per epoch, as in xpnet.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from benchmarks.worker import Skipped
 
 __all__ = ["allow_tf32", "autocast", "compiled", "eager", "floor", "graph"]
 
-# The scale that autocast's losses in float16 begin with. PyTorch's own, 2 to the 16, may overflow
-# in the first steps, which are then left out: no training that could be checked.
+# The initial scale of losses in float16 under autocast. PyTorch's default, 2 to the 16, may
+# overflow in the first steps; PyTorch then skips them, so that the losses could not be checked.
 LOSS_SCALE = 2.0**12
-UNSCALED = "float16 needs its losses scaled: pytorch eager does it"
+UNSCALED = "float16 needs its losses scaled: use pytorch eager, which does it"
 WARM_UPS = 3  # as in PyTorch's documentation of whole-network capture
 
 
 class Parts(NamedTuple):
-    """What every PyTorch training has."""
+    """The parts of every PyTorch training."""
 
     x: Any  # (N, D), float32
     t: Any  # (N,), int64
     model: Any
     optimizer: Any
-    loss_of: Callable[[Any, Any], Any]  # of a batch
+    loss_of: Callable[[Any, Any], Any]  # takes the x and t of a batch
 
 
 def _torch(device: str, lane: str) -> Any:
@@ -56,9 +56,9 @@ def _torch(device: str, lane: str) -> Any:
 
 
 def allow_tf32(torch: Any, allowed: bool) -> None:
-    """By the old setting: Inductor, at least that of PyTorch 2.9, fails under the new one.
+    """Use the old setting: Inductor, at least that of PyTorch 2.9, fails under the new one.
 
-    Some versions warn of it, once.
+    Some versions warn about the old setting once.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -68,7 +68,7 @@ def allow_tf32(torch: Any, allowed: bool) -> None:
 
 
 def _parts(problem: Problem, lane: str, **options: Any) -> Parts:
-    """`options` are the optimizer's."""
+    """Make the parts; `options` go to the optimizer."""
     case = problem.case
     torch = _torch(case.device, lane)
     nn = torch.nn
@@ -106,7 +106,7 @@ def _parts(problem: Problem, lane: str, **options: Any) -> Parts:
 def _training(
     parts: Parts, forward: Callable[[Any, Any], Any], update: Callable[[Any], None]
 ) -> Epoch:
-    """The loop of every tutorial; `update` is of the loss, backward included."""
+    """Return the loop of every tutorial; `update` takes the loss and also runs backward."""
     import torch
 
     def epoch(order: np.ndarray) -> np.ndarray:
@@ -143,17 +143,17 @@ def _eager(problem: Problem, lane: str) -> Epoch:
 
 
 def eager(problem: Problem) -> Epoch:
-    """In the case's precision: tf32 by PyTorch's setting, 16 bits by autocast."""
+    """Train eagerly in the case's precision: PyTorch's setting for tf32, autocast for 16 bits."""
     return _eager(problem, problem.case.precision)
 
 
 def autocast(problem: Problem) -> Epoch:
-    """Eager, under autocast in bfloat16."""
+    """Train eagerly under autocast in bfloat16."""
     return _eager(problem, "bfloat16")
 
 
 def compiled(problem: Problem) -> Epoch:
-    """torch.compile of forward and loss as its tutorial does it, and with them of backward."""
+    """Compile forward and loss, and with them backward, as the tutorial of torch.compile does."""
     case = problem.case
     if case.precision == "float16":
         raise Skipped(UNSCALED)
@@ -170,11 +170,11 @@ def compiled(problem: Problem) -> Epoch:
 
 
 def _compiled_and_captured(problem: Problem) -> Epoch:
-    """With "reduce-overhead", forward, backward and update become CUDA graphs.
+    """Compile with "reduce-overhead", which turns forward, backward and update into CUDA graphs.
 
-    A batch is gathered before: what a compiled function is given is copied to where its CUDA
-    graph reads, and that would be the whole data set. The update is not the fused one: Inductor
-    writes its own.
+    The batch is gathered before the compiled function, since PyTorch copies each argument to the
+    memory that its CUDA graph reads, and would copy the whole data set. The update is not PyTorch's
+    fused one: Inductor writes its own.
     """
     parts = _parts(problem, problem.case.precision)
     import torch
@@ -182,9 +182,9 @@ def _compiled_and_captured(problem: Problem) -> Epoch:
     loss_of = torch.compile(parts.loss_of, mode="reduce-overhead")
 
     def forward(x: Any, t: Any) -> Any:
-        # Forward, backward and update are of one step, the gradients between them alive.
+        # Forward, backward and update belong to one step, so the gradients stay alive within it.
         torch.compiler.cudagraph_mark_step_begin()
-        return loss_of(x, t).clone()  # the next step's loss comes to the same place
+        return loss_of(x, t).clone()  # the next step overwrites the loss
 
     @torch.compile(mode="reduce-overhead")  # type: ignore[untyped-decorator]
     def step() -> None:
@@ -202,7 +202,7 @@ def _compiled_and_captured(problem: Problem) -> Epoch:
 
 @cache
 def _side_stream() -> Any:
-    """One for warm-up and capture: a gradient is accumulated on the stream that it was first on."""
+    """Return one stream for warm-up and capture: a gradient accumulates on its first stream."""
     import torch
 
     return torch.cuda.Stream()
@@ -219,7 +219,7 @@ def _warm_up(call: Callable[[], Any]) -> None:
 
 
 def _captured(call: Callable[[], Any]) -> Callable[[], None]:
-    """A CUDA graph of what `call` launches; returns its replay, on the current stream."""
+    """Capture what `call` launches; return the replay, which runs on the current stream."""
     import torch
 
     recorded = torch.cuda.CUDAGraph()
@@ -230,7 +230,13 @@ def _captured(call: Callable[[], Any]) -> Callable[[], None]:
 
 
 def steps_per_graph(steps: int) -> int:
-    """All of a short order, else `STEPS_PER_GRAPH`, which has to divide it."""
+    """Return the steps in one graph: all of a short order, otherwise `STEPS_PER_GRAPH`.
+
+    Raises
+    ------
+    ValueError
+        `STEPS_PER_GRAPH` does not divide the number of steps.
+    """
     length = min(steps, STEPS_PER_GRAPH)
     if steps % length:
         raise ValueError(f"{steps} steps: expected up to {length}, or a multiple of {length}")
@@ -238,11 +244,11 @@ def steps_per_graph(steps: int) -> int:
 
 
 def graph(problem: Problem) -> Epoch:
-    """The whole step in a CUDA graph, many of them: gather, forward, backward, fused update."""
+    """Capture many whole steps in a CUDA graph: gather, forward, backward, fused update."""
     case = problem.case
     if case.precision == "float16":
         raise Skipped(UNSCALED)
-    capturable = {"capturable": True} if case.optimizer == "adam" else {}  # SGD always is
+    capturable = {"capturable": True} if case.optimizer == "adam" else {}  # SGD needs no option
     parts = _parts(problem, case.precision, fused=True, **capturable)
     import torch
 
@@ -251,9 +257,9 @@ def graph(problem: Problem) -> Epoch:
         loss = parts.loss_of(parts.x[rows], parts.t[rows])
         loss.backward()
         parts.optimizer.step()
-        return loss.detach()  # nothing else keeps autograd's nodes, and with them a stream
+        return loss.detach()  # so that nothing keeps autograd's nodes and their stream alive
 
-    # The warm-up trains: afterwards the first weights again, and an optimizer that has not begun.
+    # The warm-up trains, so restore the initial weights and the optimizer's initial state.
     weights = list(parts.model.parameters())
     first = [weight.detach().clone() for weight in weights]
     rows = torch.zeros(problem.batch, dtype=torch.int64, device=case.device)
@@ -268,10 +274,10 @@ def graph(problem: Problem) -> Epoch:
 
     @cache
     def recorded(steps: int) -> tuple[Any, Any, Callable[[], None]]:
-        """The rows that a graph of so many steps reads, the losses that it writes, its replay."""
+        """Return the rows that a graph of these steps reads, its losses, and its replay."""
         rows = torch.zeros((steps, problem.batch), dtype=torch.int64, device=case.device)
         losses = torch.empty(steps, device=case.device)
-        parts.optimizer.zero_grad()  # the gradients are to be in the graph's own memory
+        parts.optimizer.zero_grad()  # so that the gradients are in the graph's own memory
         return rows, losses, _captured(lambda: torch.stack([step(r) for r in rows], out=losses))
 
     def epoch(order: np.ndarray) -> np.ndarray:
@@ -290,16 +296,16 @@ def graph(problem: Problem) -> Epoch:
 
 
 def floor(problem: Problem) -> Epoch:
-    """The step's matrix products alone, operands and results in memory that is there.
+    """Run only the step's matrix products, with operands and results in preallocated memory.
 
-    On a GPU in a CUDA graph: the launches would take longer than the products.
+    On a GPU, a CUDA graph runs them, since launches would take longer than the products.
     """
     case = problem.case
     torch = _torch(case.device, case.precision)
     lane = "float32" if case.precision == "tf32" else case.precision
 
     def asarray(array: np.ndarray) -> Any:
-        # A copy: torch's own memory is aligned.
+        # Copy, since torch aligns its own memory.
         return torch.from_numpy(array).to(case.device, getattr(torch, lane), copy=True)
 
     calls = [(a, b, a @ b) for a, b in operands(problem.sizes, problem.batch, asarray)]

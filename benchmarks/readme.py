@@ -1,4 +1,4 @@
-"""``python -m benchmarks.readme``: the newest committed results into README.md and RESULTS.md."""
+"""``python -m benchmarks.readme`` writes the newest committed results to README and RESULTS.md."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHORT = (
     "pytorch compile", "jax scan",
 )  # fmt: skip
 
-# Size and batch of the square products that are shown; the pictures have all.
+# The tables show square products of these sizes and batches; the pictures show all.
 SQUARE_SHOWN = ((32, 512), (128, 64), (1024, 1))
 
 
 class Target(NamedTuple):
-    """One of `ours`, the fastest, is to be so many times as fast as `theirs`."""
+    """The fastest of `ours` should be at least `least` times as fast as `theirs`, by network."""
 
     ours: tuple[str, ...]
     theirs: str
@@ -52,7 +52,7 @@ TARGETS = (
 
 
 def newest(kind: str) -> dict[str, Any]:
-    """The newest committed result that is one JSON object: of "mnist" or "documents"."""
+    """Read the newest committed result that is one JSON object: "mnist..." or "documents"."""
     found: dict[str, Any] = json.loads(results.newest(kind, "json").read_text(encoding="utf-8"))
     return found
 
@@ -67,7 +67,7 @@ def steps(
     device: str = "cpu",
     precision: str = "float32",
 ) -> Steps:
-    """Those of one lane; a case that names no device is of the CPU, in float32."""
+    """Select the measurements of one lane; a case without a device is float32 on the CPU."""
     wanted = {
         "activation": activation, "optimizer": optimizer, "device": device, "precision": precision,
     }  # fmt: skip
@@ -79,7 +79,7 @@ def steps(
 
 
 def times(found: Steps, network: str, ours: str, theirs: str) -> float | None:
-    """How many times as fast: the median of the rounds' ratios."""
+    """Return how many times as fast `ours` is: the median of the rounds' ratios."""
     mine, other = found.get((network, ours)), found.get((network, theirs))
     if mine is None or other is None:
         return None
@@ -87,7 +87,7 @@ def times(found: Steps, network: str, ours: str, theirs: str) -> float | None:
 
 
 def step_table(found: Steps, contenders: Sequence[str] | None = None) -> list[str]:
-    """µs a step, and in parentheses how many times as fast as PyTorch."""
+    """Write µs per step, and in parentheses how many times as fast as PyTorch this is."""
     networks = list(dict.fromkeys(network for network, _ in found))
     names = [
         name
@@ -111,7 +111,7 @@ def step_table(found: Steps, contenders: Sequence[str] | None = None) -> list[st
 
 
 def target_table(found: Steps) -> list[str]:
-    """What was asked for, and what was measured; bold where it does not hold."""
+    """Write each target beside its measurement, bold if the target is missed."""
     lines = ["| | against | network | asked | measured |", "| --- | --- | --- | ---: | ---: |"]
     for target in TARGETS:
         for network, least in target.least.items():
@@ -144,7 +144,7 @@ def used(machine: dict[str, Any]) -> str:
 
 
 def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) -> list[str]:
-    """The README's tables, with date and machine."""
+    """Write the README's tables, with date and machine."""
     machine = header["machine"]
     trainings = [
         f"| {name} | {100 * run['test_accuracy']:.1f} % | {run['wall_seconds']:.1f} s "
@@ -185,7 +185,7 @@ def machine_line(header: dict[str, Any]) -> str:
 
 
 def steps_section() -> list[str]:
-    """What was asked and measured; then every case; then OpenBLAS without AVX-512."""
+    """Write targets and measurements, then every case, then OpenBLAS without AVX-512."""
     header, measurements = read(results.newest("train_step"))
     lines = [
         f"{machine_line(header)} {header['data'].upper()}; {sizes()}.",
@@ -288,7 +288,7 @@ def gpu_section() -> list[str]:
 
 
 def accuracy_table() -> list[str]:
-    """Test accuracy on MNIST in both precisions."""
+    """Write the test accuracy on MNIST in both precisions."""
     runs = [newest("mnist"), newest("mnist-bfloat16-torch"), newest("mnist-bfloat16-jax")]
     names = [f"{run['backend']} {run.get('precision', 'float32')}" for run in runs]
     return [
@@ -304,7 +304,7 @@ def accuracy_table() -> list[str]:
 
 
 def products_section() -> list[str]:
-    """The products of an MLP and some square ones, in each lane."""
+    """Write the products of an MLP and some square ones, in each lane."""
     header, measurements = read(results.newest("matmul"))
     names = list(dict.fromkeys(m["contender"] for m in measurements))
     limits = "; ".join(
@@ -340,7 +340,7 @@ def products_section() -> list[str]:
 
 
 def growth_section() -> list[str]:
-    """Slopes, and the time to start."""
+    """Write the slopes and the start-up times."""
     header, measurements = read(results.newest("growth"))
     lines = [
         machine_line(header),
@@ -374,7 +374,7 @@ def growth_section() -> list[str]:
 
 
 def pages() -> dict[Path, list[str]]:
-    """What stands between the marks of each page."""
+    """Return the lines between the marks of each page."""
     header, measurements = read(results.newest("train_step"))
     core = steps(measurements, "sigmoid", "sgd")
     return {

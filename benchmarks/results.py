@@ -1,9 +1,9 @@
-"""Results as JSON lines: first the machine, then a line per measurement.
+"""Store results as JSON lines: first the machine, then one line per measurement.
 
 A measurement is ``{"case": {...}, "contender": ..., "unit": ..., "q1": ..., "median": ...,
-"q3": ..., "values": [...]}``, the values in the order of the rounds, and whatever else the
-benchmark knows of it; "provisional" says that its one value comes from before the rounds. The
-file is whole at any moment, so that a run that is broken off leaves what it has measured.
+"q3": ..., "values": [...]}``, with the values in the order of the rounds. A benchmark may add more
+keys; "provisional" says that the only value was measured before the rounds. The file is complete at
+any moment, so an interrupted run leaves what it has measured.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Measurement = dict[str, Any]
 
 
 class Recorder:
-    """Takes measurements; the file that was asked for has all of them at any moment."""
+    """Collect measurements; the file at `path`, if any, always contains all of them."""
 
     def __init__(self, header: dict[str, Any], path: Path | None) -> None:
         self.header, self.path = header, path
-        self._found: dict[tuple[str, str], tuple[Measurement, str]] = {}  # with its line
+        self._found: dict[tuple[str, str], tuple[Measurement, str]] = {}  # each with its line
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self.write()
@@ -40,13 +40,13 @@ class Recorder:
         return [measurement for measurement, _ in self._found.values()]
 
     def put(self, *measurements: Measurement) -> None:
-        """Add measurements; one of the same case and contender is replaced where it stands."""
+        """Add measurements; each replaces an earlier one of the same case and contender."""
         for m in measurements:
             self._found[json.dumps(m["case"]), m["contender"]] = m, _line(m)
         self.write()
 
     def write(self) -> None:
-        """Replace the file whole, so that even a run that is killed leaves one to be read."""
+        """Replace the whole file, so that even a killed run leaves a readable file."""
         if self.path is not None:
             lines = [line for _, line in self._found.values()]
             write_whole(self.path, "".join([_line(self.header), *lines]))
@@ -58,13 +58,13 @@ def _line(value: dict[str, Any]) -> str:
 
 @contextmanager
 def recording(benchmark: str, path: Path | None, **settings: Any) -> Iterator[Recorder]:
-    """A recorder with its header: benchmark, settings, machine; says where it wrote."""
+    """Give a recorder with a header of benchmark, settings and machine; print where it wrote."""
     header = {"benchmark": benchmark, **settings, "machine": machine.record()}
     recorder = Recorder(header, path)
     try:
         yield recorder
     except Interrupted:
-        recorder.write()  # the signal may have come between a measurement and its line
+        recorder.write()  # the signal may have come before the last measurement was written
         if path is not None:
             print(f"wrote {path}: {len(recorder.measurements)} measurements so far", flush=True)
         raise
@@ -73,7 +73,7 @@ def recording(benchmark: str, path: Path | None, **settings: Any) -> Iterator[Re
 
 
 def rounded(value: Any) -> Any:
-    """Floats to five digits: more would be noise."""
+    """Round floats to five significant digits, since more would be noise."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
@@ -84,12 +84,12 @@ def rounded(value: Any) -> Any:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
-    """(header, measurements) of a file.
+    """Read a file of results; return the header and the measurements.
 
     Raises
     ------
     ValueError
-        It is not such a file; the message says in which line.
+        The file does not contain results; the message names the line.
     """
     lines: list[Measurement] = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -103,12 +103,12 @@ def read(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
                 raise ValueError(f"{path}, line {number}: expected an object with {key!r}")
         lines.append(line)
     if not lines:
-        raise ValueError(f"{path}: is empty")
+        raise ValueError(f"{path} is empty")
     return lines[0], lines[1:]
 
 
 def newest(kind: str, suffix: str = "jsonl") -> Path:
-    """The newest committed result of a benchmark; its file's name ends with the date."""
+    """Return the newest committed result of a benchmark; its file's name ends with the date."""
     found = sorted(FOLDER.glob(f"{kind}-2*.{suffix}"))
     if not found:
         raise FileNotFoundError(f"no {kind}-DATE.{suffix} in {FOLDER}: write one with --out")
@@ -116,7 +116,7 @@ def newest(kind: str, suffix: str = "jsonl") -> Path:
 
 
 def numbers(arguments: Any) -> None:
-    """Refuse counts below 1 and times that are not positive, by the options' names."""
+    """Raise ValueError, with the option's name, for a count below 1 or a time of 0 or less."""
     for option, value in vars(arguments).items():
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float) or number > 0:

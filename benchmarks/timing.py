@@ -1,8 +1,8 @@
-"""How time is taken: steady first, then windows long enough, in turns, summed up by quartiles.
+"""Measure time: warm up until it is steady, take long windows in turns, report quartiles.
 
-A window is a number of calls that together last long enough for the clock and for the odd
-interruption not to matter. Contenders take turns, a window each, so that a machine whose speed
-drifts treats them alike; a ratio of two of them is taken round by round.
+A window is a number of calls that last so long together that the clock's resolution and an
+occasional interruption do not matter. Contenders take turns, one window each, so that a drift of
+the machine's speed affects all of them alike. A ratio of two contenders is taken round by round.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ __all__ = [
 ]  # fmt: skip
 
 WINDOW_SECONDS = 0.02  # at least
-STEADY = 0.1  # two windows in a row that differ by less are steady
-PATIENCE_SECONDS = 2.0  # for getting there; a machine that others use may never
-# After a wait: the data has left the caches, and the threads of whoever ran before may still
-# spin, OpenBLAS's for some 25 ms.
+STEADY = 0.1  # times are steady if two windows in a row differ by less than this share
+PATIENCE_SECONDS = 2.0  # the longest wait for steady times, which a shared machine may never reach
+# Run this long before a window. After a wait, the data has left the caches, and threads of the
+# contender before may still spin (OpenBLAS's for some 25 ms).
 SETTLE_SECONDS = 0.04
 
 Name = TypeVar("Name")
 
 
 def timed(call: Callable[[], object], calls: int = 1) -> float:
-    """Seconds per call, over `calls` of them."""
+    """Return seconds per call, over `calls` calls."""
     began = time.perf_counter()
     for _ in range(calls):
         call()
@@ -35,14 +35,14 @@ def timed(call: Callable[[], object], calls: int = 1) -> float:
 
 
 def calls_in(seconds: float, measure: Callable[[int], float]) -> int:
-    """How many calls fill so many seconds, after warming up until two windows agree.
+    """Warm up until two windows agree; return the number of calls that fill a window.
 
     Parameters
     ----------
     seconds : float
-        Of a window.
+        Length of a window.
     measure : callable
-        ``measure(calls)``: seconds per call.
+        ``measure(calls)`` returns seconds per call.
     """
     began = time.perf_counter()
     calls, before = 1, measure(1)  # the first call may compile, or load a library
@@ -58,14 +58,14 @@ def calls_in(seconds: float, measure: Callable[[int], float]) -> int:
 
 
 def settle(call: Callable[[], object], seconds: float = SETTLE_SECONDS) -> None:
-    """Run untimed, before a window."""
+    """Run `call` untimed for a while, before a window."""
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         call()
 
 
 def turns(names: Iterable[Name], rounds: int) -> Iterator[Name]:
-    """Whose turn it is: each has one a round, every other round in reverse order."""
+    """Yield whose turn it is: everyone once per round, in reverse order in every other round."""
     order = list(names)
     for _ in range(rounds):
         yield from order
@@ -75,7 +75,7 @@ def turns(names: Iterable[Name], rounds: int) -> Iterator[Name]:
 def rounds_of(
     contenders: Mapping[Name, Callable[[], float]], rounds: int
 ) -> dict[Name, list[float]]:
-    """Each contender's windows, in turns."""
+    """Measure contenders in turns; return the windows of each."""
     values: dict[Name, list[float]] = {name: [] for name in contenders}
     for name in turns(contenders, rounds):
         values[name].append(contenders[name]())
@@ -83,7 +83,7 @@ def rounds_of(
 
 
 def quartiles(values: Sequence[float]) -> dict[str, Any]:
-    """q1, median, q3, and the values that they sum up."""
+    """Return q1, median and q3 of the values, and the values."""
     if len(values) == 1:
         q1 = median = q3 = values[0]
     else:
@@ -92,8 +92,8 @@ def quartiles(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Quartiles of a / b, round by round: a drift of the machine's speed cancels.
+    """Return quartiles of a / b, taken round by round so that a drift of the machine cancels.
 
-    Of a run that was broken off, the rounds that both have.
+    If a run was interrupted, only the rounds that both have count.
     """
     return quartiles([x / y for x, y in zip(a, b, strict=False)])

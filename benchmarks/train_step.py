@@ -1,13 +1,14 @@
-"""``python -m benchmarks.train_step``: a whole training step, side by side.
+"""``python -m benchmarks.train_step`` times a whole training step of several libraries.
 
-Gather, forward, backward, update. Each contender has a process of its own, which waits while the
-others run; they take turns, a window each, so that a machine whose speed drifts treats them
-alike. Before its time counts, a contender's losses must follow those of a float64 run. Whatever
-was measured is in the file at once: a provisional turn of each contender as soon as it is
-prepared, then every turn of the rounds.
+A step gathers, runs forward and backward, and updates. Each contender has its own process, which
+waits while the others run. They take turns, one window each, so that a drift of the machine's speed
+affects all alike. A contender's time counts only if its losses follow those of a float64 run. The
+file gets each result at once: first a provisional turn of each contender as soon as it is prepared,
+then every turn of the rounds.
 
-With ``--device cuda`` the opponents are those of a GPU, lane by lane: float32 is float32 for all,
-tf32 for all. A time is the clock's, from the call to the losses on the host.
+With ``--device cuda``, the contenders are those of a GPU, lane by lane: in the lane float32, all
+multiply in float32; in the lane tf32, all in tf32. A time is wall-clock time from the call until
+the losses are on the host.
 """
 
 from __future__ import annotations
@@ -38,64 +39,65 @@ from xpnet.errors import NotCapturedWarning
 
 __all__ = ["main", "serve"]
 
-# Before rounding is amplified: under sigmoid and a large rate, L's loss swings for a while, and
-# products in bfloat16 are a fifth off after 30 steps, PyTorch's own like ours.
+# Few steps, before the training amplifies rounding: with sigmoid and a large rate, L's loss swings
+# for a while, and with products in bfloat16 it is a fifth off after 30 steps, in PyTorch as in
+# xpnet.
 CHECKED_STEPS = 10
-# How far a loss may be from the float64 run's, relative to the mean loss. tf32 and float16 round
-# to 11 bits, bfloat16 to 8.
+# The largest distance of a loss from that of the float64 run, relative to the mean loss. tf32 and
+# float16 round to 11 bits, bfloat16 to 8.
 TOLERANCE = {"float32": 5e-3, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 BASELINE = "pytorch eager"
-# A whole training of the book's, 17 epochs: so many steps of this network.
+# The book's whole training of 17 epochs takes this many steps of this network.
 BOOK_NETWORK, BOOK_STEPS = "S", 10_000
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time a training step in xpnet and in what users would pick instead."""
+    """Time a training step in xpnet and in the libraries that you could use instead."""
 
     networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("S", "M", "L", "D")
     """S = 784-50-10 batch 100, M = 784-256-10 batch 128, L = 784-1024-10 batch 256,
     D = 784-512-512-512-10 batch 128; or sizes and batch, such as 64-8-10/32."""
     activations: tuple[Literal["sigmoid", "relu", "tanh"], ...] = ("sigmoid",)
-    """Of the hidden layers."""
+    """Activations of the hidden layers, one after the other."""
     optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd",)
-    """Each is measured with each activation."""
+    """Optimizers; each is measured with each activation."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Each has contenders of its own."""
+    """Device; each has its own contenders."""
     precisions: tuple[Literal["float32", "tf32", "bfloat16", "float16"], ...] = ("float32",)
-    """Of the matrix products, one after the other; with cuda. On the CPU, contenders in bfloat16
-    stand beside the others."""
+    """Precisions of the matrix products, one after the other; only for cuda. On the CPU, bfloat16
+    contenders are measured beside the others."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Contenders by name, in quotes; by default all whose libraries are installed."""
+    """Measure only these contenders (names in quotes); by default all that are installed."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Folder with the MNIST files; without it, random images of the same size."""
+    """Folder with the MNIST files; without it, the steps train on random images of this size."""
     rounds: int = 11
-    """Turns of each contender."""
+    """Number of turns of each contender."""
     seconds: float = 0.1
-    """Length of a turn, at least; as many steps as fill it."""
+    """Shortest length of a turn; as many steps run as fill it."""
     limit: float = LIMIT_SECONDS
-    """Seconds in which a contender has to answer, be it to import its library, to compile or to
-    train a turn; else it is ended, and the others go on."""
+    """Most seconds for an answer of a contender, to import its library, to compile or to train a
+    turn. A slower contender is ended, and the others continue."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON lines: the machine, then a line per measurement."""
+    """Write the results into this file as JSON lines: the machine, then one per measurement."""
 
 
 def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A contender's process: "check" gives losses, "prepare" the steps in a turn, "time" one;
-    "book" times a whole training."""
+    """Serve a contender: "check" returns losses, "prepare" the number of steps in a turn, "time"
+    times a turn, "book" a whole training."""
     case = Case(**setup["case"])
     if case.device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"  # also where there is a GPU
-    # Else each of JAX's processes takes three quarters of a GPU's memory.
+        os.environ["JAX_PLATFORMS"] = "cpu"  # even if there is a GPU
+    # Otherwise each of JAX's processes takes three quarters of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # A step that runs in the plain loop would pass for a slow captured one.
+    # A step in the plain loop would look like a slow captured step, so it must fail.
     warnings.simplefilter("error", NotCapturedWarning)
     epoch = CONTENDERS[case.device][setup["contender"]](case.problem())
     multiple = 1 if case.device == "cpu" else STEPS_PER_GRAPH
     order = np.empty(0)
 
     def whole(steps: float) -> int:
-        """So many steps or more, in whole graphs."""
+        """Round the number of steps up to whole graphs."""
         return multiple * math.ceil(steps / multiple)
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
             def measure(steps: int) -> float:
                 order = batches(case, whole(steps))
-                # Untimed, but for the very first: JAX compiles for each number of steps.
+                # Not part of the result, since JAX compiles for each number of steps.
                 first.append(timed(partial(epoch, order)))
                 return timed(partial(epoch, order)) / len(order)
 
@@ -130,10 +132,10 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def check(
     losses: Sequence[float], expected: np.ndarray, untrained: np.ndarray, lane: str = "float32"
 ) -> float:
-    """The largest difference of the losses from the expected ones, relative to their mean.
+    """Return the largest difference of the losses from the expected ones, relative to their mean.
 
-    Refused if it is large, or more than a tenth of what the training has changed: `untrained`
-    are the losses of the first weights on the same batches.
+    Raise `Failed` if it is large, or more than a tenth of what the training has changed.
+    `untrained` holds the losses of the initial weights on the same batches.
     """
     if len(losses) == 1:  # the mean of the epoch
         expected, untrained = expected.mean(keepdims=True), untrained.mean(keepdims=True)
@@ -149,7 +151,7 @@ def lane_of(case: Case, name: str) -> str:
 
 
 def start(case: Case, names: Sequence[str], limit: float) -> dict[str, Worker | Skipped | Failed]:
-    """A process for each, all at once: the imports of some take many seconds."""
+    """Start all processes at the same time, since some imports take many seconds."""
     workers = {
         name: Worker("benchmarks.train_step", {"case": asdict(case), "contender": name}, limit)
         for name in names
@@ -169,9 +171,9 @@ def start(case: Case, names: Sequence[str], limit: float) -> dict[str, Worker | 
 
 
 class Rounds:
-    """What is known of the contenders of one case, and recorded as it becomes known.
+    """Collect and record, at once, what is measured of one case's contenders.
 
-    A contender's provisional turn counts until it has one of the rounds, in which all take turns.
+    A contender's provisional turn counts until it has a turn in the rounds.
     """
 
     def __init__(self, case: Case, recorder: Recorder) -> None:
@@ -189,7 +191,7 @@ class Rounds:
         self._record()
 
     def _record(self) -> None:
-        # All of them: another turn of the baseline changes everybody's ratio.
+        # Record all of them, since a turn of the baseline changes every ratio.
         self._recorder.put(*self.measurements())
 
     def measurements(self) -> list[Measurement]:
@@ -212,7 +214,7 @@ class Rounds:
         if name not in self._seconds:
             measurement["provisional"] = True
         if BASELINE in self._provisional:
-            # How many times as fast.
+            # How many times as fast as PyTorch.
             measurement["times_pytorch"] = ratio(self._values(BASELINE), values)["median"]
         return measurement
 
@@ -220,7 +222,7 @@ class Rounds:
 def measure(
     case: Case, arguments: Arguments, recorder: Recorder
 ) -> tuple[list[Measurement], list[str]]:
-    """The rounds of one case: a measurement for each contender, and the names of who failed."""
+    """Run the rounds of one case; return the measurements and the names of failed contenders."""
     names = arguments.only or tuple(CONTENDERS[case.device])
     problem, order = case.problem(), batches(case, CHECKED_STEPS)
     expected = reference(problem)(order)
@@ -251,8 +253,7 @@ def measure(
                     error = check(checked["losses"], expected, untrained, lane_of(case, name))
                     first_seconds = checked["seconds"]
                 prepared = worker.ask(do="prepare", seconds=arguments.seconds)
-                # Until it is steady: the first calls, in which libraries compile and capture
-                # (caches on the disk may be cold).
+                # The first calls, in which libraries compile and capture; disk caches may be cold.
                 first_seconds += prepared["seconds"]
                 rounds.known[name] = {
                     "loss_error": error,
@@ -260,7 +261,7 @@ def measure(
                     "steps": prepared["steps"],
                     "fallbacks": prepared["fallbacks"],
                 }
-                # At once: the next one may take minutes to compile, or hang.
+                # Measure at once, since the next contender may take minutes to compile, or hang.
                 rounds.begin(name, turn(name))
             except Skipped as reason:
                 print(f"{name}: skipped, {reason}", flush=True)
@@ -275,14 +276,14 @@ def measure(
             if name == "xpnet cupy" and case.network == BOOK_NETWORK:
                 try:
                     rounds.known[name]["book_seconds"] = worker.ask(do="book")["seconds"]
-                except Failed as reason:  # its turns may be had nevertheless
+                except Failed as reason:  # its turns may still work
                     print(f"{name}: a whole training FAILED, {reason}", flush=True)
                     failed.append(name)
         for name in turns(tuple(workers), arguments.rounds):
             if name in workers:
                 try:
                     rounds.add(name, turn(name))
-                except Failed as reason:  # what it has measured so far stays
+                except Failed as reason:  # its earlier measurements stay
                     fails(name, reason)
     finally:
         stop(workers.values())
@@ -290,14 +291,13 @@ def measure(
 
 
 def not_fused(name: str, fallbacks: Sequence[str]) -> str:
-    """What of a contender's step runs operation by operation, and why: a line each."""
-    lines = [f"{name}: {len(fallbacks)} of its functions not fused, slower than it could be"]
+    """Write a line for each function of a contender's step that is not fused, with the reason."""
+    lines = [f"{name} is slower than it could be: these functions ({len(fallbacks)}) are not fused"]
     return "\n".join([*lines, *(f"  {line}" for line in fallbacks)])
 
 
 def cost(case: Case) -> str:
-    """What the step's products have to do, whoever does them: divided by the machine's rates,
-    a bound."""
+    """Write the work of the step's products; divided by the machine's rates, it bounds the time."""
     shapes = products(*case.size)
     flops = sum(2 * m * k * n for m, k, n in shapes)
     moved = ITEM_BYTES[case.precision] * sum(m * k + k * n + m * n for m, k, n in shapes)
@@ -305,7 +305,7 @@ def cost(case: Case) -> str:
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """One case's measurements for the terminal."""
+    """Write one case's measurements as a table for the terminal."""
     lines = [
         f"{'':<22}{'us/step':>9}{'q1':>9}{'q3':>9}{'steps/s':>9}{'samples/s':>12}{'x pytorch':>11}"
     ]
@@ -329,8 +329,8 @@ def main(args: Sequence[str] | None = None) -> int:
         text = f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(known)}"
     elif arguments.device == "cpu" and lower:
         text = (
-            f"--precisions {' '.join(lower)}: expected float32 on the CPU, where those in bfloat16 "
-            f"are contenders ({', '.join(BFLOAT16)}); use --device cuda"
+            f"--precisions {' '.join(lower)}: expected float32 on the CPU, where bfloat16 has its "
+            f"own contenders ({', '.join(BFLOAT16)}); use --device cuda"
         )
     if text:
         print(f"python -m benchmarks.train_step: {text}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Processes that answer questions: each contender has one, and waits while the others run.
+"""Give each contender its own process, which answers questions and waits while others run.
 
-So no library's threads, allocator or compile cache meets another's. A question and its answer
-are a line of JSON each. The worker's module defines ``serve(setup)``, which returns the function
+So no library's threads, allocator or compile cache affects another's. A question and its answer
+are one line of JSON each. The worker's module defines ``serve(setup)``, which returns a function
 from question to answer.
 """
 
@@ -28,35 +28,35 @@ from xpnet.errors import DeviceError
 
 __all__ = ["LIMIT_SECONDS", "Failed", "Skipped", "Worker", "main", "stop"]
 
-# Who may be missing; anything else that cannot be imported is a mistake.
+# These packages may be missing; any other failed import is an error.
 OPTIONAL = ("torch", "jax", "sklearn", "cupy", "cupy_backends", "ml_dtypes", "array_api_strict")
-# For an answer, unless you set another: torch.compile takes minutes on a slow machine.
+# The default time for an answer: torch.compile takes minutes on a slow machine.
 LIMIT_SECONDS = 600.0
-# For the end of a process that was killed.
+# The time for a killed process to end.
 PATIENCE_SECONDS = 5.0
 
 
 class Skipped(Exception):
-    """A contender cannot take part: its library is missing, or does not run here."""
+    """A contender cannot take part: its library is missing or does not run here."""
 
 
 class Failed(Exception):
-    """A contender took part, and something went wrong."""
+    """A contender took part, but something went wrong."""
 
 
 class Worker:
-    """A process that is to run ``module.serve(setup)``: `ready` waits for it.
+    """A process that runs ``module.serve(setup)``; `ready` waits until it has started.
 
-    Who makes several first, and then waits for each, has them import at the same time.
+    Make several workers first and then wait for each: they import their libraries in parallel.
 
     Parameters
     ----------
     module : str
-        Defines ``serve``.
+        The module that defines ``serve``.
     setup : dict
-        Its argument, to be written as JSON.
+        The argument of ``serve``; JSON must be able to store it.
     limit : float
-        Seconds that an answer may take, imports included.
+        Most seconds for an answer; the first includes the imports.
     """
 
     def __init__(self, module: str, setup: dict[str, Any], limit: float = LIMIT_SECONDS) -> None:
@@ -66,21 +66,21 @@ class Worker:
             [sys.executable, "-c", "import benchmarks.worker as w; w.main()", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
-        with suppress(Failed):  # it has ended already: `ready` says why
+        with suppress(Failed):  # if it has already ended, `ready` says why
             self._put(setup)
 
     @property
     def alive(self) -> bool:
-        """Whether its process can be asked again, after a failure."""
+        """Whether you can ask its process again after a failure."""
         return not self._killed and self._process.poll() is None
 
     def ready(self) -> Worker:
-        """Itself, once the set-up has succeeded; the process has ended otherwise.
+        """Wait for the set-up and return the worker; if the set-up fails, end the process.
 
         Raises
         ------
         Skipped, Failed
-            With the reason.
+            The message is the reason.
         """
         try:
             self._answer()
@@ -90,13 +90,13 @@ class Worker:
         return self
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """The answer.
+        """Ask a question and return the answer.
 
         Raises
         ------
         Failed
-            The worker says why; or has ended, then with the last line that it wrote; or has not
-            answered within its limit, and is ended.
+            The worker reports a failure; or it has ended (the message has the last line that it
+            wrote); or it does not answer within its limit, and this call ends it.
         """
         self._put(question)
         return self._answer()
@@ -114,7 +114,7 @@ class Worker:
         out = self._process.stdout
         assert out is not None
         try:
-            # An answer is written at once, so that a line has come where a byte has.
+            # The worker writes an answer at once, so the whole line is there if a byte is.
             if not select.select([out], [], [], max(0.0, self._until - time.monotonic()))[0]:
                 raise Failed(f"gave no answer within {self._limit:g} s{self._aborted()}")
             answer: dict[str, Any] = json.loads(out.readline())
@@ -127,8 +127,8 @@ class Worker:
         return answer
 
     def _aborted(self) -> str:
-        """End a process that hangs; tells where it was, the innermost calls first."""
-        self._process.send_signal(signal.SIGABRT)  # faulthandler, see `main`, writes the calls
+        """End a process that hangs; return where it was, the innermost call first."""
+        self._process.send_signal(signal.SIGABRT)  # faulthandler (see `main`) writes the calls
         self._wait()
         self.kill()
         self._errors.seek(0)
@@ -146,25 +146,25 @@ class Worker:
         return f"its process ended: {lines[-1] if lines else 'no reason'}"
 
     def kill(self) -> None:
-        """End the process, whatever it is doing; without waiting for that."""
+        """Kill the process without waiting for its end."""
         self._killed = True
         self._process.kill()
 
     def _wait(self) -> None:
-        with suppress(subprocess.TimeoutExpired):  # a GPU's driver may keep it for ever
+        with suppress(subprocess.TimeoutExpired):  # a GPU's driver may never let it end
             self._process.wait(PATIENCE_SECONDS)
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process, wait for its end, and close its streams."""
         self.kill()
         self._wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with suppress(OSError):  # what was left to be written has no reader
+            with suppress(OSError):  # nobody reads what was not yet written
                 stream.close()  # type: ignore[union-attr]
 
 
 def stop(workers: Iterable[Worker]) -> None:
-    """End them all: side by side, for a process takes its time to leave a GPU."""
+    """Stop all workers at the same time, since a process needs some time to leave a GPU."""
     workers = list(workers)
     for worker in workers:
         worker.kill()
@@ -173,16 +173,16 @@ def stop(workers: Iterable[Worker]) -> None:
 
 
 def main() -> None:
-    """The child's side; its module is named on the command line."""
-    # Whatever a library prints, also below Python, is no answer.
+    """Run the child process; the command line names its module."""
+    # What a library prints, in Python or below it, must not mix with the answers.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Ctrl-C and `timeout` reach all processes of a command: its parent is who ends this one. No
-    # SIG_IGN, which the compilers that a library starts would inherit.
+    # Ctrl-C and `timeout` reach all processes of a command, but only the parent ends this one. Do
+    # not use SIG_IGN: compilers that a library starts would inherit it.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda number, frame: None)
     faulthandler.enable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of one that hangs, its calls are enough
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the calls of a hanging process are enough
     questions = _questions()
 
     def reply(answer: dict[str, Any]) -> None:
@@ -207,9 +207,9 @@ def main() -> None:
 
 
 def _questions() -> queue.SimpleQueue[dict[str, Any]]:
-    """What the parent asks. The process ends with its parent, even in the midst of a hang."""
+    """Return the queue of the parent's questions; this process ends with its parent, even hung."""
     questions: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    lines = os.fdopen(os.dup(0))  # sys.stdin is locked by who reads it, also when Python ends
+    lines = os.fdopen(os.dup(0))  # a reader locks sys.stdin, even while Python ends
 
     def listen() -> None:
         for line in lines:
