@@ -126,7 +126,7 @@ _SLOPES: dict[str, Callable[[Any], Any]] = {
 
 
 def _book(problem: Problem, dtype: type) -> Epoch:
-    """The book's training loop in plain NumPy: layers, one-hot targets, images scaled once.
+    """Run the book's training loop in plain NumPy: layers, one-hot targets, images scaled once.
 
     Its layers also compute the gradient of the images. It records the loss after the update, which
     takes a second forward pass. This function returns the loss before the update, as all others.
@@ -179,7 +179,7 @@ def _book(problem: Problem, dtype: type) -> Epoch:
 
 
 def reference(problem: Problem) -> Epoch:
-    """The losses that every contender must match: plain NumPy in float64."""
+    """Train in plain NumPy in float64; every contender must match these losses."""
     return _book(problem, np.float64)
 
 
@@ -191,7 +191,7 @@ def book(problem: Problem) -> Epoch:
 
 
 def sklearn(problem: Problem) -> Epoch:
-    """MLPClassifier, with one call of partial_fit per epoch; it reports the epoch's mean loss."""
+    """Train MLPClassifier with one call of partial_fit per epoch; it reports the mean loss."""
     from sklearn.neural_network import MLPClassifier
 
     x, t = problem.x.astype(np.float32) / np.float32(255), problem.t
@@ -239,7 +239,7 @@ def sklearn(problem: Problem) -> Epoch:
 
 
 def floor(problem: Problem) -> Epoch:
-    """Only the step's matrix products, with operands and results in preallocated memory."""
+    """Run only the step's matrix products, with operands and results in preallocated memory."""
     calls = [(a, b, a @ b) for a, b in operands(problem.sizes, problem.batch, np.asarray)]
 
     def epoch(order: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
             def measure(steps: int) -> float:
                 order = batches(case, whole(steps))
-                # Not part of the result, since JAX compiles for each number of steps.
+                # JAX compiles for each number of steps, so only the very first time is used.
                 first.append(timed(partial(epoch, order)))
                 return timed(partial(epoch, order)) / len(order)
 

@@ -42,7 +42,7 @@ class Backend:
     xp : module
         The library's Array API namespace.
     kernels : mapping of str to callable
-        Functions that the library computes faster than xpnet's own lines during a step; see
+        The library's own functions that replace xpnet's lines during a step; see
         `xpnet.arrays.dispatch.with_kernels`.
     precision : str
         Precision of the matrix products in a step.

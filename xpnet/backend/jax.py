@@ -25,7 +25,7 @@ from xpnet.errors import DeviceError, UsageError
 CHUNK_STEPS = 100
 
 
-# Later trainers reuse this many compiled loops. Each holds its graph and its machine code.
+# Keep at most this many compiled loops for later trainers. Each holds its graph and machine code.
 KEPT_LOOPS = 8
 
 

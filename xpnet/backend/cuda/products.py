@@ -108,14 +108,14 @@ MOST_OPERATIONS, MOST_TILES = 1 << 22, 2  # tiles for each multiprocessor
 
 
 def threads_for(rows: int, columns: int, terms: int, processors: int) -> int | None:
-    """How many threads of a block compute a tile; None leaves the product to cuBLAS.
+    """Return the threads of a block that compute a tile; None leaves the product to cuBLAS.
 
     Parameters
     ----------
     rows, columns, terms : int
-        Of a product of (rows, terms) and (terms, columns).
+        Sizes of a product of (rows, terms) and (terms, columns).
     processors : int
-        Multiprocessors of the GPU.
+        Number of the GPU's multiprocessors.
     """
     tiles = -(-rows // SIDE) * -(-columns // SIDE)
     if rows * columns * terms > MOST_OPERATIONS or tiles > MOST_TILES * processors:
@@ -124,12 +124,12 @@ def threads_for(rows: int, columns: int, terms: int, processors: int) -> int | N
 
 
 class SmallProducts:
-    """The kernel on the current device.
+    """The kernel for small products on the current device.
 
     Parameters
     ----------
     threads : int, optional
-        Of a block, for all products: 64, 128, 256 or 512. By default `threads_for` chooses.
+        Threads of a block for all products: 64, 128, 256 or 512. By default `threads_for` chooses.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -140,9 +140,9 @@ class SmallProducts:
         self._kernels: dict[tuple[int, bool, bool], Any] = {}
 
     def __call__(self, a: Array, b: Array) -> Array | None:
-        """Multiply two matrices of float32; None where cuBLAS is to do it.
+        """Multiply two matrices of float32, or return None to leave the product to cuBLAS.
 
-        A transposed view costs nothing; views with gaps are left to cuBLAS.
+        A transposed view costs nothing; a view with gaps is left to cuBLAS.
         """
         (rows, terms), columns = a.shape, b.shape[1]
         threads = self._threads or threads_for(rows, columns, terms, self._processors)
