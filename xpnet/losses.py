@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from xpnet.arrays.dispatch import elementwise, replaceable
-from xpnet.arrays.ops import Array, at_least, namespace, sigmoid, targets_like
+from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
+from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid, targets_like
 from xpnet.gates.protocol import Grads
 
 __all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
@@ -71,11 +71,15 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
 
 @replaceable
 def weighted_sum(losses: Array, factor: Any) -> Array:
-    """The loss of the batch, 0-d: each sample's, shape=(...), times its factor, added up."""
+    """The loss of the batch, 0-d: each sample's, shape=(...), times its factor, added up.
+
+    A sample whose factor is 0 does not count, even if its loss is infinite.
+    """
     xp = namespace(losses)
     if isinstance(factor, float):
         return xp.sum(losses) * factor
-    return xp.sum(losses * factor[..., 0])
+    factor = factor[..., 0]
+    return xp.sum(masked(losses, factor != 0) * factor)
 
 
 def _times(gradient: Array, dout: Any) -> Array:
@@ -92,14 +96,23 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
 
 
 @replaceable
+def target_scores(x: Array, t: Array, rows: Array) -> Array:
+    """Σ_j t_j x_j of each row: with class indices, the score of the true class.
+
+    `rows` is ``targets_like(t, x)``. Where it is 0, x counts as 0, even if it is infinite.
+    """
+    return namespace(x).sum(masked(x, rows != 0) * rows, axis=-1)
+
+
+@replaceable
+@underflowing
 def softmax_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
     """Each sample's loss, shape=(...), and (softmax(x) - t) times its factor, shape=(..., C)."""
-    xp = namespace(x)
-    t = targets_like(t, x)
+    rows = targets_like(t, x)
     shifted, y, total = _softmax(x)
-    losses = xp.log(total)[..., 0] - xp.sum(shifted * t, axis=-1)
+    losses = namespace(x).log(total)[..., 0] - target_scores(shifted, t, rows)
     y /= total
-    y -= t
+    y -= rows
     y *= factor
     return losses, y
 
@@ -137,6 +150,7 @@ class SoftmaxWithLoss:
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _times(cache, dout), None, None
 
+    @underflowing
     def probabilities(self, x: Array) -> Array:
         """softmax(x), shape=(..., C)."""
         _, exps, total = _softmax(x)
@@ -149,6 +163,7 @@ class SoftmaxWithLoss:
 
 
 @elementwise
+@underflowing
 def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
     """½ (y - t)², and its gradient times the sample's factor."""
     difference = y - t
@@ -193,10 +208,13 @@ class SquaredLoss:
 
 
 @elementwise
+@underflowing
 def _binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
     """Each output's loss, and its gradient times the sample's factor."""
     xp = namespace(x)
-    loss = at_least(x, 0.0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
+    # max(x, 0) - x t, which is 0 and not inf - inf or 0 times inf where the two agree.
+    slope = xp.astype(x > 0, x.dtype) - t
+    loss = masked(x, slope != 0) * slope + xp.log1p(xp.exp(-xp.abs(x)))
     return loss, (sigmoid(x) - t) * factor
 
 
@@ -231,8 +249,9 @@ class SigmoidWithLoss:
 
     def probabilities(self, x: Array) -> Array:
         """sigmoid(x) per output; for a single output, the two classes 0 and 1, shape=(..., 2)."""
-        y = sigmoid(x)
-        return namespace(x).concat([1.0 - y, y], axis=-1) if x.shape[-1] == 1 else y
+        if x.shape[-1] != 1:
+            return sigmoid(x)
+        return namespace(x).concat([sigmoid(-x), sigmoid(x)], axis=-1)  # 1 - y would cancel
 
     def decide(self, x: Array) -> Array:
         """Class 1 where a single output is positive; of several outputs, the largest."""
@@ -266,17 +285,19 @@ class HingeLoss:
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)
-        t = targets_like(t, x)
-        true = xp.sum(x * t, axis=-1, keepdims=True)
-        margins = at_least(x - true + self.margin, 0.0) * (1.0 - t)
+        rows = targets_like(t, x)
+        others = 1.0 - rows
+        true = target_scores(x, t, rows)[..., None]
+        margins = masked(at_least(x - true + self.margin, 0.0), others != 0) * others
         factor = sample_factors(x, weight, self.reduction)
-        return weighted_sum(xp.sum(margins, axis=-1), factor), (margins, t, factor)
+        loss = weighted_sum(xp.sum(margins, axis=-1), factor)
+        return loss, (margins, rows, others, factor)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
-        margins, t, factor = cache
+        margins, rows, others, factor = cache
         xp = namespace(margins)
-        violated = xp.astype(margins > 0, margins.dtype) * (1.0 - t)
-        dx = violated - t * xp.sum(violated, axis=-1, keepdims=True)
+        violated = xp.astype(margins > 0, margins.dtype) * others
+        dx = violated - rows * xp.sum(violated, axis=-1, keepdims=True)
         dx *= factor * dout
         return dx, None, None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from xpnet.arrays.dispatch import elementwise, for_each, replaceable
+from xpnet.arrays.dispatch import elementwise, for_each, replaceable, underflowing
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
 
 __all__ = [
@@ -289,6 +289,7 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
 
 
 @replaceable
+@underflowing
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:
@@ -341,10 +342,12 @@ def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -
 
 
 @elementwise
+@underflowing
 def _decayed(g: Array, p: Array, decay: float) -> Array:
     return g + decay * p
 
 
+@underflowing
 def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     """Scale all gradients by max_norm / ‖g‖ where ‖g‖, over all of them, is the larger one.
 

@@ -108,9 +108,15 @@ def elementwise_functions() -> dict[str, Callable[..., Any]]:
 
 
 LABELS = RNG.integers(0, 7, 33).astype(np.int32)
+# Scores of -inf, none of them of a true class.
+BESIDE = np.concatenate([normal(33, 7), np.full((33, 1), -np.inf, np.float32)], axis=1)
 # Arguments of each elementwise or replaceable function.
 ARGUMENTS: dict[str, list[Any]] = {
     "arrays.ops.sigmoid": [[normal(5, 7)], [np.array([-1000.0, 0.0, 1000.0], np.float32)]],
+    "arrays.ops.masked": [
+        [normal(5, 7), RNG.random((5, 7)) > 0.5],
+        [np.array([np.inf, np.nan, -np.inf, 1.0], np.float32), np.array([False] * 3 + [True])],
+    ],
     "arrays.ops.add_scaled": [[normal(5, 7), normal(5, 7), -0.3]],
     "arrays.ops.sum_rows": [[[normal(100, 33), normal(7, 3, 5), normal(1, 1)]], [[normal(40, 70)]]],
     "graph.autodiff.add_bias_then": [
@@ -136,6 +142,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(5, 7), RNG.integers(-(2**31), 2**31, (5, 7)).astype(np.int32), 1 << 22, 1.5]
     ],
     "arrays.random._bits": [[np.arange(40, dtype=np.int32), np.array([3], np.int32), -123456789]],
+    "layers.dropout._kept": [[normal(5, 7), RNG.random((5, 7)) > 0.5, 1.5]],
     "losses._squared_error": [
         [normal(5, 7), normal(5, 7), 0.2],
         [normal(5, 7), normal(5, 7), normal(5, 1)],
@@ -143,6 +150,11 @@ ARGUMENTS: dict[str, list[Any]] = {
     "losses._binary_cross_entropy": [
         [30 * normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, 0.2],
         [normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, normal(5, 1)],
+        [np.array([[np.inf, -np.inf]], np.float32), np.array([[1.0, 0.0]]), 1.0],
+    ],
+    "losses.target_scores": [
+        [BESIDE, LABELS, np.eye(8, dtype=np.float32)[LABELS]],
+        [normal(33, 7), np.eye(7, dtype=np.float32)[LABELS], np.eye(7, dtype=np.float32)[LABELS]],
     ],
     "losses.softmax_cross_entropy": [
         [10 * normal(33, 7), LABELS, 0.1],
@@ -152,6 +164,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(33, 7), np.eye(7, dtype=np.float32)[LABELS], 0.1],
         [1000 * normal(33, 2), LABELS // 4, 0.1],
         [normal(33, 7), LABELS, normal(33, 1)],
+        [BESIDE, LABELS, 0.1],
         [normal(3, 11, 7), LABELS.reshape(3, 11), normal(3, 11, 1)],
     ],
     "losses.weighted_sum": [
@@ -160,6 +173,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(0), 1.0],
         [normal(1000), normal(1000, 1)],
         [normal(3, 7), normal(3, 7, 1)],
+        [np.array([1.0, np.inf], np.float32), np.array([[2.0], [0.0]], np.float32)],
     ],
     "data.loader._scaled": [
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 1 / 255],
@@ -328,6 +342,7 @@ def test_kernels_agree_with_the_lines(
         "arrays.ops.add_scaled",
         "arrays.ops.at_least",
         "arrays.ops.at_most",
+        "losses.target_scores",  # a sum
     ):
         # It was a kernel of ours that computed it.
         assert made, f"{name} was not fused"

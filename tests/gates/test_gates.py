@@ -14,7 +14,7 @@ from cases import CASES, Case
 from conftest import Library, open_library
 
 import xpnet
-from xpnet import gates, layers, losses
+from xpnet import functions, gates, layers, losses, optim
 from xpnet.graph.gradcheck import check_gate
 from xpnet.layers import activations
 
@@ -209,6 +209,134 @@ def test_no_gate_looks_at_a_value(case: Case) -> None:
 def test_sigmoid_is_stable_at_a_thousand() -> None:
     y, _ = layers.Sigmoid().forward(np.array([-1000.0, -30.0, 0.0, 30.0, 1000.0]))
     np.testing.assert_allclose(y, [0, 9.357622968839299e-14, 0.5, 1, 1], atol=2e-16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigmoid_keeps_its_relative_precision(dtype: str, library: Library) -> None:
+    """Against mpmath, from where the result is the smallest normal number to where it is 1."""
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    if dtype == "float64" and not library.float64:
+        pytest.skip("this device has no float64")
+    low = -87.0 if dtype == "float32" else -708.0
+    x = np.concatenate([np.linspace(low, 40, 400), -np.logspace(-30, 1, 50)]).astype(dtype)
+    expected = [float(1 / (1 + mpmath.exp(-mpmath.mpf(float(v))))) for v in x]
+    y = library.jit(lambda x: layers.Sigmoid().forward(x)[0])(library.asarray(x))
+    np.testing.assert_allclose(
+        library.to_numpy(y).astype(float), expected, rtol=4 * np.finfo(dtype).eps
+    )
+
+
+def test_sigmoid_beyond_every_exponential() -> None:
+    for dtype in ("float32", "float64"):
+        x = np.array([-np.inf, -1e30, -1e4, 0.0, 1e4, 1e30, np.inf, np.nan], dtype)
+        with np.errstate(all="raise"):
+            y, _ = layers.Sigmoid().forward(x)
+        np.testing.assert_array_equal(y, [0, 0, 0, 0.5, 1, 1, 1, np.nan])
+        assert y.dtype == dtype
+
+
+def test_probabilities_of_a_single_output_do_not_cancel() -> None:
+    p = losses.SigmoidWithLoss().probabilities(np.array([[50.0], [-50.0]]))
+    np.testing.assert_allclose(p, [[np.exp(-50), 1], [1, np.exp(-50)]], rtol=1e-14)
+
+
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores", "targets", "expected"),
+    [
+        (losses.SoftmaxWithLoss(), [[1.0, -INF, 2.0]], [2], np.log1p(np.exp(-1.0))),
+        (losses.SoftmaxWithLoss(), [[-INF, -INF, 2.0]], [2], 0.0),
+        (losses.SoftmaxWithLoss(), [[1.0, -INF]], [1], INF),
+        (losses.SoftmaxWithLoss(), [[1.0, -INF, 1.0]], [[0.5, 0.0, 0.5]], np.log(2)),
+        (losses.HingeLoss(), [[1.0, -INF, 2.0]], [2], 0.0),
+        (losses.HingeLoss(), [[1.5, -INF, 2.0]], [[0.0, 0.0, 1.0]], 0.5),
+        (losses.HingeLoss(), [[1.0, -INF]], [1], INF),
+        (losses.HingeLoss(), [[1.0, INF]], [1], 0.0),
+        (losses.SigmoidWithLoss(), [[-INF]], [[0.0]], 0.0),
+        (losses.SigmoidWithLoss(), [[INF]], [[1.0]], 0.0),
+        (losses.SigmoidWithLoss(), [[-INF]], [[1.0]], INF),
+        (losses.SigmoidWithLoss(), [[INF, 0.0]], [[0.0, 1.0]], INF),
+        (losses.SquaredLoss(), [[INF, 0.0]], [[0.0, 1.0]], INF),
+    ],
+)
+def test_losses_of_infinite_scores(
+    loss: Any, scores: Any, targets: Any, expected: float, library: Library
+) -> None:
+    dtype = np.float64 if library.float64 else np.float32
+    t = np.array(targets)
+    arrays = np.array(scores, dtype), t.astype(dtype if t.dtype.kind == "f" else np.int32)
+    # An infinite true score leaves inf - inf in its own place, which is then left out.
+    with np.errstate(invalid="ignore" if type(loss) is losses.HingeLoss else "warn"):
+        value, cache = loss.forward(*map(library.asarray, arrays))
+    assert float(library.to_numpy(value)) == pytest.approx(expected, rel=1e-6)
+    if np.isfinite(expected):
+        dx = library.to_numpy(loss.backward(cache, 1.0)[0])
+        assert np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize(
+    ("gate", "inputs", "mask"),
+    [
+        (layers.ReLU(), [np.array([-1.0, 0.0, 2.0, -INF])], [0, 0, 1, 0]),
+        (gates.AtLeast(0.0), [np.array([-1.0, 0.0, 2.0, -INF])], [0, 0, 1, 0]),
+        (gates.Max(), [np.array([-1.0, 2.0]), np.array([3.0, -INF])], [0, 1]),
+        (layers.Dropout(0.5), [np.ones(64), np.asarray(3, np.int32)], None),
+    ],
+)
+@pytest.mark.parametrize("dout", [INF, -INF, np.nan])
+def test_what_is_shut_lets_no_gradient_through(
+    gate: Any, inputs: Any, mask: Any, dout: float, library: Library
+) -> None:
+    inputs = [a.astype(np.float32) if a.dtype == float else a for a in inputs]
+    y, cache = gate.forward(*map(library.asarray, inputs))
+    if mask is None:
+        mask = library.to_numpy(y) > 0
+        assert 0 < mask.sum() < mask.size
+    filled = library.asarray(np.full(len(mask), dout, np.float32))
+    dx = library.to_numpy(gate.backward(cache, filled)[0])
+    np.testing.assert_array_equal(dx, np.where(mask, dout, 0.0).astype(np.float32))
+
+
+def test_dropout_drops_the_infinite() -> None:
+    y, _ = layers.Dropout(0.5).forward(np.full(64, INF), np.asarray(3, np.int32))
+    assert set(y.tolist()) == {0.0, INF}
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.SoftmaxWithLoss(), losses.SigmoidWithLoss(), losses.HingeLoss()]
+)
+def test_a_sample_of_weight_0_does_not_count(loss: Any) -> None:
+    scores, t = np.array([[3.0, 1.0], [2.0, -INF]]), np.array([1, 1])
+    if isinstance(loss, losses.SigmoidWithLoss):
+        t = np.eye(2)[t]
+    with np.errstate(invalid="ignore"):  # as above
+        value, _ = loss.forward(scores, t, np.array([1.0, 0.0]))
+    assert float(value) == float(loss.forward(scores[:1], t[:1])[0])
+
+
+def test_underflow_is_no_error_outside_a_step() -> None:
+    x, t = np.array([[1e3, -1e3], [1e-200, -9.0]]), np.array([0, 1])
+    graph = xpnet.Graph()
+    a, b = graph.inputs("a b")
+    with np.errstate(all="raise"):
+        for loss in losses.LOSSES.values():
+            loss().forward(x, t)
+            if hasattr(loss, "probabilities"):
+                loss().probabilities(x)
+        for activation in layers.ACTIVATIONS.values():
+            _, cache = activation().forward(x * 0.5)
+            activation().backward(cache, x * 1e-8)
+        _, tape = graph.forward({"a": x, "b": x}, functions.exp(-a * a) * b)
+        graph.backward(tape, douts=[x])
+        params = {"W": np.full((2, 2), 1e-200)}
+        grads = optim.clip_by_global_norm(optim.add_weight_decay(params, params, 1e-200), 1e-3)
+        for rule in optim.OPTIMIZERS.values():
+            start = {"W": params["W"].copy()}
+            optim.update(rule(), grads, optim.init(rule(), start), start)
+        with pytest.raises(FloatingPointError, match="overflow"):  # which is not harmless
+            graph.forward({"a": x, "b": x}, functions.exp(a) * b)
 
 
 def test_softmax_of_the_book() -> None:

@@ -3,7 +3,7 @@
 A backend offers kernels under the names of the functions that they replace. It may also offer to
 fuse every `elementwise` function: such a function computes each element independently, so a GPU
 should run it as one kernel instead of one per operation. Layers do not notice this. Without
-kernels, as on NumPy, the Python lines run.
+kernels, as outside a step, the Python lines run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-__all__ = ["elementwise", "for_each", "offered", "replaceable", "with_kernels"]
+from array_api_compat import numpy as np
+
+__all__ = [
+    "elementwise", "for_each", "offered", "replaceable", "underflowing", "with_kernels",
+]  # fmt: skip
 
 Array = Any  # an array of any library that follows the standard; no static type describes it
 Kernels = Mapping[str, Callable[..., Any]]
@@ -91,6 +95,21 @@ def elementwise(function: Function) -> Function:
             return function(*args)
         result = kernels["elementwise"](function, *args)
         return function(*args) if result is NotImplemented else result
+
+    return call  # type: ignore[return-value]
+
+
+def underflowing(work: Function) -> Function:
+    """Mark a function in which a number may underflow to 0, whatever `np.seterr` says.
+
+    exp(-1000) is 0, to rounding: nobody needs an error for it. A step ignores underflow anyway, so
+    the mark costs nothing there. It stands below the others.
+    """
+    quiet = np.errstate(under="ignore")(work)
+
+    @functools.wraps(work)
+    def call(*args: Any, **options: Any) -> Any:
+        return (work if _KERNELS.get() else quiet)(*args, **options)
 
     return call  # type: ignore[return-value]
 

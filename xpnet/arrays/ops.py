@@ -12,7 +12,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from xpnet.arrays.dispatch import Array, elementwise, replaceable
+from xpnet.arrays.dispatch import Array, elementwise, replaceable, underflowing
 
 __all__ = [
     "Array",
@@ -23,6 +23,7 @@ __all__ = [
     "check_labels",
     "device",
     "is_real",
+    "masked",
     "matmul",
     "namespace",
     "norm",
@@ -119,16 +120,31 @@ def matmul(a: Array, b: Array) -> Array:
 
 @replaceable
 @elementwise
+@underflowing
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), a new array.
+    """1 / (1 + exp(-x)), a new array, to full relative precision on both sides.
 
-    Computed as ``(tanh(x / 2) + 1) / 2``, the same function without an exponential that
-    could overflow: ±1000 gives 1 and 0, and no warning.
+    For a negative x it is exp(x) / (1 + exp(x)), so that no exponential overflows: ±1000 gives 1
+    and 0, and no warning.
     """
-    y = namespace(x).tanh(x * 0.5)
-    y *= 0.5
-    y += 0.5
+    xp = namespace(x)
+    small = xp.exp(-xp.abs(x))
+    y = xp.where(x < 0, small, 1.0)
+    y /= small + 1.0
     return y
+
+
+@replaceable
+@elementwise
+def masked(x: Array, keep: Array) -> Array:
+    """x where `keep` holds, else 0: also where x is infinite or not a number, as no product is.
+
+    Parameters
+    ----------
+    x : array
+    keep : bool array of x's shape
+    """
+    return namespace(x).where(keep, x, 0.0)
 
 
 @replaceable

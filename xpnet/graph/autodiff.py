@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from xpnet.arrays.dispatch import elementwise, offered
+from xpnet.arrays.dispatch import elementwise, offered, underflowing
 from xpnet.arrays.ops import Array, as_array, check_labels, device, is_real, namespace, sum_rows
 from xpnet.gates.arrays import Gather
 from xpnet.gates.protocol import Gate
@@ -165,6 +165,7 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
     return plan[::-1]
 
 
+@underflowing
 def evaluate(
     plan: Plan, inputs: Mapping[str, Any], *, every: bool = False
 ) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -214,6 +215,7 @@ def add_bias_then(y: Array, bias: Array, gate: Gate) -> tuple[Array, Any]:
     return gate.forward(y + bias)
 
 
+@underflowing
 def sweep(
     tape: Tape,
     plan: BackwardPlan,

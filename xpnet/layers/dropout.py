@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xpnet.arrays.dispatch import elementwise
-from xpnet.arrays.ops import Array, namespace
+from xpnet.arrays.ops import Array, masked, namespace
 from xpnet.arrays.random import hash32, random_bits
 from xpnet.gates.protocol import Grads
 
@@ -63,7 +63,7 @@ class Dropout:
     ) -> Grads:
         if cache is None:
             return dout, None
-        return dout * cache, None
+        return _kept(dout, cache, 1.0 / (1.0 - self.ratio)), None
 
 
 @elementwise
@@ -72,6 +72,11 @@ def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array
     # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers: no rounding
     # that could differ from one library to the next.
     keep = (bits >> 8) & 0xFFFFFF >= limit
-    factor = namespace(x).astype(keep, x.dtype)
-    factor *= scale
-    return x * factor, factor
+    return _kept(x, keep, scale), keep
+
+
+@elementwise
+def _kept(x: Array, keep: Array, scale: float) -> Array:
+    y = masked(x, keep)
+    y *= scale
+    return y

@@ -61,7 +61,7 @@ extern "C" __global__ void xpnet_weighted_sum(
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     T sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
-        sum += factors ? losses[i] * factors[i] : losses[i];
+        sum += !factors ? losses[i] : factors[i] != 0 ? losses[i] * factors[i] : 0;
     for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
     if (lane == 0) sums[warp] = sum;
     __syncthreads();
