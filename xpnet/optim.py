@@ -12,8 +12,9 @@ Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the st
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -351,16 +352,37 @@ def _decayed(g: Array, p: Array, decay: float) -> Array:
 def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     """Scale all gradients by max_norm / ‖g‖ where ‖g‖, over all of them, is the larger one.
 
+    The squares do not overflow, however large the gradients are.
+
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training RNNs", 2013, algorithm 1.
     """
-    arrays = list(grads.values())
-    xp = namespace(arrays[0])
-    total = xp.sum(arrays[0] * arrays[0])
-    for g in arrays[1:]:
-        total = total + xp.sum(g * g)
-    # Divides by max(norm, max_norm), which is never 0: no branch on a value.
-    scale = max_norm / at_least(xp.sqrt(total), max_norm)
+    norm, unit = scaled_norm(list(grads.values()), max_norm)
+    # Divides by max(‖g‖, max_norm), which is never 0: no branch on a value.
+    most = max_norm / unit
+    scale = most / namespace(norm).maximum(norm, most)
     return {name: g * scale for name, g in grads.items()}
+
+
+@replaceable
+def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
+    """(‖a‖ / unit, unit) over all arrays, unit being so large that no square overflows.
+
+    Parameters
+    ----------
+    arrays : sequence of array, of one dtype
+    floor : float
+        What is small beside it may underflow.
+
+    Returns
+    -------
+    norm : 0-d array
+    unit : 0-d array, or float
+        The largest |a|, but not less than `floor`.
+    """
+    xp = namespace(arrays[0])
+    unit = at_least(functools.reduce(xp.maximum, [xp.max(xp.abs(a)) for a in arrays]), floor)
+    total = sum(xp.sum((a / unit) ** 2) for a in arrays)
+    return xp.sqrt(total), unit
 
 
 def constant(lr: float, *, warmup: int = 0) -> float | Schedule:

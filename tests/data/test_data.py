@@ -11,8 +11,8 @@ import pytest
 
 from xpnet import datasets
 from xpnet.data import Rows, batch_order, select_rows, split, standardize
-from xpnet.data.checks import check_features, check_targets
-from xpnet.errors import DataError
+from xpnet.data.checks import check_features, check_targets, checked_scaling, checked_weights
+from xpnet.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
@@ -85,6 +85,66 @@ def test_a_constant_column_is_only_shifted() -> None:
     shift, scale = standardize(x)
     np.testing.assert_array_equal(scale, 1.0)
     np.testing.assert_allclose(shift, [0.1, 1e9])
+
+
+@pytest.mark.parametrize("value", [0.1, -3e17, 6.02214076e23, 1e200, -1.7e308, 1e-300, 0.0])
+def test_a_constant_column_becomes_0_whatever_its_size(value: float) -> None:
+    x = np.random.default_rng(0).standard_normal((301, 2))
+    x[:, 1] = value
+    with np.errstate(all="raise"):
+        scaling = standardize(x)
+    seen = (x - scaling.shift) * scaling.scale
+    np.testing.assert_array_equal(seen[:, 1], 0.0)
+    np.testing.assert_allclose([seen[:, 0].mean(), seen[:, 0].std()], [0, 1], atol=1e-12)
+
+
+def test_nothing_cannot_be_standardized() -> None:
+    with pytest.raises(DataError, match="got no samples"):
+        standardize(np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("ratio", [1e-30, 1e30])
+def test_weights_of_any_size_in_range_train(ratio: float) -> None:
+    weights = checked_weights([1.0, ratio, 1.0], 3, True, "float32")
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights / weights[0], [1, ratio, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "mean", "dtype", "words"),
+    [
+        ([1.0, 1e-60], True, "float32", "row 1: got 1e-60, which float32 cannot hold"),
+        ([1e60, 1.0], True, "float32", "row 1: got 1.0, which float32 cannot hold"),
+        ([1.0, 1e-310], True, "float64", "row 1: got 1e-310"),
+        ([1e60, 1.0], False, "float32", "row 0: got 1e[+]60, which float32 cannot hold;"),
+        ([1.0, 0.0], True, "float32", "expected 2 positive numbers"),
+        ([1.0, np.nan], True, "float32", "row 1: got nan"),
+        ([1.0, 1j], True, "float32", "complex128, expected real numbers"),
+        (["a", "b"], True, "float32", "expected real numbers"),
+        ([[1.0], [2.0]], True, "float32", "expected 2 positive numbers"),
+    ],
+)
+def test_bad_weights_are_refused(weights: Any, mean: bool, dtype: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        checked_weights(weights, 2, mean, dtype)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "name", "words"),
+    [
+        ((0.0, np.inf), "scaling", "its scale is inf; expected a finite number"),
+        ((0.0, [1.0, np.inf]), "scaling", r"its scale is inf at \[1\]"),
+        (([np.nan, 0.0], 1.0), "scaling", r"its shift is nan at \[0\]"),
+        ((0.0, [1.0, 0.0]), "target_scaling", r"its scale is 0.0 at \[1\]"),
+        (3.0, "scaling", "scaling is 3.0; expected"),
+        (("a", "b"), "scaling", "expected .shift, scale."),
+        ((1.0, 1.0, 1.0), "scaling", "expected .shift, scale."),
+    ],
+)
+def test_bad_scalings_are_refused(scaling: Any, name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        checked_scaling(scaling, name)
+    assert "\n" not in str(caught.value)
 
 
 def test_rows_of_a_memory_map_are_an_index(tmp_path: Path) -> None:

@@ -246,6 +246,29 @@ def test_an_explosion_in_the_very_last_update_is_noticed(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("rule", [optim.Adam(0.01), optim.AdaGrad(0.01), optim.RMSProp(0.01)])
+def test_state_that_overflows_is_never_written(rule: Any, backend: Any, tmp_path: Path) -> None:
+    """g² of a gradient of 1e20 is infinite in float32, g / √h then 0: nothing would move."""
+    x = np.full((20, 2), 1e20, np.float32)
+    net = Trainer(xpnet.mlp([2, 1], loss="squared"), rule, backend=backend)
+    net.params["W1"] *= 0  # the loss itself is finite
+    t = np.ones(20)
+    with pytest.raises(NonFiniteLossError, match=r"W1[.]\w became infinite .* by epoch 1, step 2"):
+        net.fit(x, t, epochs=5, batch_size=10, folder=tmp_path, save_seconds=1e9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clipping_saves_what_would_overflow(backend: Any) -> None:
+    x = np.full((20, 2), 1e20, np.float32)
+    net = Trainer(
+        xpnet.mlp([2, 1], loss="squared"), optim.SGD(1e-25), backend=backend, clip_norm=1.0
+    )
+    net.params["W1"] *= 0
+    net.fit(x, np.ones(20), epochs=1, batch_size=20)
+    norm = float(np.linalg.norm(backend.to_numpy(net.params["W1"]).astype(float)))
+    assert norm == pytest.approx(1e-25, rel=1e-5)
+
+
 def test_two_parameters_that_share_a_gradient_move_alike(backend: Any) -> None:
     """Add hands one array to both of its inputs; an update in place would scale it twice."""
     from xpnet.gates import Add

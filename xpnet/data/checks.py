@@ -15,6 +15,7 @@ __all__ = [
     "check_numbers",
     "check_scaling",
     "check_targets",
+    "checked_scaling",
     "checked_weights",
     "host",
 ]
@@ -117,6 +118,34 @@ def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
         raise DataError(f"{name}: row {row}: got {t[row]}, expected 0 to {classes - 1}")
 
 
+def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
+    """A scaling of finite numbers, in arrays of its own: yours may change later.
+
+    Raises
+    ------
+    UsageError
+    """
+    if scaling is None:
+        return None
+    try:
+        shift, scale = (np.array(value, np.float64) for value in scaling)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{name} is {scaling!r:.80}; expected (shift, scale), such as xpnet.data.standardize(x)"
+        ) from None
+    for what, value in (("shift", shift), ("scale", scale)):
+        bad = ~np.isfinite(value)
+        if name == "target_scaling" and what == "scale":
+            bad |= value == 0  # predictions are divided by it
+        if bad.any():
+            where = f" at {np.argwhere(bad)[0].tolist()}" if value.ndim else ""
+            raise UsageError(
+                f"{name}: its {what} is {value[bad][0]}{where}; expected a finite number: "
+                "xpnet.data.standardize gives 1 for a constant column"
+            )
+    return Scaling(*(float(v) if v.ndim == 0 else v for v in (shift, scale)))
+
+
 def check_scaling(scaling: Scaling | None, x: Any) -> None:
     """Refuse a shift or scale that is not a number or of the shape of a sample."""
     for name, value in zip(Scaling._fields, scaling or (), strict=False):
@@ -127,18 +156,32 @@ def check_scaling(scaling: Scaling | None, x: Any) -> None:
             )
 
 
-def checked_weights(weight: Any, n: int, mean: bool) -> np.ndarray:
-    """Sample weights in float64; for a mean loss scaled to mean 1, which changes nothing else."""
-    try:
-        weights: np.ndarray = np.asarray(weight, np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"sample_weight: {error}") from error
+def checked_weights(weight: Any, n: int, mean: bool, dtype: str) -> np.ndarray:
+    """Sample weights in the run's dtype; for a mean loss of mean 1, which changes nothing else.
+
+    Raises
+    ------
+    DataError
+        Also for a weight that the dtype would round to 0 or to infinity.
+    """
+    given = host(weight, "sample_weight")
+    check_numbers(given, "sample_weight")
+    weights: np.ndarray = given.astype(np.float64)
     if weights.shape != (n,) or not ((weights > 0) & np.isfinite(weights)).all():
         raise DataError(
             f"sample_weight: expected {n} positive numbers, one a sample; "
             "leave out those of weight 0"
         )
-    if mean:
-        weights = weights / weights.max()  # first, since a sum of huge weights is infinite
-        weights = weights / weights.mean()
-    return weights
+    with np.errstate(over="ignore", under="ignore"):
+        if mean:
+            weights = weights / weights.max()  # first, since a sum of huge weights is infinite
+            weights = weights / weights.mean()
+        rounded = weights.astype(dtype)
+    limits = np.finfo(dtype)
+    if (bad := (rounded < limits.tiny) | (rounded > limits.max)).any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"sample_weight: row {row}: got {given[row]}, which {dtype} cannot hold"
+            f"{' beside the others' * mean}; leave out such a sample, or train in float64"
+        )
+    return rounded

@@ -167,19 +167,21 @@ def split(
 def standardize(x: Any, name: str = "x") -> Scaling:
     """The scaling to mean 0 and standard deviation 1 per column, computed in float64.
 
-    A constant column is shifted and left at that.
+    A constant column becomes 0: it is shifted and left at that.
 
     Raises
     ------
     DataError
-        The values are so large that their squares are infinite.
+        There is no row, or the values are so large that their squares are infinite.
     """
+    if len(x) == 0:
+        raise DataError(f"{name}: got no samples, expected at least one")
     count, mean, square = 0, np.float64(0.0), np.float64(0.0)
-    low, high = np.float64(np.inf), np.float64(-np.inf)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        # From the first row: a constant column is then 0 to the bit, and so is its deviation.
+        first = np.asarray(x[0], np.float64)
         for _, rows in chunks(x):
-            rows = rows.astype(np.float64)
-            low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+            rows = rows.astype(np.float64) - first
             here = rows.mean(axis=0)
             delta, total = here - mean, count + len(rows)
             # Chan et al., 1979: means and squared deviations of two parts joined without loss.
@@ -188,8 +190,6 @@ def standardize(x: Any, name: str = "x") -> Scaling:
             mean, count = mean + delta * (len(rows) / total), total
         deviation = np.sqrt(square / count)
     if not np.isfinite(deviation).all():
-        raise DataError(
-            f"{name}: has values up to {np.abs([low, high]).max():.1e}, too large to scale"
-        )
-    # Not deviation > 0: rounding leaves a constant column a deviation of a few ulps.
-    return Scaling(mean, 1.0 / np.where((low < high) & (deviation > 0.0), deviation, 1.0))
+        largest = max(np.abs(rows.astype(np.float64)).max() for _, rows in chunks(x))
+        raise DataError(f"{name}: has values up to {largest:.1e}, too large to scale")
+    return Scaling(first + mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))

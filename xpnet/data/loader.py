@@ -55,6 +55,7 @@ class Feed:
     ) -> None:
         self.backend, self.dtype, self.shape = backend, dtype, shape
         self.scaling, self.target_scaling = scaling, target_scaling
+        self._most = float(np.finfo(dtype).max)
         self._warned = False
         self._upload = backend.uploader()
         self.prepare = self._preparation()
@@ -63,7 +64,8 @@ class Feed:
         """Scaling to the device once, and not in a step: there it would leak a tracer into JAX."""
         found = {}
         for kind in ("uint8", "int8"):
-            shift, scale = (np.asarray(v, self.dtype) for v in self.scaling_of(np.dtype(kind)))
+            with np.errstate(over="ignore", under="ignore"):  # bytes may never come
+                shift, scale = (np.asarray(v, self.dtype) for v in self.scaling_of(np.dtype(kind)))
             found[kind] = self._constant(shift, 0.0), self._constant(scale, 1.0)
         values = tuple(
             (a if a is None or isinstance(a, float) else (a.shape, a.dtype.str, a.tobytes()))
@@ -105,12 +107,14 @@ class Feed:
         """Samples as they travel: bytes as they are, all else scaled."""
         shift, scale = self.scaling_of(x.dtype)
         plain = np.all(np.equal(shift, 0.0)) and np.all(np.equal(scale, 1.0))
+        if x.dtype.itemsize == 1 and max(np.abs(shift).max(), np.abs(scale).max()) > self._most:
+            raise DataError(f"x: its scaling is too large for {self.dtype}; scale the data")
         if x.dtype.itemsize == 1 or (x.dtype == self.dtype and plain):
             out = np.asarray(x)
         else:
             out = np.empty(x.shape, self.dtype)
             for start, rows in chunks(x):
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore", under="ignore"):
                     out[start : start + len(rows)] = (rows.astype(np.float64) - shift) * scale
                 if not np.isfinite(part := out[start : start + len(rows)]).all():
                     bad = np.argwhere(~np.isfinite(part))[0]
@@ -148,7 +152,14 @@ class Feed:
         if not classes and self.target_scaling is not None:
             shift, scale = self.target_scaling
             t = (t.astype(np.float64) - shift) * scale
-        return t.astype(self.dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            rounded: np.ndarray = t.astype(self.dtype)
+        if not np.isfinite(rounded).all():
+            row = int(np.argwhere(~np.isfinite(rounded))[0, 0])
+            raise DataError(
+                f"t: row {row}: got {t[row]}, too large for {self.dtype}; scale the targets"
+            )
+        return rounded
 
     def original(self, y: np.ndarray) -> np.ndarray:
         """Outputs of a regression in the units of its targets."""
@@ -160,7 +171,7 @@ class Feed:
 
     def copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """A dict of parameters or optimizer state to the device; an update may write to it."""
-        with np.errstate(over="ignore"):  # an infinite weight will show in the loss
+        with np.errstate(over="ignore", under="ignore"):  # an infinite weight will show in the loss
             return {
                 name: self.backend.asarray(
                     np.array(value, dtype=self.dtype if value.dtype.kind == "f" else value.dtype)

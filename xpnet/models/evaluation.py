@@ -37,17 +37,16 @@ class Evaluation:
         return bool(not real or (t.ndim == 1 and self.network.outputs != 1))
 
     def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
-        """The loss of a batch, and the sum that its score is made of.
+        """The loss of a batch, and what its score is made of.
 
-        For classification the number of right answers; for regression the squared error.
+        For classification the number of right answers; for a regression the errors.
         """
         net = self.network
         inputs = {**params, "x": self.feed.prepare(x), "t": t}
         (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
         xp = namespace(scores)
         if not self.classifies(t):
-            error = scores - targets_like(t, scores)
-            return loss, xp.sum(error * error)
+            return loss, scores - targets_like(t, scores)
         if t.ndim > 1:
             t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0] > 0.5
         right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)
@@ -64,6 +63,8 @@ class Evaluation:
         """(loss per sample, accuracy or R²) of samples and targets that `Feed` has brought.
 
         R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
+
+        The host adds up in float64.
         """
         mean = self.network.loss_gate.reduction == "mean"
         measured = [
@@ -75,11 +76,10 @@ class Evaluation:
         ]
         # Read back at the end, so that a device is not waited for batch by batch.
         total = sum(size * float(loss) for size, loss, _ in measured)
-        points = sum(float(points) for _, _, points in measured)
         if self.classifies(t):
-            return total / len(t), points / len(t)
-        variation = float(((t - t.mean(axis=0)) ** 2).sum(dtype=np.float64))
-        return total / len(t), 1.0 - points / variation if variation else None
+            return total / len(t), sum(float(right) for _, _, right in measured) / len(t)
+        to_numpy = self.feed.backend.to_numpy
+        return total / len(t), _r2([to_numpy(errors) for _, _, errors in measured], t)
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
         """The hidden layers' outputs by node name, each of shape=(N, units)."""
@@ -98,3 +98,18 @@ class Evaluation:
         return np.concatenate(
             [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
         )
+
+
+def _r2(errors: list[np.ndarray], t: np.ndarray) -> float | None:
+    """1 - Σ errors² / Σ(t - mean t)²; None where t does not vary, to the bit."""
+    with np.errstate(all="ignore"):  # what is infinite here shows in the result
+        # From the first row, and in units of the widest: means of large numbers and squares of
+        # small ones stay exact.
+        spread = t.astype(np.float64) - t[0]
+        unit = np.abs(spread).max()
+        if unit == 0.0:
+            return None
+        spread /= unit
+        variation = np.sum((spread - spread.mean(axis=0)) ** 2)
+        squares = sum(np.sum((part.astype(np.float64) / unit) ** 2) for part in errors)
+        return float(1.0 - squares / variation)

@@ -13,7 +13,7 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.data.checks import check_features, check_targets, host
+from xpnet.data.checks import check_features, check_targets, checked_scaling, host
 from xpnet.data.dataset import Scaling
 from xpnet.data.loader import Feed
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
@@ -95,7 +95,13 @@ class Model:
         self.backend = backend or select("cpu")
         self.classes = None if classes is None else tuple(classes)
         self.columns = tuple(columns or ())
-        self.feed = Feed(self.backend, dtype, scaling, target_scaling, network.input_shape)
+        self.feed = Feed(
+            self.backend,
+            dtype,
+            checked_scaling(scaling),
+            checked_scaling(target_scaling, "target_scaling"),
+            network.input_shape,
+        )
         self.params: dict[str, Array] = self.feed.copies(network.values)
         self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"

@@ -6,16 +6,20 @@ and not only with the same weights.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.errors import NonFiniteLossError
 from xpnet.models.checkpoint import section
 
-__all__ = ["Epoch", "History", "check_finite_losses", "finite_or_none"]
+__all__ = ["Epoch", "History", "check_finite_losses", "check_finite_values", "finite_or_none"]
 
 
 def finite_or_none(value: float | None) -> float | None:
@@ -117,6 +121,24 @@ class History:
             steps_in_epoch=meta["steps_in_epoch"],
             seconds_in_epoch=meta["seconds_in_epoch"],
             reason=meta["reason"],
+        )
+
+
+def check_finite_values(arrays: Mapping[str, Array], epoch: int, step: int) -> None:
+    """Raise `NonFiniteLossError` for a parameter or an optimizer's state that is not finite.
+
+    The loss may show nothing of it: a rule that divides by an infinite square moves nothing.
+    """
+    finite = {
+        n: namespace(a).all(namespace(a).isfinite(a)) for n, a in arrays.items() if is_real(a)
+    }
+    if not functools.reduce(operator.and_, finite.values()):  # one look at the device
+        name = next(name for name, all_are in finite.items() if not all_are)
+        raise NonFiniteLossError(
+            f"{name} became infinite or not a number by epoch {epoch}, step {step}: "
+            "try a smaller learning rate, clipped gradients, or scaled inputs",
+            epoch,
+            step,
         )
 
 

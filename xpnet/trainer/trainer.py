@@ -20,7 +20,13 @@ from xpnet.errors import UsageError
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.trainer.epochs import train_epoch
-from xpnet.trainer.history import Epoch, History, check_finite_losses, finite_or_none
+from xpnet.trainer.history import (
+    Epoch,
+    History,
+    check_finite_losses,
+    check_finite_values,
+    finite_or_none,
+)
 from xpnet.trainer.interrupts import held_interrupts
 from xpnet.trainer.resume import SavedRun, identity
 from xpnet.trainer.step import make_step
@@ -255,7 +261,7 @@ class Trainer:
         weights = []
         if sample_weight is not None:
             mean = self.network.loss_gate.reduction == "mean"
-            weights = [checked_weights(sample_weight, len(x), mean).astype(self.feed.dtype)]
+            weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
         self.model.classifies = self.model.evaluation.classifies(t)
         ours = identity(self.model, self.optimizer, x, t, batch_size, self.seed)
@@ -289,7 +295,7 @@ class Trainer:
                         history.reason = "stop"
                         break
                     if time.monotonic() - written >= save_seconds:
-                        saved.save(self.model, self.state, history)
+                        self._save(saved, history)
                         written = time.monotonic()
                 if history.reason:
                     break
@@ -301,7 +307,7 @@ class Trainer:
                 if any(asked):
                     history.reason = "callback"
         history.reason = history.reason or "epochs"
-        saved.save(self.model, self.state, history, final=True)
+        self._save(saved, history, final=True)
         if history.best_params and history.reason != "stop":
             self.params = self.feed.copies(history.best_params)
         return history
@@ -329,6 +335,15 @@ class Trainer:
                     raise KeyboardInterrupt
                 began = time.perf_counter()
 
+    def _save(self, saved: SavedRun, history: History, *, final: bool = False) -> None:
+        """Write a checkpoint, of finite numbers only."""
+        self._check_finite(history)
+        saved.save(self.model, self.state, history, final)
+
+    def _check_finite(self, history: History) -> None:
+        epoch = len(history.epochs) + (history.steps_in_epoch > 0)
+        check_finite_values({**self.params, **self.state}, epoch, len(history.losses))
+
     def _restored(self, saved: SavedRun) -> History:
         """The history of the newest checkpoint, with parameters and state brought back."""
         found = saved.restore(self.params, self.state)
@@ -354,6 +369,7 @@ class Trainer:
         check_finite_losses(
             np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1
         )
+        self._check_finite(history)
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=len(history.losses),

@@ -1,0 +1,56 @@
+"""Scores of a data set, against the formulas in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.data import Scaling
+
+
+def r2_of_constant_answers(t: np.ndarray, answers: Any, dtype: str, backend: Any = None) -> Any:
+    """R² of a network whose outputs do not depend on x."""
+    net = xpnet.mlp([1, t.shape[1]], loss="squared")
+    model = xpnet.Model(net, backend=backend, dtype=dtype)
+    zero = {"W1": np.zeros((1, t.shape[1])), "b1": np.asarray(answers, float)}
+    model.params = model.feed.copies(zero)
+    return model.evaluate(np.zeros((len(t), 1)), t)["r2"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+def test_r2_of_targets_with_a_large_mean(dtype: str, offset: float, backend: Any) -> None:
+    rng = np.random.default_rng(0)
+    t = offset + rng.standard_normal((20_000, 2)) * [1.0, 3.0]
+    t = t.astype(np.float32).astype(float)  # what the network sees, so that 0 is the answer
+    mean = t.mean(axis=0).astype(dtype).astype(float)
+    expected = 1 - ((t - mean) ** 2).sum() / ((t - t.mean(axis=0)) ** 2).sum()
+    got = r2_of_constant_answers(t, mean, dtype, backend)
+    assert got == pytest.approx(expected, abs=1e-4 if dtype == "float32" else 1e-10)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e15])
+def test_r2_has_no_units(size: float) -> None:
+    t = np.random.default_rng(0).standard_normal((50, 2)) * size
+    expected = 1 - (t**2).sum() / ((t - t.mean(axis=0)) ** 2).sum()
+    assert r2_of_constant_answers(t, [0.0, 0.0], "float32") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e6, 1e17])
+def test_r2_of_targets_that_do_not_vary(value: float) -> None:
+    assert r2_of_constant_answers(np.full((300, 2), value), [0.0, 0.0], "float64") is None
+
+
+def test_targets_too_large_for_the_dtype_are_named() -> None:
+    trainer = xpnet.Trainer(xpnet.mlp([1, 1], loss="squared"))
+    with pytest.raises(xpnet.errors.DataError, match=r"t: row 1: got .*1e\+60.* the targets"):
+        trainer.fit(np.zeros((2, 1)), np.array([0.0, 1e60]))
+
+
+def test_a_scaling_too_large_for_bytes_is_named() -> None:
+    model = xpnet.Model(xpnet.mlp([2, 2]), scaling=Scaling(0.0, 1e45))
+    with pytest.raises(xpnet.errors.DataError, match="its scaling is too large for float32"):
+        model.predict(np.zeros((2, 2), np.uint8))
