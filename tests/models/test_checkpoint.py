@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import signal
 import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xpnet.errors import CheckpointError
+from xpnet.errors import CheckpointError, UsageError
 from xpnet.models import checkpoint
 
 ARRAYS = {
@@ -151,3 +154,110 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
         # what the dead process may have left behind goes with the next save
         checkpoint.save_numbered(folder, 10**7, {}, {})
         assert not list(folder.glob(".*"))
+
+
+def npz(members: dict[str, bytes], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def npy(descr: str, shape: str, content: bytes) -> bytes:
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-len(header) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+SMALL = npy("|u1", "(2,)", b"{}")
+NAN = b'{"a": NaN}'
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello" * 9,
+        npz({}),
+        npz({"meta.npy": b"no array"}),
+        npz({"meta.npy": npy("|u1", "(2,)", b"[]")}),
+        npz({"meta.npy": npy("|u1", "(2,)", b"\xff\xfe")}),
+        npz({"meta.npy": npy("|u1", f"({len(NAN)},)", NAN)}),
+        npz({"meta.npy": npy("|u1", "(11,)", b'{"a":1e999}')}),
+        npz({"meta.npy": npy("|u1", f"({len(DEEP)},)", DEEP)}),
+        npz({"meta.npy": npy("|u1", "(5006,)", b'{"a":' + b"9" * 5000 + b"}")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("|O", "(1,)", b"12345678")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("|S0", "(1000000000000,)", b"")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<f8", "(1000000000000,)", b"")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<f8", "(-1, -1)", b"12345678")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<f8", "(True, True)", b"12345678")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<f8", "(0, 1" + "0" * 30 + ")", b"")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<f8", "(1,)", b"123456789")}),
+        npz({"meta.npy": SMALL, "a.npy": npy("<c16", "(1,)", b"1234567812345678")}),
+        npz({"meta.npy": SMALL, "a": SMALL, "a.npy": SMALL}),
+        npz({"meta.npy": SMALL, "a.npy": bytes(10**7)}, compression=zipfile.ZIP_DEFLATED),
+    ],
+    ids=range(20),
+)
+def test_a_right_checksum_over_wrong_content(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "c.npz"
+    path.write_bytes(body + checkpoint.MAGIC + hashlib.sha256(body).digest())
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_members_that_overlap_are_no_bomb(tmp_path: Path) -> None:
+    """A directory may name one member many times; all together are larger than the file."""
+    path = tmp_path / "c.npz"
+    body = bytearray(npz({"meta.npy": SMALL, "a.npy": npy("|u1", "(100000,)", bytes(100_000))}))
+    at = body.rindex(b"PK\x01\x02")  # the entry of a.npy, again under other names
+    entry, end = bytes(body[at : body.rindex(b"PK\x05\x06")]), body[body.rindex(b"PK\x05\x06") :]
+    more = b"".join(entry.replace(b"a.npy", f"{i:05d}".encode()) for i in range(50))
+    directory = int.from_bytes(end[12:16], "little") + len(more)
+    end[8:16] = (52).to_bytes(2, "little") * 2 + directory.to_bytes(4, "little")
+    body = bytes(body[: at + len(entry)]) + more + bytes(end)
+    path.write_bytes(body + checkpoint.MAGIC + hashlib.sha256(body).digest())
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        checkpoint.load(path)
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "link", "loop", "."):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            checkpoint.load(tmp_path / name)
+
+
+def test_a_large_file_is_judged_by_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "c.npz", "wb") as file:
+        file.truncate(1 << 40)  # a hole: of a whole read, nothing would come back
+
+    def never(*args: Any) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(checkpoint, "_digest", never)
+    with pytest.raises(CheckpointError, match="is not an xpnet checkpoint"):
+        checkpoint.load(tmp_path / "c.npz")
+
+
+def test_values_of_numpy_are_stored_as_numbers(tmp_path: Path) -> None:
+    meta = {"a": np.float32(0.5), "b": np.arange(3), "c": (np.int64(1), np.str_("x"), np.bool_(1))}
+    checkpoint.save(tmp_path / "c.npz", {}, meta)
+    assert checkpoint.load(tmp_path / "c.npz")[1] == {"a": 0.5, "b": [0, 1, 2], "c": [1, "x", True]}
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), np.array([np.inf]), {(1, 2): 3}])
+def test_what_json_cannot_hold_is_refused_before_the_file_is_touched(
+    tmp_path: Path, value: Any
+) -> None:
+    checkpoint.save(tmp_path / "c.npz", {}, {"old": True})
+    with pytest.raises(UsageError, match="cannot be stored with a model"):
+        checkpoint.save(tmp_path / "c.npz", {}, {"a": [value]})
+    assert checkpoint.load(tmp_path / "c.npz")[1] == {"old": True}
+    assert len(list(tmp_path.iterdir())) == 1

@@ -10,23 +10,31 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
-import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from xpnet.errors import CheckpointError
+from xpnet.errors import CheckpointError, UsageError
+from xpnet.files import make_folder, open_regular, replacing
 
-__all__ = ["load", "load_latest", "model_file", "numbered", "save", "save_numbered", "section"]
+__all__ = [
+    "load", "load_latest", "model_file", "numbered", "plain", "save", "save_numbered", "section",
+]  # fmt: skip
 
 MAGIC = b"xpnetCK1"
 FOOTER = len(MAGIC) + hashlib.sha256().digest_size
 KEPT = 2
+PIECE = 1 << 20
+# The temporaries of `replacing`, for the files that `save_numbered` writes.
+STALE = re.compile(r"\.step-[0-9]+\.npz\.[0-9a-f]{32}\.tmp")
 Path_ = str | os.PathLike[str]
+Content = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def save(path: Path_, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -37,42 +45,53 @@ def save(path: Path_, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
     path : path
     arrays : mapping of str to array
     meta : mapping
-        Whatever JSON can hold.
+        Whatever `plain` takes.
 
     Raises
     ------
+    UsageError
+        JSON cannot hold the meta data.
     OSError
         The disk is full, say: the old file is untouched and no temporary is left.
     """
-    path = Path(path)
-    text = json.dumps(meta, allow_nan=False).encode()
+    text = json.dumps(plain(meta)).encode()
     members = {**arrays, "meta": np.frombuffer(text, np.uint8)}
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with open(descriptor, "w+b") as file:
-            np.savez(file, **members)  # type: ignore[arg-type]
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").digest()
-            file.seek(0, os.SEEK_END)
-            file.write(MAGIC + digest)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide it from the group
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
+    with replacing(path) as file:
+        np.savez(file, **members)  # type: ignore[arg-type]
+        digest = _digest(file, file.seek(0, os.SEEK_END))
+        file.write(MAGIC + digest)
 
 
-def load(path: Path_) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def plain(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Meta data as it is read back: tuples are lists, and NumPy's values Python's.
+
+    Raises
+    ------
+    UsageError
+        JSON cannot hold them.
+    """
+    try:
+        text = json.dumps(meta, allow_nan=False, default=_from_numpy)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"cannot be stored with a model: {error}; expected text, finite numbers, lists and "
+            "dicts with text as keys"
+        ) from error
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def _from_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"got {type(value).__name__}")
+
+
+def load(path: Path_) -> Content:
     """Read a checkpoint: (arrays, meta).
+
+    The memory that this takes is at most about the file's own size, and nothing is read of a file
+    that does not end as a checkpoint does.
 
     Raises
     ------
@@ -80,18 +99,75 @@ def load(path: Path_) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         It is missing, cut short, altered, or not a checkpoint at all.
     """
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size - FOOTER
+            file.seek(max(0, size))
+            footer = file.read(FOOTER)
+            if size < 0 or not footer.startswith(MAGIC):
+                raise CheckpointError(f"{path}: is not an xpnet checkpoint, or was cut short")
+            if _digest(file, size) != footer[len(MAGIC) :]:
+                raise CheckpointError(f"{path}: is damaged: its checksum does not match")
+            return _content(file, size)
+    except (MemoryError, CheckpointError):
+        raise
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    body, footer = content[:-FOOTER], content[-FOOTER:]
-    if len(footer) < FOOTER or not footer.startswith(MAGIC):
-        raise CheckpointError(f"{path}: is not an xpnet checkpoint, or was cut short")
-    if hashlib.sha256(body).digest() != footer[len(MAGIC) :]:
-        raise CheckpointError(f"{path}: is damaged: its checksum does not match")
-    with np.load(io.BytesIO(body), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    meta: dict[str, Any] = json.loads(arrays.pop("meta").tobytes())
+    except Exception as error:  # zipfile, NumPy and json raise some ten kinds of error
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{path}: is not an xpnet checkpoint: {words}") from error
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Of the first `size` bytes, of which no more than a piece is in memory."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0 and (piece := file.read(min(size, PIECE))):
+        digest.update(piece)
+        size -= len(piece)
+    return digest.digest()
+
+
+def _content(file: BinaryIO, size: int) -> Content:
+    """(arrays, meta) of an archive that claims no more than the bytes that it has."""
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its arrays are compressed")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("its arrays are larger than the file")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"has two arrays named {name}")
+            arrays[name] = _array(archive.read(member))
+    if "meta" not in arrays:
+        raise ValueError("has no meta data")
+    meta = json.loads(arrays.pop("meta").tobytes(), parse_constant=_finite, parse_float=_finite)
+    if not isinstance(meta, dict):
+        raise ValueError("its meta data is not an object")
     return arrays, meta
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An NPY file: a header, then exactly the numbers that it announces."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("has an array of another version")
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    rest = len(content) - stream.tell()
+    if dtype.kind not in "biuf" or any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError(f"has an array of {dtype}, shape {shape}")
+    if math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError(f"has an array of shape {shape} in {rest} bytes")
+    array = np.frombuffer(content, dtype, offset=stream.tell())
+    return array.reshape(shape, order="F" if in_columns else "C")
+
+
+def _finite(word: str) -> float:
+    if not math.isfinite(value := float(word)):
+        raise ValueError(f"its meta data has the number {word}")
+    return value
 
 
 def save_numbered(
@@ -100,25 +176,27 @@ def save_numbered(
     """Save ``step-00001200.npz`` in `folder`, and keep the one before it; all others go.
 
     Those with a larger number too: they are of a future that did not come, because they
-    were damaged and the run went on from before them.
+    were damaged and the run went on from before them. Where several processes could save, one
+    holds the folder, see `xpnet.files.locked`.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"step-{step:08d}.npz"
     save(path, arrays, meta)
     paths = numbered(folder)
     kept = paths[paths.index(path) :][:KEPT]
     for old in set(paths) - set(kept):
         old.unlink(missing_ok=True)
-    for stale in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-        stale.unlink(missing_ok=True)
+    for stale in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
+        if STALE.fullmatch(stale.name):
+            stale.unlink(missing_ok=True)
     return path
 
 
 def load_latest(
-    folder: Path_,
+    folder: Path_, read: Callable[[Path], Content] = load
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], Path, list[CheckpointError]]:
-    """The newest checkpoint of `folder` that verifies: (arrays, meta, path, skipped).
+    """The newest checkpoint of `folder` that `read` reads: (arrays, meta, path, skipped).
 
     `skipped` holds what was wrong with newer ones, for the user to be told.
 
@@ -130,7 +208,7 @@ def load_latest(
     skipped: list[CheckpointError] = []
     for path in numbered(Path(folder)):
         try:
-            return *load(path), path, skipped
+            return *read(path), path, skipped
         except CheckpointError as error:
             skipped.append(error)
     raise CheckpointError("; ".join(map(str, skipped)) or f"{folder}: has no checkpoint")
