@@ -21,7 +21,7 @@ from xpnet.data.csv import read_csv
 from xpnet.data.readers import read_idx, read_npy, read_npz
 from xpnet.errors import DataError, UsageError
 from xpnet.files import write_whole
-from xpnet.models import checkpoint
+from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
 
 __all__ = ["main"]
@@ -96,7 +96,7 @@ def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
 
 def predict(arguments: Arguments) -> None:
     path = checkpoint.model_file(arguments.model)
-    arrays, meta = checkpoint.load(path)
+    arrays, meta = schema.load(path)
     library = None if arguments.backend == "auto" else arguments.backend
     backend = select(arguments.device, library, meta["dtype"], quiet=True)
     model = Model.unpacked(arrays, meta, path=path, backend=backend)

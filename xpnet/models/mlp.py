@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ def mlp(
     dropout: float = 0.0,
     init: str | float = "auto",
     seed: int = 0,
+    params: Mapping[str, np.ndarray] | None = None,
 ) -> Network:
     """A multi-layer perceptron: Affine, activation, ..., Affine, loss.
 
@@ -45,6 +46,8 @@ def mlp(
         auto, he, xavier, or a standard deviation.
     seed : int
         Of the weights and of the dropout masks.
+    params : mapping of str to array, optional
+        Initial weights and biases, W1, b1, W2, ..., which stand in place of drawn ones.
 
     Returns
     -------
@@ -53,7 +56,8 @@ def mlp(
     Raises
     ------
     ValueError
-        Too few or non-positive sizes, an unknown name, a wrong number of activations.
+        Too few or non-positive sizes, an unknown name, a wrong number of activations; `params`
+        that are missing or of another shape.
     """
     sizes = [int(n) for n in sizes]
     if len(sizes) < 2 or min(sizes) < 1:
@@ -72,7 +76,7 @@ def mlp(
     seed, dropout = int(seed), float(dropout)  # plain numbers: they are stored as JSON
     init = init if isinstance(init, str) else float(init)
     rng = np.random.default_rng(seed)
-    graph, params = Graph(), {}
+    graph, values = Graph(), dict[str, np.ndarray]()
     node = graph.input("x")
     t = graph.input("t")
     weight = graph.input("weight", optional=True)
@@ -80,8 +84,12 @@ def mlp(
     for i, (name, fan_in, fan_out) in enumerate(zip(names, sizes, sizes[1:], strict=False), 1):
         gate = _lookup("activation", name, ACTIVATIONS)()
         W, b = graph.inputs(f"W{i} b{i}")
-        params[f"W{i}"] = initializer(init, name)(rng, fan_in, fan_out)
-        params[f"b{i}"] = np.zeros(fan_out)
+        draw = initializer(init, name)
+        if params is None:
+            values |= {W.name: draw(rng, fan_in, fan_out), b.name: np.zeros(fan_out)}
+        else:
+            shapes = {W.name: (fan_in, fan_out), b.name: (fan_out,)}
+            values |= {key: _given(params, key, shape) for key, shape in shapes.items()}
         node = graph.apply(Affine(), node, W, b)
         if name != "identity":
             node = graph.apply(gate, node)
@@ -91,7 +99,7 @@ def mlp(
     named = isinstance(loss, str)  # a gate of the user's own has no place in a file
     return Network(
         graph,
-        params,
+        values,
         scores=node,
         loss=graph.apply(loss_gate, node, t, weight),
         outputs=sizes[-1],
@@ -101,11 +109,19 @@ def mlp(
     )
 
 
+def _given(params: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = tuple(params[name].shape) if name in params else "missing"
+    if found != shape:
+        raise ValueError(f"params: {name} is {found}, expected shape {shape}")
+    return params[name]
+
+
 def _lookup(what: str, name: str, table: dict[str, type]) -> type:
     if name not in table:
         raise ValueError(f"{what} is {name!r}; expected one of {', '.join(table)}")
     return table[name]
 
 
-# Who can make a network anew from what a file keeps: by name, from plain arguments.
+# Who can make a network anew from what a file keeps: by name, from plain arguments, and `params`,
+# the arrays in place of drawn ones.
 BUILDERS: dict[str, Callable[..., Network]] = {"mlp": mlp}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,15 +19,12 @@ from xpnet.data.checks import check_features, check_targets, checked_scaling, ho
 from xpnet.data.dataset import Scaling
 from xpnet.data.loader import Feed
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
-from xpnet.models import checkpoint
+from xpnet.models import checkpoint, schema
 from xpnet.models.evaluation import Evaluation
 from xpnet.models.mlp import BUILDERS
 from xpnet.models.network import Network
 
 __all__ = ["Model"]
-
-# Of model files and checkpoints. Version 1 named no builder, and kept the columns in `extra`.
-FORMAT = 2
 
 
 class Model:
@@ -93,8 +92,11 @@ class Model:
             )
         self.network = network
         self.backend = backend or select("cpu")
-        self.classes = None if classes is None else tuple(classes)
-        self.columns = tuple(columns or ())
+        # As text, whatever a caller has: the labels themselves, say, np.unique(t).
+        self.classes = None if classes is None else tuple(map(str, classes))
+        self.columns = () if columns is None else tuple(map(str, columns))
+        if fault := _misnamed(network, self.classes, self.columns):
+            raise UsageError(f"the model {fault}")
         self.feed = Feed(
             self.backend,
             dtype,
@@ -211,19 +213,39 @@ class Model:
                 arrays[f"{name}/shift"] = np.asarray(scaling.shift, np.float64)
                 arrays[f"{name}/scale"] = np.asarray(scaling.scale, np.float64)
         return arrays, {
-            "format": FORMAT,
+            "format": schema.FORMAT,
             "builder": self.network.builder,
             "arguments": self.network.arguments,
+            "gates": self.network.gates,
             "dtype": self.feed.dtype,
             "classifies": self.classifies,
             "classes": self.classes,
             "columns": self.columns,
+            "extra": {},
         }
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Save network, parameters, scaling and names as one file that `load` reads."""
+        """Save network, parameters, scaling and names as one file that `load` reads.
+
+        Parameters
+        ----------
+        path : path
+        extra : mapping, optional
+            Put into the file's meta data: text, finite numbers, lists, and dicts with text as keys.
+
+        Raises
+        ------
+        UsageError
+            JSON cannot hold `extra`.
+        CheckpointError
+            A parameter or a scaling is not finite.
+        OSError
+            Whatever `path` was before, it still is.
+        """
         arrays, meta = self.packed()
-        checkpoint.save(path, arrays, meta | {"extra": dict(extra or {})})
+        meta = checkpoint.plain(meta | {"extra": dict(extra or {})})
+        schema.check(arrays, meta, path)
+        checkpoint.save(path, arrays, meta)
 
     @classmethod
     def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Model:
@@ -243,7 +265,7 @@ class Model:
         ------
         CheckpointError
         """
-        arrays, meta = checkpoint.load(path)
+        arrays, meta = schema.load(path)
         return cls.unpacked(arrays, meta, path=path, network=network, **options)
 
     @classmethod
@@ -256,26 +278,26 @@ class Model:
         network: Network | None = None,
         **options: Any,
     ) -> Model:
-        """As `load`, from a file that has been read already; `path` is for messages."""
-        meta = _as_newest(meta, path)
-        if network is None:
-            if not meta["builder"]:
-                raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
-            if meta["builder"] not in BUILDERS:
-                raise CheckpointError(
-                    f"{path}: its network is made by {meta['builder']!r}; this version of xpnet "
-                    f"has {', '.join(BUILDERS)}"
-                )
-            network = BUILDERS[meta["builder"]](**meta["arguments"])
-        kept: dict[str, Any] = {name: meta[name] for name in ("dtype", "classes", "columns")}
-        for name in ("scaling", "target_scaling"):
-            if f"{name}/shift" in arrays:
-                kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
-        model = cls(network, **{**kept, **options})
+        """As `load`, from what `schema.load` has read; `path` is for messages."""
         params = checkpoint.section(arrays, "params/")
+        network = _rebuilt(meta, params, path) if network is None else network
         shapes = {name: p.shape for name, p in network.values.items()}
         if {name: p.shape for name, p in params.items()} != shapes:
             raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
+        if other := _difference(meta, network):
+            raise CheckpointError(f"{path}: is of another network: {other}")
+        kept: dict[str, Any] = {name: meta[name] for name in ("dtype", "classes", "columns")}
+        for name, size in (("scaling", _inputs(network)), ("target_scaling", network.outputs)):
+            if f"{name}/shift" not in arrays:
+                continue
+            kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
+            if any(part.ndim and part.size != (size or part.size) for part in kept[name]):
+                raise CheckpointError(f"{path}: its {name} does not fit the network")
+        if fault := _misnamed(network, kept["classes"], kept["columns"]):
+            raise CheckpointError(f"{path}: {fault}")
+        if not meta["classifies"] and network.loss_gate.targets != "real":
+            raise CheckpointError(f"{path}: {type(network.loss_gate).__name__} is for classes")
+        model = cls(network, **{**kept, **options})
         model.params = model.feed.copies(params)
         model.classifies = meta["classifies"]
         return model
@@ -314,15 +336,47 @@ def _opened(
     return Model.unpacked(arrays, meta, path="the pickle", network=network, backend=backend)
 
 
-def _as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """A file's meta data as version FORMAT has them."""
-    found = meta.get("format")
-    if found == 1:
-        spec = meta["spec"]
-        columns = meta.get("extra", {}).get("columns", ())
-        return {**meta, "builder": "mlp" if spec else "", "arguments": spec, "columns": columns}
-    if found != FORMAT:
+def _rebuilt(
+    meta: Mapping[str, Any], params: Mapping[str, np.ndarray], path: str | Path
+) -> Network:
+    """The network that a file describes, around its parameters: none are drawn."""
+    if not meta["builder"]:
+        raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
+    if meta["builder"] not in BUILDERS:
         raise CheckpointError(
-            f"{path}: has format {found}; this version of xpnet reads 1 to {FORMAT}"
+            f"{path}: its network is made by {meta['builder']!r}; this version of xpnet "
+            f"has {', '.join(BUILDERS)}"
         )
-    return dict(meta)
+    try:
+        return BUILDERS[meta["builder"]](**meta["arguments"], params=params)
+    except (ValueError, TypeError, OverflowError) as error:
+        words = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: its network cannot be made: {words}") from error
+
+
+def _difference(meta: Mapping[str, Any], network: Network) -> str:
+    """Where the network of a file and another one compute differently; "" if nowhere."""
+    # Files of version 1 do not say their gates, and networks built by hand have no arguments.
+    if meta["builder"] and network.builder:
+        was, now = (json.dumps(v, sort_keys=True) for v in (meta["arguments"], network.arguments))
+        if was != now:
+            return f"it has {was}, this one {now}"
+    for was, now in itertools.zip_longest(meta["gates"], network.gates if meta["gates"] else ()):
+        if was != now:
+            return f"it has {was}, this one {now}"
+    return ""
+
+
+def _inputs(network: Network) -> int | None:
+    """How many features it takes; None if it takes samples as they are."""
+    return None if network.input_shape is None else math.prod(network.input_shape)
+
+
+def _misnamed(network: Network, classes: Sequence[str] | None, columns: Sequence[str]) -> str:
+    """Names that are not as many as what they name."""
+    outputs, inputs = max(network.outputs or 0, 2), _inputs(network)
+    if classes is not None and len(classes) != outputs:
+        return f"has {len(classes)} class names, expected {outputs}"
+    if columns and inputs not in (None, len(columns)):
+        return f"has {len(columns)} column names, expected {inputs}"
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,19 @@ class Network:
         built = (self.builder, arguments) if self.builder else self.graph
         return type(self), built, self.scores.name, self.loss.name, tuple(self.params)
 
+    @cached_property
+    def gates(self) -> list[str]:
+        """What the network computes, gate by gate in order: ``ReLU1 = ReLU()(Affine1)``.
+
+        A gate that is no dataclass is known by its class alone.
+        """
+        nodes = self.graph.nodes_topologically_sorted(self.scores, self.loss)
+        return [
+            f"{node.name} = {_described(node.gate)}({', '.join(node.inputs)})"
+            for node in nodes
+            if node.gate is not None
+        ]
+
     @property
     def loss_gate(self) -> Any:
         """The loss, which also knows how to read scores: decide(), probabilities()."""
@@ -143,3 +156,13 @@ class Network:
         """
         loss, tape = self.graph.forward({**params, "x": x, "t": t, **inputs}, self.loss)
         return loss, self.graph.backward(tape, self.params)
+
+
+def _described(gate: Any) -> str:
+    """A gate's class and settings, without the addresses that a repr may have."""
+    settings = []
+    if is_dataclass(gate):
+        values = ((setting.name, getattr(gate, setting.name)) for setting in fields(gate))
+        plain = (str, int, float, tuple, slice, type(None))
+        settings = [f"{name}={value!r}" for name, value in values if isinstance(value, plain)]
+    return f"{type(gate).__name__}({', '.join(settings)})"

@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.errors import CheckpointError
-from xpnet.models import checkpoint
+from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
 from xpnet.optim import Optimizer
 from xpnet.trainer.history import History
@@ -100,7 +100,7 @@ class SavedRun:
         """
         if self.folder is None or not checkpoint.numbered(self.folder):
             return None
-        arrays, meta, path, skipped = checkpoint.load_latest(self.folder)
+        arrays, meta, path, skipped = checkpoint.load_latest(self.folder, schema.load)
         for error in skipped:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
         if "identity" not in meta:
@@ -117,11 +117,7 @@ class SavedRun:
         for name, here in (("params", params), ("state", state)):
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
-        try:
-            history = History.unpack(arrays, meta["history"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: its history cannot be read: {error}") from error
-        return found["params"], found["state"], history
+        return found["params"], found["state"], History.unpack(arrays, meta["history"])
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
