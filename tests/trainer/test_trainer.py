@@ -158,7 +158,6 @@ def test_resume_of_a_finished_run_does_nothing_and_more_epochs_go_on(tmp_path: P
         ({"t": digits(200)[1][::-1]}, "the targets have changed"),
         ({"x": digits(200)[0].astype(np.float64)}, "samples"),
         ({"x": digits(200)[0][::-1]}, "samples"),
-        ({"extra": {"columns": ["b", "a"]}}, "columns was None, is"),
     ],
 )
 def test_resume_refuses_another_run(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -243,7 +242,7 @@ def test_an_explosion_in_the_very_last_update_is_noticed(tmp_path: Path) -> None
     net = Trainer(xpnet.mlp([64, 10]), optim.SGD(1e38), scaling=Scaling(0.0, 1 / 16))
     with pytest.raises(NonFiniteLossError, match="epoch 1, step 1"):
         net.fit(x, t, epochs=1, batch_size=100, folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000000.npz"]
 
 
 @pytest.mark.parametrize("rule", [optim.Adam(0.01), optim.AdaGrad(0.01), optim.RMSProp(0.01)])
@@ -359,7 +358,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each_step: None
 ) -> None:
     x, t = digits(200)
-    failing = True
+    failing = False
 
     def savez(*args: Any, **options: Any) -> None:
         if failing:
@@ -371,11 +370,11 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(
 
     def mended(trainer: Trainer, epoch: Any) -> None:
         nonlocal failing
-        failing = epoch.epoch < 2
+        failing = epoch.epoch == 1
 
     with pytest.warns(UserWarning, match="training goes on"):
-        trainer().fit(x, t, epochs=2, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
-    assert len(list(tmp_path.iterdir())) == 1
+        trainer().fit(x, t, epochs=3, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
+    assert max(p.name for p in tmp_path.iterdir()) == "step-00000006.npz"
     failing = True
     with pytest.raises(OSError, match="No space left"):
         trainer().fit(x, t, epochs=2, folder=tmp_path / "final")
@@ -590,7 +589,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     trained = trainer()
     trained.fit(x, t, epochs=2, folder=tmp_path / "run")
     trained.save(tmp_path / "model.npz")
-    newest = next((tmp_path / "run").iterdir())
+    newest = max((tmp_path / "run").iterdir())
     for path in (tmp_path / "model.npz", newest):
         loaded = Trainer.load(path)
         np.testing.assert_array_equal(loaded.scores(x), trained.scores(x))

@@ -50,7 +50,7 @@ HISTORY = {
     "steps_in_epoch": int,
     "seconds_in_epoch": float,
 }
-RUN = MODEL | {"identity": dict, "history": HISTORY}
+RUN = MODEL | {"identity": dict, "rules": dict, "history": HISTORY}
 
 
 def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -85,6 +85,8 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     older.pop("spec", None)
     columns = extra.get("columns", []) if isinstance(extra, dict) else []
     older |= {"format": FORMAT, "builder": "mlp" if spec else "", "arguments": spec, "gates": []}
+    if "identity" in meta:
+        older["rules"] = {}
     return older | {"columns": columns}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,82 +14,160 @@ from typing import Any
 import numpy as np
 
 from xpnet.arrays.ops import Array
+from xpnet.backend.interface import Backend
+from xpnet.data.dataset import Rows, chunks
 from xpnet.errors import CheckpointError
+from xpnet.files import locked, make_folder
 from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
 from xpnet.optim import Optimizer
-from xpnet.trainer.history import History
+from xpnet.trainer.history import History, finite_or_none
 
-__all__ = ["SavedRun", "identity"]
+__all__ = ["SavedRun", "identity", "rules"]
+
+# Of data up to WHOLE bytes, every byte is compared: 0.1 s. Of larger ones, PIECES pieces of PIECE
+# bytes, since each of them may be a page that is still on a disk.
+WHOLE, PIECE, PIECES = 256 << 20, 16 << 10, 1024
+# Where a schedule of the learning rate is looked at.
+STEPS = (0, 10, 100, 1000, 10_000)
+# What one of identity's values stands for, where its name alone does not say it.
+WORDS = {
+    "samples": "the samples have changed",
+    "targets": "the targets have changed",
+    "validation": "the validation set has changed",
+    "sample_weight": "the sample weights have changed",
+    "scaling": "the scaling has changed",
+}
 
 
 def identity(
-    model: Model, optimizer: Optimizer, x: Any, t: np.ndarray, batch_size: int, seed: int
+    model: Model,
+    optimizer: Optimizer,
+    x: Any,
+    t: np.ndarray,
+    *,
+    validation: tuple[Any, np.ndarray] | None = None,
+    sample_weight: np.ndarray | None = None,
+    batch_size: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """What must not differ between a run and its continuation, comparable after JSON.
-
-    You may change the learning rate, its schedule, decay and clipping.
-    It compares at most 1,000 evenly spaced rows of x.
-    """
-    some = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 1000)).astype(np.int64)])
+    """What must not differ between a run and its continuation, comparable after JSON."""
+    network = model.network
+    shapes = {name: list(p.shape) for name, p in network.params.items()}
     scalings = (*(model.feed.scaling or ()), *(model.feed.target_scaling or ()))
-    scaling = b"".join(np.asarray(value, np.float64).tobytes() for value in scalings)
-    network = model.network.arguments or {
-        name: list(p.shape) for name, p in model.network.params.items()
-    }
     return {
-        "network": network,
-        "loss": type(model.network.loss_gate).__name__,
+        "network": network.arguments or shapes,
+        "gates": network.gates,
         "optimizer": type(optimizer).__name__,
-        "samples": [list(x.shape), str(x.dtype), zlib.crc32(some.tobytes())],
-        "scaling": zlib.crc32(scaling),
-        "targets": zlib.crc32(t.tobytes()),
-        "classes": None if model.classes is None else list(model.classes),
+        "samples": _digest(x),
+        "targets": _digest(t),
+        "validation": None if validation is None else [*map(_digest, validation)],
+        "sample_weight": None if sample_weight is None else _digest(sample_weight),
+        "scaling": [_digest(np.atleast_1d(np.asarray(v, np.float64))) for v in scalings],
+        "classes": model.classes,
+        "columns": model.columns,
         "batch_size": batch_size,
         "seed": seed,
         "dtype": model.feed.dtype,
     }
 
 
-@dataclass(frozen=True)
+def rules(
+    optimizer: Optimizer, backend: Backend, *, weight_decay: float, clip_norm: float | None
+) -> dict[str, Any]:
+    """The numbers of an update, which may change from one part of a run to the next."""
+    settings = dict(getattr(optimizer, "__dict__", {}))
+    if callable(lr := settings.pop("lr", optimizer.lr)):
+        steps = [backend.asarray(np.asarray(step, np.float32)) for step in STEPS]
+        rates = [float(lr(step)) for step in steps]
+        settings[f"lr at the steps {STEPS}"] = [finite_or_none(float(f"{r:.6g}")) for r in rates]
+    else:
+        settings["lr"] = float(lr)
+    plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | list)}
+    return {"optimizer": plain, "weight_decay": weight_decay, "clip_norm": clip_norm}
+
+
+def _digest(x: Any) -> list[Any]:
+    """Shape, dtype and checksum: of all bytes, or of evenly spaced pieces of a large array."""
+    if isinstance(x, Rows):
+        return [*_digest(x.array), *_digest(x.rows)]
+    sample = max(1, x.nbytes // len(x))
+    if x.nbytes <= WHOLE:
+        pieces = (rows for _, rows in chunks(x))
+    else:
+        height, count = max(1, PIECE // sample), max(2, min(PIECES, PIECE * PIECES // sample))
+        starts = np.linspace(0, len(x) - height, count).astype(np.int64)
+        pieces = (x[start : start + height] for start in starts)
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(np.ascontiguousarray(piece).data, checksum)
+    return [list(x.shape), str(x.dtype), checksum]
+
+
+@dataclass
 class SavedRun:
     """Saves a training in the middle of its work, and reads it back; without a folder, nothing."""
 
     folder: str | Path | None
     identity: dict[str, Any]
+    rules: dict[str, Any]
     extra: Mapping[str, Any]
 
-    def save(
-        self, model: Model, state: dict[str, Array], history: History, final: bool = False
-    ) -> None:
-        """Write a checkpoint, unless a parameter is not finite.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep other processes out of it while the block runs.
 
-        If the disk is full during the training, a warning says so and the training goes on; for
-        the final checkpoint, the error is raised.
+        Raises
+        ------
+        UsageError
+            Another process holds it.
+        """
+        if self.folder is None:
+            yield
+            return
+        made = make_folder(self.folder)
+        try:
+            with locked(self.folder):
+                yield
+        finally:
+            for folder in reversed(made):  # what was refused before it saved leaves no trace
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def save(
+        self, model: Model, state: dict[str, Array], history: History, required: bool = False
+    ) -> None:
+        """Write a checkpoint.
+
+        If the disk is full during the training, a warning says so and the training goes on; a
+        checkpoint that is required, the first and the last one, raises the error.
         """
         if self.folder is None:
             return
         arrays, meta = model.packed()
-        if not all(np.isfinite(value).all() for value in arrays.values()):
-            return  # the next step will say so; the checkpoints before stay
         past, course = history.pack()
         for name, value in state.items():
             arrays[f"state/{name}"] = model.backend.to_numpy(value)
-        meta |= {"identity": self.identity, "history": course, "extra": dict(self.extra)}
+        meta |= {"identity": self.identity, "rules": self.rules, "history": course}
+        meta = checkpoint.plain(meta | {"extra": dict(self.extra)})
+        schema.check(arrays | past, meta, self.folder)
         try:
             checkpoint.save_numbered(self.folder, len(history.losses), arrays | past, meta)
         except OSError as error:
-            if final:
+            if required:
                 raise
             warnings.warn(f"checkpoint not written, training goes on: {error}", stacklevel=3)
 
     def begin(self) -> History:
         """Refuse to train into the folder of another run, whose checkpoints would mix."""
-        if self.folder is not None and checkpoint.numbered(self.folder):
-            raise CheckpointError(
-                f"{self.folder}: holds the checkpoints of another run; "
-                "go on with it (resume=True), or name another folder"
-            )
+        if self.folder is not None:
+            # That of step 0 holds no work: its run ended, or was refused, in its first step.
+            steps = [path.name for path in checkpoint.numbered(self.folder)]
+            if [name for name in steps if name != "step-00000000.npz"]:
+                raise CheckpointError(
+                    f"{self.folder}: holds the checkpoints of another run; "
+                    "go on with it (resume=True), or name another folder"
+                )
         return History()
 
     def restore(
@@ -96,7 +175,8 @@ class SavedRun:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
         """(params, state, history) of the newest checkpoint that verifies; None without one.
 
-        The arrays must have the shapes of those given.
+        The arrays must have the shapes of those given. A warning names each number of the update
+        that has changed.
         """
         if self.folder is None or not checkpoint.numbered(self.folder):
             return None
@@ -105,19 +185,34 @@ class SavedRun:
             warnings.warn(f"{error}; going on from {path.name}", stacklevel=3)
         if "identity" not in meta:
             raise CheckpointError(f"{path}: is a saved model, not the checkpoint of a run")
-        then = {**meta["identity"], **meta["extra"]}
-        now = json.loads(json.dumps({**self.identity, **self.extra}))  # tuples become lists
-        changed = [_change(k, then.get(k), v) for k, v in now.items() if then.get(k) != v]
-        if changed:
+        if not meta["rules"]:
             raise CheckpointError(
-                f"{path}: belongs to another run: {'; '.join(changed)}. "
-                "Put that back, or start a new run"
+                f"{path}: is of a version before 0.2.0: its model can be used, but its training "
+                "cannot go on"
+            )
+        if changed := self._changes(meta["identity"]):
+            raise CheckpointError(
+                f"{path}: belongs to another run: {changed}. Put that back, or start a new run"
             )
         found = {name: checkpoint.section(arrays, f"{name}/") for name in ("params", "state")}
         for name, here in (("params", params), ("state", state)):
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
+        if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
+            warnings.warn(f"{path}: going on with other settings: {changed}", stacklevel=3)
         return found["params"], found["state"], History.unpack(arrays, meta["history"])
+
+    def _changes(self, then: dict[str, Any]) -> str:
+        """How this run differs from the one that was saved; "" if it does not."""
+        now = checkpoint.plain(self.identity)
+        # A validation set may come and go; while it is away, that of before is remembered.
+        kept = now["validation"] or then.get("validation")
+        self.identity = {**self.identity, "validation": kept}
+        if not then.get("validation"):
+            then = {**then, "validation": kept}
+        if now["network"] != then.get("network"):  # of which other gates are a consequence
+            then = {**then, "gates": now["gates"]}
+        return _change("", then, {**now, "validation": kept})
 
 
 def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -125,9 +220,12 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
 
 
 def _change(name: str, was: Any, now: Any) -> str:
-    """What has changed, in the words of the settings where it has some."""
-    if name in ("samples", "targets", "scaling"):
-        return f"the {name} have changed" if name != "scaling" else "the scaling has changed"
+    """What has changed, in the words of the settings where it has some; "" if nothing."""
+    if was == now:
+        return ""
     if isinstance(was, dict) and isinstance(now, dict):
-        return "; ".join(_change(k, was.get(k), v) for k, v in now.items() if was.get(k) != v)
-    return f"{name} was {was}, is {now}"
+        parts = (_change(key, was.get(key), now.get(key)) for key in was | now)
+        return "; ".join(filter(None, parts))
+    if name == "gates" and isinstance(was, list) and isinstance(now, list):
+        was, now = next(p for p in itertools.zip_longest(was, now) if p[0] != p[1])
+    return WORDS.get(name, f"{name} was {was}, is {now}")

@@ -28,7 +28,7 @@ from xpnet.trainer.history import (
     finite_or_none,
 )
 from xpnet.trainer.interrupts import held_interrupts
-from xpnet.trainer.resume import SavedRun, identity
+from xpnet.trainer.resume import SavedRun, identity, rules
 from xpnet.trainer.step import make_step
 
 __all__ = ["Trainer"]
@@ -128,7 +128,11 @@ class Trainer:
             )  # fmt: skip
         self.optimizer = optimizer or optim.SGD()
         self.seed = int(seed)
-        self._rules = {"weight_decay": weight_decay, "clip_norm": clip_norm, "seed": self.seed}
+        self._rules: dict[str, Any] = {
+            "weight_decay": weight_decay,
+            "clip_norm": clip_norm,
+            "seed": self.seed,
+        }
         self.state = self.feed.copies(optim.init(self.optimizer, self.network.params))
         self.run = self.backend.loop(
             make_step(self.network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
@@ -220,13 +224,16 @@ class Trainer:
             Called after each chunk of steps (about 0.1 s; on JAX up to 100 steps); True saves and
             ends.
         folder : path, optional
-            Where checkpoints are written: at most every `save_seconds`, and at the end.
-            Without `resume` it must hold none.
+            Where checkpoints are written: before the first step, at most every `save_seconds`, and
+            at the end. Without `resume` it must hold none of a trained step. One training at a time
+            writes into it.
         resume : bool
             Go on from the newest checkpoint in `folder`, if there is one; on NumPy, to the
-            very bits that an undisturbed run reaches.
+            very bits that an undisturbed run reaches. Data, their order and weights, network, loss
+            and scaling must be those of the run; a warning names each number of the optimizer
+            that has changed.
         extra : mapping, optional
-            Put into each checkpoint's meta data, as it is.
+            Put into each checkpoint's meta data, see `Model.save`.
         progress : bool
             Show a progress bar on stderr.
 
@@ -237,10 +244,13 @@ class Trainer:
         Raises
         ------
         DataError, UsageError
-            Before the first step.
+            Before the first step; also if another process trains into `folder`.
         CheckpointError
             The checkpoint is of another network, data set, seed or batch size; or `folder`
             holds one although `resume` is False.
+        OSError
+            Before the first step, if `folder` cannot be written to; after the last one, if the
+            last checkpoint cannot be written.
         NonFiniteLossError
             With the epoch and step; the checkpoints on disk are of before.
         """
@@ -264,53 +274,77 @@ class Trainer:
             weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
         self.model.classifies = self.model.evaluation.classifies(t)
-        ours = identity(self.model, self.optimizer, x, t, batch_size, self.seed)
-        saved = SavedRun(folder, ours, extra or {})
-        history = self._restored(saved) if resume else saved.begin()
-        if patience is None:
-            history.best_params = {}
-        elif not history.best_params:  # none was kept: what came before does not count
-            history.best_epoch = 0
-        held = None if validation is None else self.model.resident(*validation)
-        scored = self._scored_part(x, t)
-        targets = self.feed.targets(t, self.classifies)
-        data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
-        if not is_streamed(data[0]):
-            data = (data[0], *map(self.backend.asarray, data[1:]))
+        saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
+        with saved.held():
+            history = self._restored(saved) if resume else saved.begin()
+            if patience is None:
+                history.best_params = {}
+            elif not history.best_params:  # none was kept: what came before does not count
+                history.best_epoch = 0
+            held = None if validation is None else self.model.resident(*validation)
+            scored = self._scored_part(x, t)
+            targets = self.feed.targets(t, self.classifies)
+            data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
+            if not is_streamed(data[0]):
+                data = (data[0], *map(self.backend.asarray, data[1:]))
 
-        bar = tqdm(
-            total=epochs * -(-len(x) // batch_size), initial=len(history.losses), unit="step",
-            disable=not progress, leave=False, dynamic_ncols=True,
-        )  # fmt: skip
-        with bar:
-            written = time.monotonic()
-            while not history.reason and len(history.epochs) < epochs:
-                if patience is not None and history.epochs_since_best >= patience:
-                    history.reason = "patience"
-                    break
-                for losses in self._train_epoch(data, history, batch_size):
-                    bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
-                    bar.update(len(losses))
-                    if stop is not None and stop():
-                        history.reason = "stop"
+            begun = len(history.losses)
+            if not _ended(history, epochs, patience):
+                # Whoever cannot write hears of it now, and a crash finds the settings of this part.
+                self._save(saved, history, required=True)
+            bar = tqdm(
+                total=epochs * -(-len(x) // batch_size), initial=len(history.losses), unit="step",
+                disable=not progress, leave=False, dynamic_ncols=True,
+            )  # fmt: skip
+            with bar:
+                written = time.monotonic()
+                while not _ended(history, epochs, patience):
+                    for losses in self._train_epoch(data, history, batch_size):
+                        bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
+                        bar.update(len(losses))
+                        if stop is not None and stop():
+                            history.reason = "stop"
+                            break
+                        if time.monotonic() - written >= save_seconds:
+                            self._save(saved, history)
+                            written = time.monotonic()
+                    if history.reason:
                         break
-                    if time.monotonic() - written >= save_seconds:
-                        self._save(saved, history)
-                        written = time.monotonic()
-                if history.reason:
-                    break
-                record = self._close_epoch(history, len(x), batch_size, scored, held)
-                if record.val_loss is not None and record.val_loss < history.best_val_loss:
-                    history.best_epoch = record.epoch
-                    history.best_params = self.model.to_host() if patience else {}
-                asked = [callback(self, record) for callback in callbacks]  # every one of them
-                if any(asked):
-                    history.reason = "callback"
-        history.reason = history.reason or "epochs"
-        self._save(saved, history, final=True)
-        if history.best_params and history.reason != "stop":
-            self.params = self.feed.copies(history.best_params)
-        return history
+                    record = self._close_epoch(history, len(x), batch_size, scored, held)
+                    if record.val_loss is not None and record.val_loss < history.best_val_loss:
+                        history.best_epoch = record.epoch
+                        history.best_params = self.model.to_host() if patience else {}
+                    asked = [callback(self, record) for callback in callbacks]  # every one of them
+                    if any(asked):
+                        history.reason = "callback"
+            history.reason = history.reason or _ended(history, epochs, patience)
+            if len(history.losses) > begun:
+                self._save(saved, history, required=True)
+            if history.best_params and history.reason != "stop":
+                self.params = self.feed.copies(history.best_params)
+            return history
+
+    def _saved(
+        self,
+        folder: str | Path | None,
+        data: tuple[Any, np.ndarray],
+        validation: tuple[Any, np.ndarray] | None,
+        weights: Sequence[np.ndarray],
+        batch_size: int,
+        extra: Mapping[str, Any] | None,
+    ) -> SavedRun:
+        """This training as a folder knows it; without one, no data is looked at."""
+        if folder is None:
+            return SavedRun(None, {}, {}, {})
+        described = identity(
+            self.model, self.optimizer, *data, validation=validation,
+            sample_weight=weights[0] if weights else None, batch_size=batch_size, seed=self.seed,
+        )  # fmt: skip
+        numbers = rules(
+            self.optimizer, self.backend,
+            weight_decay=self._rules["weight_decay"], clip_norm=self._rules["clip_norm"],
+        )  # fmt: skip
+        return SavedRun(folder, described, numbers, extra or {})
 
     def _train_epoch(
         self, data: tuple[Any, ...], history: History, batch_size: int
@@ -335,10 +369,10 @@ class Trainer:
                     raise KeyboardInterrupt
                 began = time.perf_counter()
 
-    def _save(self, saved: SavedRun, history: History, *, final: bool = False) -> None:
+    def _save(self, saved: SavedRun, history: History, *, required: bool = False) -> None:
         """Write a checkpoint, of finite numbers only."""
         self._check_finite(history)
-        saved.save(self.model, self.state, history, final)
+        saved.save(self.model, self.state, history, required)
 
     def _check_finite(self, history: History) -> None:
         epoch = len(history.epochs) + (history.steps_in_epoch > 0)
@@ -443,6 +477,13 @@ class Trainer:
         """
         model = Model.load(path, network=network, **options)
         return cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
+
+
+def _ended(history: History, epochs: int, patience: int | None) -> str:
+    """Why there is nothing left to train; "" while there is."""
+    if history.reason or len(history.epochs) >= epochs:
+        return history.reason or "epochs"
+    return "patience" if patience and history.epochs_since_best >= patience else ""
 
 
 def _revived(
