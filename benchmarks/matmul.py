@@ -361,7 +361,11 @@ def main(args: Sequence[str] | None = None) -> int:
                 for k, v in best.items()
             ]
             print(f"ceiling of {device}: {', '.join(rates)}")
-        print(f"\nratio: times as fast as {arguments.baseline}\n{HEADER}")
+        print(
+            f"\nratio: times as fast as {arguments.baseline}, the median of the rounds' own ratios; "
+            f"where the machine's speed changes, it is fairer than the quotient of the medians\n"
+            f"{HEADER}"
+        )
         with recording("matmul", arguments.out, about=about, ceilings=limits) as recorder:
             lanes = dict.fromkeys(lane for name in workers for lane in lanes_of(name, arguments))
             for point in fits:
