@@ -362,9 +362,9 @@ def main(args: Sequence[str] | None = None) -> int:
             ]
             print(f"ceiling of {device}: {', '.join(rates)}")
         print(
-            f"\nratio: times as fast as {arguments.baseline}, the median of the rounds' own ratios; "
-            f"where the machine's speed changes, it is fairer than the quotient of the medians\n"
-            f"{HEADER}"
+            f"\nratio: times as fast as {arguments.baseline}, the median of the rounds' ratios; it "
+            "may differ from the quotient of the medians, since the machine's speed changes from "
+            f"round to round\n{HEADER}"
         )
         with recording("matmul", arguments.out, about=about, ceilings=limits) as recorder:
             lanes = dict.fromkeys(lane for name in workers for lane in lanes_of(name, arguments))

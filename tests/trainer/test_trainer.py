@@ -237,6 +237,54 @@ def test_a_validation_loss_that_is_not_finite_is_no_crash(tmp_path: Path) -> Non
     assert history.epochs[-1].val_loss is None
 
 
+def test_patience_counts_epochs_without_a_finite_validation_loss(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    t = x.sum(axis=1)
+    outlier = np.full((3, 3), 1e25, np.float32), np.zeros(3)
+
+    def trainer() -> Trainer:
+        return Trainer(xpnet.mlp([3, 8, 1], loss="squared"), optim.SGD(1e-3))
+
+    with pytest.warns(RuntimeWarning, match="no epoch had a finite validation loss"):
+        history = trainer().fit(x, t, epochs=25, validation=outlier, patience=2)
+    assert (len(history.epochs), history.reason, history.best_epoch) == (2, "patience", 0)
+    # Where a run is resumed with early stopping, epochs before do not count; then they do.
+    options: dict[str, Any] = {"validation": outlier, "folder": tmp_path, "resume": True}
+    trainer().fit(x, t, epochs=4, **options)
+    history = trainer().fit(x, t, epochs=5, patience=3, **options)
+    assert (len(history.epochs), history.reason) == (5, "epochs")
+    with pytest.warns(RuntimeWarning, match="no epoch had"):
+        history = trainer().fit(x, t, epochs=25, patience=3, **options)
+    assert (len(history.epochs), history.reason) == (7, "patience")
+
+
+def test_memory_for_losses_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of finished epochs every step's loss is kept, then every second, fourth, ..."""
+    x, t = digits(100)
+    scaling = Scaling(0.0, 1 / 16)
+    options: dict[str, Any] = {"batch_size": 10, "folder": tmp_path, "resume": True}
+    expected = Trainer(xpnet.mlp([64, 10]), scaling=scaling).fit(x, t, epochs=7, batch_size=10)
+    assert expected.loss_steps.tolist() == list(range(1, 71))
+    monkeypatch.setattr("xpnet.trainer.history.MOST_KEPT", 16)
+    for epochs in (1, 4, 7):
+        trainer = Trainer(xpnet.mlp([64, 10]), scaling=scaling)
+        history = trainer.fit(x, t, epochs=epochs, **options)
+    assert history.steps == 70
+    assert history.loss_steps.tolist() == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert history.losses == [expected.losses[i - 1] for i in history.loss_steps]
+    assert [e.train_loss for e in history.epochs] == [e.train_loss for e in expected.epochs]
+    seen = []
+
+    def stop() -> bool:
+        seen.append(1)
+        return len(seen) > 0
+
+    stopped = trainer.fit(x, t, epochs=8, stop=stop, **options)
+    assert 0 < len(stopped.unfinished) <= 10
+    assert stopped.loss_steps[-1] == stopped.steps == 70 + len(stopped.unfinished)
+    assert trainer.fit(x, t, epochs=8, **options).steps == 80
+
+
 def test_an_explosion_in_the_very_last_update_is_noticed(tmp_path: Path) -> None:
     x, t = digits(100)
     net = Trainer(xpnet.mlp([64, 10]), optim.SGD(1e38), scaling=Scaling(0.0, 1 / 16))

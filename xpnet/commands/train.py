@@ -255,7 +255,7 @@ def _run(config: Config) -> int:
     write_whole(folder / "config.toml", to_toml(config))
     if history.reason == "stop":
         log.say(
-            f"stopped in epoch {len(history.epochs) + 1}, step {len(history.losses)}, and saved; "
+            f"stopped in epoch {len(history.epochs) + 1}, step {history.steps}, and saved; "
             f"go on with: python -m xpnet.train --resume {folder}"
         )
         return 128 + seen[0]
@@ -280,7 +280,7 @@ def _finish(
         "lr": config.lr,
         "best_epoch": history.best_epoch or None,
         "ended_by": history.reason,
-        "steps": len(history.losses),
+        "steps": history.steps,
         "train_seconds": seconds,
         "samples_per_second": len(parts.train) * len(history.epochs) / seconds if seconds else None,
         "backend": trainer.backend.library,

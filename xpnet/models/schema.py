@@ -47,6 +47,8 @@ HISTORY = {
     "epochs": [EPOCH],
     "best_epoch": int,
     "reason": ("", "callback"),
+    "patience_from": (int, None),
+    "every": int,
     "steps_in_epoch": int,
     "seconds_in_epoch": float,
 }
@@ -87,6 +89,8 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     older |= {"format": FORMAT, "builder": "mlp" if spec else "", "arguments": spec, "gates": []}
     if "identity" in meta:
         older["rules"] = {}
+        if isinstance(meta.get("history"), dict):
+            older["history"] = {"patience_from": None, "every": 1} | meta["history"]
     return older | {"columns": columns}
 
 
@@ -177,5 +181,9 @@ def _bad_history(history: Mapping[str, Any], losses: int) -> str:
         return "its epochs are not numbered from 1"
     if history["best_epoch"] > len(epochs):
         return f"its best epoch is {history['best_epoch']} of {len(epochs)}"
-    steps = (epochs[-1]["step"] if epochs else 0) + history["steps_in_epoch"]
-    return "" if losses == steps else f"has {losses} losses of {steps} steps"
+    every = history["every"]
+    if every < 1 or every & (every - 1):
+        return f"it keeps the losses of every {every} steps, expected a power of two"
+    finished = epochs[-1]["step"] if epochs else 0
+    expected = finished // every + history["steps_in_epoch"]
+    return "" if losses == expected else f"has {losses} losses, expected {expected}"

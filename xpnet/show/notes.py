@@ -130,7 +130,7 @@ NOTES: dict[type, Note] = {
     losses.HingeLoss: Note(
         "Σ(j≠t) max(0, {y}ⱼ - {y}ₜ + {g.margin:g}){N}",
         ("(1 where {y}ⱼ - {y}ₜ + {g.margin:g} > 0, j ≠ t; at t, minus their number){N}",),
-        (8, 6),
+        (8, 5),
     ),
 }
 UNKNOWN = Note("", ())  # for a user's own gate: no formulas, one operation per element

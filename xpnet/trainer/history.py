@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -56,33 +57,76 @@ class Epoch:
     samples_per_second: float
 
 
+# Losses of finished epochs that a history keeps at most: 1 MiB, in memory and in each checkpoint.
+MOST_KEPT = 1 << 17
+
+
 @dataclass
 class History:
     """The losses, epochs and best weights of a run.
 
     Attributes
     ----------
-    losses : list of float
-        The loss of each step.
     epochs : list of Epoch
     best_epoch : int
         The epoch with the smallest val_loss; 0 if there is none yet.
     best_params : dict of str to numpy array
         The weights of that epoch; empty unless early stopping is on.
-    steps_in_epoch, seconds_in_epoch : int, float
-        Steps and seconds of an unfinished epoch so far.
+    patience_from : int or None
+        The number of epochs after which early stopping began to count; None while it is off.
+    kept : array, shape=(K,)
+        Losses of finished epochs: of every step whose number is a multiple of `every`.
+    every : int
+        1, until there are more than MOST_KEPT of them; then it doubles, again and again.
+    unfinished : array.array of float
+        The losses of an unfinished epoch so far, all of them.
+    seconds_in_epoch : float
+        Seconds of an unfinished epoch so far.
     reason : str
         Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop"; empty
         during the run.
     """
 
-    losses: list[float] = field(default_factory=list, repr=False)
     epochs: list[Epoch] = field(default_factory=list, repr=False)
     best_epoch: int = 0
     best_params: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    steps_in_epoch: int = 0
+    patience_from: int | None = None
+    kept: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    every: int = 1
+    unfinished: array[float] = field(default_factory=lambda: array("d"), repr=False)
     seconds_in_epoch: float = 0.0
     reason: str = ""
+
+    @property
+    def steps(self) -> int:
+        """How many steps there were."""
+        return (self.epochs[-1].step if self.epochs else 0) + len(self.unfinished)
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each step of `loss_steps`: of all steps, unless the run is very long."""
+        return [*self.kept.tolist(), *self.unfinished]
+
+    @property
+    def loss_steps(self) -> np.ndarray:
+        """The numbers of these steps, counted from 1."""
+        before = self.epochs[-1].step if self.epochs else 0
+        return np.concatenate(
+            [
+                self.every * np.arange(1, len(self.kept) + 1),
+                before + np.arange(1, len(self.unfinished) + 1),
+            ]
+        )
+
+    def close(self, epoch: Epoch) -> None:
+        """Append an epoch's record; keep its losses, or every so many, to bound the memory."""
+        numbers = self.loss_steps[len(self.kept) :]
+        losses = np.array(self.unfinished)[numbers % self.every == 0]
+        self.kept = np.concatenate([self.kept, losses])
+        while len(self.kept) > MOST_KEPT:
+            self.kept, self.every = self.kept[1::2].copy(), 2 * self.every
+        self.epochs.append(epoch)
+        self.unfinished, self.seconds_in_epoch = array("d"), 0.0
 
     def column(self, name: str) -> list[float | None]:
         """Return one number of every epoch: ``history.column("val_loss")``."""
@@ -96,29 +140,35 @@ class History:
 
     @property
     def epochs_since_best(self) -> int:
-        """Epochs since the best one; 0 if there is none yet."""
-        return len(self.epochs) - self.best_epoch if self.best_epoch else 0
+        """Epochs since the best one; since early stopping began, if there is none yet."""
+        return len(self.epochs) - max(self.best_epoch, self.patience_from or 0)
 
     def pack(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the arrays and the JSON data that a checkpoint stores."""
         arrays = {f"best/{name}": value for name, value in self.best_params.items()}
-        arrays["losses"] = np.array(self.losses, np.float64)
+        arrays["losses"] = np.concatenate([self.kept, self.unfinished])
         return arrays, {
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "best_epoch": self.best_epoch,
             "reason": self.reason if self.reason == "callback" else "",
-            "steps_in_epoch": self.steps_in_epoch,
+            "patience_from": self.patience_from,
+            "every": self.every,
+            "steps_in_epoch": len(self.unfinished),
             "seconds_in_epoch": self.seconds_in_epoch,
         }
 
     @classmethod
     def unpack(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> History:
+        losses = arrays["losses"]
+        kept, unfinished = np.split(losses, [len(losses) - meta["steps_in_epoch"]])
         return cls(
-            losses=arrays["losses"].tolist(),
             epochs=[Epoch(**epoch) for epoch in meta["epochs"]],
             best_epoch=meta["best_epoch"],
             best_params=section(arrays, "best/"),
-            steps_in_epoch=meta["steps_in_epoch"],
+            patience_from=meta["patience_from"],
+            kept=kept,
+            every=meta["every"],
+            unfinished=array("d", unfinished.tolist()),
             seconds_in_epoch=meta["seconds_in_epoch"],
             reason=meta["reason"],
         )

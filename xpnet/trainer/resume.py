@@ -152,7 +152,7 @@ class SavedRun:
         meta = checkpoint.plain(meta | {"extra": dict(self.extra)})
         schema.check(arrays | past, meta, self.folder)
         try:
-            checkpoint.save_numbered(self.folder, len(history.losses), arrays | past, meta)
+            checkpoint.save_numbered(self.folder, history.steps, arrays | past, meta)
         except OSError as error:
             if required:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -278,9 +279,10 @@ class Trainer:
         with saved.held():
             history = self._restored(saved) if resume else saved.begin()
             if patience is None:
-                history.best_params = {}
-            elif not history.best_params:  # none was kept: what came before does not count
-                history.best_epoch = 0
+                history.best_params, history.patience_from = {}, None
+            elif not history.best_params and history.patience_from is None:
+                # The weights of the epochs before were not kept.
+                history.best_epoch, history.patience_from = 0, len(history.epochs)
             held = None if validation is None else self.model.resident(*validation)
             scored = self._scored_part(x, t)
             targets = self.feed.targets(t, self.classifies)
@@ -288,12 +290,12 @@ class Trainer:
             if not is_streamed(data[0]):
                 data = (data[0], *map(self.backend.asarray, data[1:]))
 
-            begun = len(history.losses)
+            begun = history.steps
             if not _ended(history, epochs, patience):
                 # Whoever cannot write hears of it now, and a crash finds the settings of this part.
                 self._save(saved, history, required=True)
             bar = tqdm(
-                total=epochs * -(-len(x) // batch_size), initial=len(history.losses), unit="step",
+                total=epochs * -(-len(x) // batch_size), initial=history.steps, unit="step",
                 disable=not progress, leave=False, dynamic_ncols=True,
             )  # fmt: skip
             with bar:
@@ -318,10 +320,17 @@ class Trainer:
                     if any(asked):
                         history.reason = "callback"
             history.reason = history.reason or _ended(history, epochs, patience)
-            if len(history.losses) > begun:
+            if history.steps > begun:
                 self._save(saved, history, required=True)
             if history.best_params and history.reason != "stop":
                 self.params = self.feed.copies(history.best_params)
+            elif history.reason == "patience":
+                warnings.warn(
+                    "no epoch had a finite validation loss: the weights are those of the last one; "
+                    "is the validation set scaled as the training set is?",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             return history
 
     def _saved(
@@ -354,16 +363,15 @@ class Trainer:
         began = time.perf_counter()
         chunks = train_epoch(
             self.run, self.feed, data, self.params, self.state,
-            batch_size=batch_size, seed=self.seed, epoch=epoch, done=history.steps_in_epoch,
+            batch_size=batch_size, seed=self.seed, epoch=epoch, done=len(history.unfinished),
         )  # fmt: skip
         with held_interrupts() as interrupted:
             # Stored before the losses are waited for: what came before is consumed.
             for self.params, self.state, on_device in chunks:
                 losses = self.backend.to_numpy(on_device)
                 history.seconds_in_epoch += time.perf_counter() - began
-                check_finite_losses(losses, epoch + 1, len(history.losses))
-                history.steps_in_epoch += len(losses)
-                history.losses.extend(losses.tolist())
+                check_finite_losses(losses, epoch + 1, history.steps)
+                history.unfinished.extend(losses.tolist())
                 yield losses
                 if interrupted:
                     raise KeyboardInterrupt
@@ -375,8 +383,8 @@ class Trainer:
         saved.save(self.model, self.state, history, required)
 
     def _check_finite(self, history: History) -> None:
-        epoch = len(history.epochs) + (history.steps_in_epoch > 0)
-        check_finite_values({**self.params, **self.state}, epoch, len(history.losses))
+        epoch = len(history.epochs) + bool(history.unfinished)
+        check_finite_values({**self.params, **self.state}, epoch, history.steps)
 
     def _restored(self, saved: SavedRun) -> History:
         """The history of the newest checkpoint, with parameters and state brought back."""
@@ -391,7 +399,7 @@ class Trainer:
         self, history: History, n: int, batch_size: int, scored: Any, held: Any
     ) -> Epoch:
         """Measure, and append the epoch's record."""
-        losses = np.array(history.losses[-history.steps_in_epoch :])
+        losses = np.array(history.unfinished)
         sizes = np.full(len(losses), batch_size)
         sizes[-1] = n - batch_size * (len(losses) - 1)
         averages = self.network.loss_gate.reduction == "mean"
@@ -400,13 +408,11 @@ class Trainer:
         val_loss, val_score = measure(self.params, *held) if held else (None, None)
         train_loss, train_score = measure(self.params, *scored)
         # The last update of all may be the one that blew up, and no step comes to notice.
-        check_finite_losses(
-            np.array([train_loss]), len(history.epochs) + 1, len(history.losses) - 1
-        )
+        check_finite_losses(np.array([train_loss]), len(history.epochs) + 1, history.steps - 1)
         self._check_finite(history)
         record = Epoch(
             epoch=len(history.epochs) + 1,
-            step=len(history.losses),
+            step=history.steps,
             train_loss=float((losses * (sizes if averages else 1)).sum() / n),
             train_score=finite_or_none(train_score),
             val_loss=finite_or_none(val_loss),
@@ -414,8 +420,7 @@ class Trainer:
             seconds=seconds,
             samples_per_second=n / seconds if seconds else 0.0,
         )
-        history.epochs.append(record)
-        history.steps_in_epoch, history.seconds_in_epoch = 0, 0.0
+        history.close(record)
         return record
 
     def _scored_part(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -21,11 +21,9 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     epochs = [epoch.epoch for epoch in history.epochs]
-    per_epoch = len(history.losses) / max(len(epochs), 1)
-    steps = (np.arange(len(history.losses)) + 1) / per_epoch
-    left.plot(
-        steps, history.losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="train, each step"
-    )
+    losses = history.losses
+    steps = history.loss_steps / (history.steps / max(len(epochs), 1))
+    left.plot(steps, losses, color=TRAIN, alpha=0.4, linewidth=0.6, label="train, each step")
     for axes, name in ((left, "loss"), (right, "score")):
         label = metric if name == "score" else name
         for part, color in (("train", TRAIN), ("val", VAL)):
@@ -41,7 +39,7 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    if min(history.losses) > 0 and max(history.losses) / min(history.losses) > 20:
+    if min(losses) > 0 and max(losses) / min(losses) > 20:
         left.set_yscale("log")
     if history.best_epoch:
         left.axvline(history.best_epoch, color="grey", linestyle=":", linewidth=1)
