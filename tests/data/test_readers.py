@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import re
 import struct
 import zipfile
@@ -154,6 +155,106 @@ def test_damaged_npy_is_refused(tmp_path: Path, content: bytes, words: str) -> N
         read_npy(tmp_path / "f.npy")
 
 
+def npy_header(descr: str, shape: str, version: int = 1) -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    text += b" " * (-len(text) % 64) + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (npy_header("'|S0'", "(1000000000000,)"), "got values of type |S0, without any bytes"),
+        (npy_header("'<U0'", "(5,)"), "without any bytes"),
+        (npy_header("'<f8'", "(True, True)") + bytes(8), "header claims shape (True, True)"),
+        (npy_header("'<f8'", "(-1, -1)") + bytes(8), "header claims shape (-1, -1)"),
+        (npy_header("'<f8'", f"({10**30}, 0)"), "header claims shape"),
+        (npy_header("'<f8'", f"({2**40}, {2**40}, 0)"), "samples without values"),
+        (npy_header("'<f8'", f"({'1, ' * 70})") + bytes(8), "header claims shape"),
+        (npy_header("'<f8'", "(" * 3000 + ")" * 3000), "is not an NPY array"),
+        # A header of 4 GB, of which the file has the first bytes.
+        (b"\x93NUMPY\2\0\xff\xff\xff\xff" + b" " * 20_000, "is not an NPY array"),
+    ],
+)
+def test_what_a_header_claims_is_checked_first(tmp_path: Path, content: bytes, words: str) -> None:
+    """In an NPY file, and in a member of an NPZ file."""
+    (tmp_path / "f.npy").write_bytes(content)
+    (tmp_path / "f.npz").write_bytes(member("x.npy", content))
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_npy(tmp_path / "f.npy")
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_npz(tmp_path / "f.npz")
+
+
+class Refused(Exception):
+    pass
+
+
+@pytest.fixture
+def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes memory for the values of a file fails."""
+
+    def refuse(*args: Any) -> None:
+        raise Refused
+
+    monkeypatch.setattr("xpnet.data.readers._array", refuse)
+    monkeypatch.setattr("xpnet.data.readers._fill", refuse)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": np.zeros((5000, 100)), "t": np.zeros(3, int)}, "got 3 targets for 5000 samples"),
+        ({"x": np.zeros((5000, 100), complex), "t": np.zeros(5000)}, "values of type complex128"),
+        ({"x": np.zeros((5000, 100)), "T": np.zeros(5000)}, "expected an array named t or y"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_unpacked(
+    tmp_path: Path, no_values: None, arrays: dict[str, Any], words: str
+) -> None:
+    np.savez_compressed(tmp_path / "d.npz", **arrays)
+    with pytest.raises(DataError, match=words):
+        load_file(tmp_path / "d.npz")
+
+
+def test_what_is_not_asked_for_is_not_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "d.npz", x=np.ones((3, 2)), bomb=np.zeros(10**6))
+    content = bytearray((tmp_path / "d.npz").read_bytes())
+    content[-1200] ^= 1  # within the bomb, whose checksum is now wrong
+    (tmp_path / "d.npz").write_bytes(content)
+    assert list(read_npz(tmp_path / "d.npz", ["x"])) == ["x"]
+    with pytest.raises(DataError, match="is not an NPZ file"):
+        read_npz(tmp_path / "d.npz")
+    with pytest.raises(DataError, match="has x, bomb; expected y too"):
+        read_npz(tmp_path / "d.npz", ["y"])
+
+
+def test_more_than_half_of_the_free_memory_is_refused(
+    tmp_path: Path, no_values: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xpnet.data.readers.available_memory", lambda: 1000)
+    (tmp_path / "f.gz").write_bytes(gzip.compress(idx(np.zeros((30, 4, 5), np.uint8))))
+    np.savez_compressed(tmp_path / "f.npz", x=np.zeros(100))
+    for read, path in ((read_idx, "f.gz"), (read_npz, "f.npz")):
+        with pytest.raises(DataError, match="more than half of the free memory"):
+            read(tmp_path / path)  # type: ignore[operator]
+    monkeypatch.setattr("xpnet.data.csv.available_memory", lambda: 10)
+    (tmp_path / "f.csv").write_text(CSV)
+    with pytest.raises(DataError, match="is larger than the free memory"):
+        read_csv(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize("read", [read_idx, read_npy, read_npz, read_csv])
+def test_pipes_and_devices_are_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(DataError, match="is a pipe or a device; expected a file"):
+            read(path)
+    with pytest.raises(DataError, match="is a folder; expected a file"):
+        read(tmp_path)
+
+
 def test_a_large_npy_is_memory_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((100, 2)))
     mapped = read_npy(tmp_path / "f.npy", resident_bytes=100)
@@ -173,11 +274,12 @@ CSV = "a,b,kind\n1,2.5,cat\n-3e1,4,dog\n\n0,1,cat\n"
 )
 def test_csv(tmp_path: Path, text: str) -> None:
     (tmp_path / "f.csv").write_text(text, encoding="utf-8")
-    x, labels, columns, label_column = read_csv(tmp_path / "f.csv")
+    x, labels, columns, label_column, lines = read_csv(tmp_path / "f.csv")
     np.testing.assert_array_equal(x, [[1, 2.5], [-30, 4], [0, 1]])
     assert labels == ["cat", "dog", "cat"]
     assert columns == ("a", "b")
     assert label_column == "kind"
+    assert list(lines) == [2, 3, 5]
 
 
 def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
@@ -205,10 +307,9 @@ def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
         ("1,inf,0\n", "line 1, column 1: got 'inf'"),
         ("y,a\nk,1\nk,oops\n", "line 2, column a"),
         ("a,b,y\n1,2\n", "line 2: got 2 columns, expected 3"),
-        ("a,b,y\n1,2,\n", "line 2: got an empty label"),
         ("1\n2\n", "got one column"),
         ("a,a,y\n1,2,0\n", "has two columns named a"),
-        (",a,y\n0,1,2\n", "the first column has no name; if it is an index"),
+        (",a,y\n0,1,2\n", "line 1: column 0 has no name; if it is an index"),
         ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got 'nan'"),
         ("?,?,yes\n1,2,no\n", "line 1, column 0: got '?'"),
         ('"a,b\n1,2', "is not CSV in UTF-8"),
@@ -222,6 +323,149 @@ def test_bad_csv_is_refused(tmp_path: Path, text: str, words: str) -> None:
         return
     with pytest.raises(DataError, match=re.escape(words)):
         read_csv(tmp_path / "f.csv")
+
+
+# Two float columns, or whole numbers; and a label of each kind.
+FLOATS, WHOLE = "{0}.5,{1}.5", "{0},{1}"
+CLASSES, WORDS, REALS = ("0", "1"), ("u", "v"), ("0.5", "1.25")
+
+
+def table(header: str, features: str = FLOATS, labels: tuple[str, ...] = CLASSES) -> str:
+    lines = [f"{features.format(i, i % 7)},{labels[i % len(labels)]}" for i in range(40)]
+    return "\n".join([header, *lines])
+
+
+@pytest.mark.parametrize(
+    ("header", "features", "labels"),
+    [
+        ("RI,Na,Type", FLOATS, CLASSES),
+        ("inf,sup,y", WHOLE, REALS),
+        ("none,high,y", FLOATS, WORDS),
+        ("-,+,y", FLOATS, CLASSES),
+        ("Na,NaN,y", WHOLE, CLASSES),
+        ("0,1,2", FLOATS, CLASSES),
+        ("0,1,2", FLOATS, WORDS),
+        ("0,1,2", FLOATS, REALS),
+        ("0,1,target", WHOLE, CLASSES),
+        ("0,1,target", FLOATS, REALS),
+        ("id,0,target", WHOLE, CLASSES),
+        ("a,1999,target", WHOLE, REALS),
+        ("a,b,u", FLOATS, WORDS),  # the label column is called like a class
+        ('"0","1","2"', FLOATS, CLASSES),
+    ],
+)
+def test_a_header_is_known_by_what_is_below(
+    tmp_path: Path, header: str, features: str, labels: tuple[str, ...]
+) -> None:
+    (tmp_path / "f.csv").write_text(table(header, features, labels))
+    read = read_csv(tmp_path / "f.csv")
+    assert read.x.shape == (40, 2)
+    assert (*read.columns, read.label_column) == tuple(header.replace('"', "").split(","))
+    assert read.labels == [labels[i % 2] for i in range(40)]
+    assert list(read.lines) == list(range(2, 42))
+
+
+@pytest.mark.parametrize(
+    ("first", "features", "labels"),
+    [
+        ("0,1,2", WHOLE, CLASSES),
+        ("0,1,2", WHOLE, REALS),
+        ("0.0,1.0,2.0", FLOATS, REALS),
+        ("1,2,y", WHOLE, CLASSES),
+        ("400.5,401.5,class", FLOATS, CLASSES),
+        ("400.5,401.5,class", FLOATS, WORDS),
+        ("2019,2020,2021", FLOATS, REALS),
+        ("2019,2020,2021", WHOLE, CLASSES),
+        ("1.5,2.O,0", FLOATS, CLASSES),
+    ],
+)
+def test_a_first_line_that_could_be_either_is_refused(
+    tmp_path: Path, first: str, features: str, labels: tuple[str, ...]
+) -> None:
+    (tmp_path / "f.csv").write_text(table(first, features, labels))
+    with pytest.raises(DataError, match="line 1: is it a header line or a row"):
+        read_csv(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize(
+    ("first", "features", "labels"),
+    [
+        ("5.1,3.5,u", FLOATS, WORDS),
+        ("5,3,u", FLOATS, WORDS),
+        ("0,1,1", WHOLE, CLASSES),
+        ("7,8,9.5", WHOLE, tuple(map(str, np.arange(40) / 8))),
+        ("1.5,2.5,new", FLOATS, ("u", "v", "w", *map(str, range(30)))),
+    ],
+)
+def test_a_first_row_stays_a_row(
+    tmp_path: Path, first: str, features: str, labels: tuple[str, ...]
+) -> None:
+    (tmp_path / "f.csv").write_text(table(first, features, labels))
+    read = read_csv(tmp_path / "f.csv")
+    assert read.columns == ()
+    assert read.label_column == "2"
+    assert read.x.shape == (41, 2)
+    np.testing.assert_array_equal(read.x[0], np.float64(first.split(",")[:2]))
+    assert (read.labels or [])[0] == first.split(",")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (table("a,,y"), "line 1: column 1 has no name"),
+        (table(",0,1"), "line 1: column 0 has no name; if it is an index"),
+        (table("1,y,z"), "'1' is the name of column 0 and the number of column"),
+    ],
+)
+def test_a_header_without_one_meaning_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "f.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_csv(tmp_path / "f.csv", "1")
+
+
+def test_the_names_of_the_training_make_a_header(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("0,1\n5,6\n7,8\n")
+    read = read_csv(tmp_path / "f.csv", "2", 2, ("0", "1"))
+    np.testing.assert_array_equal(read.x, [[5, 6], [7, 8]])
+    assert read.columns == ("0", "1")
+
+
+ROWS = "".join(f"{i}.5;{i % 7}.5;{i % 2}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Price, EUR";"Size, m2";y\n' + ROWS,
+        "Price, EUR;Size, m2;y\n" + ROWS,
+        '"a;b,c","d;e",y\n' + ROWS.replace(";", ","),
+        "a b\tc,d\ty\n" + ROWS.replace(";", "\t"),
+        "a;b,c,y\n" + ROWS.replace(";", ","),
+        ROWS,
+        '"x\ny";"u, v";"w, z"\n' + ROWS,
+    ],
+)
+def test_the_separator_makes_a_table_of_numbers(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.csv").write_text(text)
+    assert read_csv(tmp_path / "f.csv").x.shape == (40, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ROWS.replace(".", ","), "column 0: got '1,5', expected .*a decimal comma"),
+        ("a;b;y\n" + ROWS.replace(".", ","), "line 2, column a: got '0,5', .*a decimal comma"),
+        (ROWS.replace(";", " "), "got one column, .* separate them by comma, semicolon or tab"),
+        (ROWS.replace(";", "|"), "separate them by comma"),
+        ("a;b;y\n" + ROWS.replace(";0\n", ";0,25\n").replace(";1\n", ";1,5\n"), "decimal comma"),
+        (ROWS.replace("3.5", "1_000"), "got '1_000', expected a finite number .*without _"),
+        (ROWS.replace("3.5", "٣.5"), "got '٣.5', expected a finite number"),
+    ],
+)
+def test_other_spellings_of_numbers_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "f.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        load_file(tmp_path / "f.csv")
 
 
 def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
@@ -334,7 +578,8 @@ def test_real_labels_are_a_regression(tmp_path: Path) -> None:
         ({"a": np.ones(3)}, "has a; expected an array named x or X"),
         ({"x": np.ones((3, 2))}, "has x; expected an array named t or y"),
         ({"x": np.ones((3, 2)), "t": np.zeros(2, int)}, "got 2 targets for 3 samples"),
-        ({"x": np.ones((3, 2)), "t": np.array([0, -1, 1])}, "row 1: got -1, expected a class"),
+        ({"x": np.ones((3, 2), complex), "t": np.arange(3)}, "x: got values of type complex128"),
+        ({"x": np.ones((3, 2)), "t": np.ones(3, "M8[s]")}, "t: got values of type datetime64"),
         ({"x": np.ones((3, 2)), "t": np.zeros(3, int)}, "got 1 class, expected at least two"),
         ({"x": np.ones((99, 2)), "t": np.arange(99) * 7}, "say --task regression"),
         ({"x": np.array([[1.0, np.nan]]), "t": np.zeros(1, int)}, "x: row 0, column 1: got nan"),

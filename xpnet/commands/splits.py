@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet import datasets
 from xpnet.commands.config import Config
+from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset, select_rows, split, standardize
 from xpnet.errors import DataError
 
@@ -35,10 +36,13 @@ def load_parts(config: Config) -> Parts:
         )
         test = None
         if config.test_data is not None:
+            label_column = config.label_column
+            if config.test_data.suffix.lower() == ".csv":  # the same one, wherever it stands
+                label_column = label_column or train.label_column or None
             test = datasets.load_file(
                 config.test_data,
                 labels=config.test_labels,
-                label_column=config.label_column,
+                label_column=label_column,
                 task="regression" if train.classes is None else "classification",
                 classes=train.classes,
             )
@@ -50,7 +54,7 @@ def load_parts(config: Config) -> Parts:
             if test.x.shape[1:] != train.x.shape[1:] or test.columns != train.columns:
                 raise DataError(
                     f"{config.test_data}: got samples of shape {test.x.shape[1:]}, columns "
-                    f"{', '.join(test.columns) or 'without names'}; expected those of {config.data}"
+                    f"{listed(test.columns) or 'without names'}; expected those of {config.data}"
                 )
     else:
         train, test = datasets.load(config.dataset, config.data_dir)

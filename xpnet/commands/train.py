@@ -28,6 +28,7 @@ from xpnet.backend.select import select
 from xpnet.commands.config import Config, parse, schedule_of, to_toml
 from xpnet.commands.exits import is_terminal, run, say
 from xpnet.commands.splits import Parts, load_parts
+from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
 from xpnet.errors import CheckpointError, DataError, UsageError
 from xpnet.files import write_whole
@@ -186,7 +187,7 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
     source = config.dataset if config.data is None else str(config.data)
     return (
         f"data      {source}: {sizes} samples ({names}), {kinds}\n"
-        f"{_labels(train)}"
+        f"{_labels(train) if config.data is not None else ''}"
         f"network   {layers}, {', '.join(config.activation)}, {built['loss']} loss, "
         f"{count:,} parameters\n"
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
@@ -196,13 +197,12 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
 
 
 def _labels(data: Dataset) -> str:
-    """For a CSV file, what was taken for what: it may not be what the user meant."""
+    """What was taken for the labels of your own file; it may not be what you meant."""
+    names = listed(data.classes or (), 10)
     if not data.label_column:
-        return ""
+        return f"labels    {names}\n" if names else ""
     header = "header line" if data.columns else "no header line"
-    names = ", ".join((data.classes or ())[:10]) + (", ..." if data.outputs > 10 else "")
-    what = f": {names}" if data.classes is not None else ""
-    return f"labels    column {data.label_column}{what} ({header})\n"
+    return f"labels    column {data.label_column}{names and f': {names}'} ({header})\n"
 
 
 def _run(config: Config) -> int:

@@ -12,6 +12,7 @@ from xpnet.errors import DataError, UsageError
 
 __all__ = [
     "check_features",
+    "check_headers",
     "check_numbers",
     "check_scaling",
     "check_targets",
@@ -19,6 +20,9 @@ __all__ = [
     "checked_weights",
     "host",
 ]
+
+
+REAL = "buif"  # the kinds of dtypes that are real numbers
 
 
 def host(array: Any, name: str = "x") -> Any:
@@ -43,16 +47,38 @@ def check_features(x: Any, name: str = "x") -> None:
     if getattr(x, "ndim", 0) == 1:
         raise DataError(
             f"{name}: got shape {x.shape}, expected one row a sample; "
-            f"a single feature has shape ({len(x)}, 1)"
+            f"a single feature has shape ({len(x)}, 1), a single sample (1, {len(x)})"
         )
     check_numbers(x, name)
+
+
+def check_headers(x: Any, t: Any, x_name: str, t_name: str) -> None:
+    """Refuse, before their values are read, samples and targets that cannot belong together.
+
+    Parameters
+    ----------
+    x, t : anything with a shape and a dtype
+    x_name, t_name : str
+
+    Raises
+    ------
+    DataError
+    """
+    if x.dtype.kind not in REAL:
+        raise DataError(f"{x_name}: got values of type {x.dtype}, expected real numbers")
+    if t.dtype.kind not in REAL + "US":
+        raise DataError(f"{t_name}: got values of type {t.dtype}, expected numbers or text")
+    if x.shape and t.shape and x.shape[0] != t.shape[0]:
+        raise DataError(
+            f"{t_name}: got {t.shape[0]} targets for {x.shape[0]} samples, expected one each"
+        )
 
 
 def check_numbers(x: Any, name: str) -> None:
     """As `check_features`, of an array with any number of axes."""
     if not hasattr(x, "dtype") or x.ndim < 1:
         raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
-    if x.dtype.kind not in "buif":
+    if x.dtype.kind not in REAL:
         raise DataError(f"{name}: got values of type {x.dtype}, expected real numbers")
     if len(x) == 0:
         raise DataError(f"{name}: got no samples, expected at least one")

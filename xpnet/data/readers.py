@@ -1,33 +1,78 @@
 """Files of arrays: IDX, NPY and NPZ, read so that nothing in them can do harm.
 
-A header's claims are held against the file's size before memory is taken; pickles are never
-loaded; whatever is wrong ends in one `DataError`: file, place, got, expected.
+What a header claims is compared with the file's size, and with the memory that is free, before any
+memory is taken. Pickles are never loaded. Whatever is wrong raises one `DataError` with the file,
+the place, what the file has and what is expected.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from xpnet.data.cells import listed
 from xpnet.errors import DataError
 
-__all__ = ["existing", "read_idx", "read_npy", "read_npz"]
+__all__ = [
+    "Header",
+    "available_memory",
+    "existing",
+    "idx_shape",
+    "npz_headers",
+    "read_idx",
+    "read_npy",
+    "read_npz",
+]
 
 # Deflate cannot make more than 1,032 bytes of one; a header that claims more is wrong.
 DEFLATE_RATIO = 1032
+# NumPy parses no longer header; its own check reads first, and a header may claim 4 GB.
+LONGEST_HEADER = 10_000
+BLOCK = 1 << 20
+
+
+class Header(NamedTuple):
+    """What an NPY file says about its array.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    fortran : bool
+        Whether the values are in Fortran order.
+    dtype : dtype
+    start : int
+        Where the first value is, in bytes.
+    """
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def existing(path: Path) -> Path:
-    """The path, if it is a file that can be read."""
+    """The path, if it is a file that can be read; pipes and devices may have no end."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "does not exist"
+        if path.is_dir():
+            what = "is a folder"
+        elif path.exists():
+            what = "is a pipe or a device"
         raise DataError(f"{path}: {what}; expected a file")
     try:
         with open(path, "rb"):
@@ -36,8 +81,42 @@ def existing(path: Path) -> Path:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def available_memory() -> int:
+    """The bytes of memory that are free, or can be freed; all memory where nobody says."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _check_room(size: int, where: str) -> None:
+    if size > available_memory() // 2:
+        raise DataError(
+            f"{where}: needs {size:,} bytes, more than half of the free memory; save the samples "
+            "as an .npy file, which is memory-mapped"
+        )
+
+
+# -- IDX -----------------------------------------------------------------------------------
+
+
+def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The shape that the header of an IDX file claims.
+
+    Raises
+    ------
+    DataError
+    """
+    with _idx_file(Path(path)) as (file, limit):
+        return _idx_header(file, limit, Path(path))
+
+
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """An IDX file of unsigned bytes, plain or gzipped: the format of MNIST.
+    """Read an IDX file of unsigned bytes, plain or gzipped: the format of MNIST.
 
     Returns
     -------
@@ -47,36 +126,14 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     ------
     DataError
     """
-    path = existing(Path(path))
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            size = os.fstat(raw.fileno()).st_size
-            if not zipped:
-                return _idx(raw, size, path)
-            with gzip.GzipFile(fileobj=raw) as file:
-                return _idx(file, size * DEFLATE_RATIO, path)  # type: ignore[arg-type]
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def _idx(file: BinaryIO, limit: int, path: Path) -> np.ndarray:
-    head = file.read(4)
-    if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
-        raise DataError(f"{path}: got a file that starts {head!r}, expected IDX of unsigned bytes")
-    sizes = file.read(4 * head[3])
-    if len(sizes) < 4 * head[3]:
-        raise DataError(f"{path}: ends in its header")
-    shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
-    count = math.prod(shape)
-    if count > limit:
-        raise DataError(f"{path}: header claims shape {shape}, more than the file can hold")
-    values = np.empty(count, np.uint8)
-    view, got = values.data, 0
-    while got < count and (n := file.readinto(view[got : got + (1 << 20)])):  # type: ignore[attr-defined]
-        got += n
-    more = file.read(1)
+    path = Path(path)
+    with _idx_file(path) as (file, limit):
+        shape = _idx_header(file, limit, path)
+        count = math.prod(shape)
+        _check_room(count, str(path))
+        values = np.empty(count, np.uint8)
+        got = _fill(values, file)
+        more = file.read(1)
     if got < count or more:
         raise DataError(
             f"{path}: got {'more than ' if more else ''}{got} bytes, expected {count} "
@@ -85,10 +142,53 @@ def _idx(file: BinaryIO, limit: int, path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _npy_header(file: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, Fortran order, dtype), with the file left at the first value."""
+@contextmanager
+def _idx_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """(the file, unzipped; how many bytes can be in it)."""
+    existing(path)
     try:
-        version = np.lib.format.read_magic(file)
+        with open(path, "rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            size = os.fstat(raw.fileno()).st_size
+            if not zipped:
+                yield raw, size
+                return
+            with gzip.GzipFile(fileobj=raw) as file:
+                yield file, size * DEFLATE_RATIO  # type: ignore[misc]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _idx_header(file: IO[bytes], limit: int, path: Path) -> tuple[int, ...]:
+    head = file.read(4)
+    if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
+        raise DataError(f"{path}: got a file that starts {head!r}, expected IDX of unsigned bytes")
+    sizes = file.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise DataError(f"{path}: ends in its header")
+    shape = struct.unpack(f">{head[3]}I", sizes)
+    if math.prod(shape) > limit:
+        raise DataError(f"{path}: header claims shape {shape}, more than the file can hold")
+    return shape
+
+
+def _fill(values: np.ndarray, file: IO[bytes]) -> int:
+    """Read into a flat array block by block; returns how many bytes there were."""
+    view, got = values.view(np.uint8).data, 0
+    while got < len(view) and (block := file.read(min(BLOCK, len(view) - got))):
+        view[got : got + len(block)] = block
+        got += len(block)
+    return got
+
+
+# -- NPY and NPZ ---------------------------------------------------------------------------
+
+
+def _npy_header(file: IO[bytes], where: str) -> Header:
+    head = io.BytesIO(file.read(LONGEST_HEADER + 12))
+    try:
+        version = np.lib.format.read_magic(head)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"format version {version}")
         read = (
@@ -96,99 +196,137 @@ def _npy_header(file: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(head, max_header_size=LONGEST_HEADER)
     # A damaged header ends in one of half a dozen exceptions (it is Python source, parsed).
     except Exception as error:
         raise DataError(f"{where}: is not an NPY array: {error}") from error
     if dtype.hasobject:
         raise DataError(f"{where}: got Python objects, expected numbers")
-    if any(n < 0 for n in shape):
+    if dtype.itemsize == 0:
+        raise DataError(f"{where}: got values of type {dtype}, without any bytes")
+    # True is an int to NumPy's check, and (2**40, 2**40, 0) an array without values.
+    if any(type(n) is not int or not 0 <= n < 1 << 48 for n in shape) or len(shape) > 32:
         raise DataError(f"{where}: header claims shape {shape}")
-    return shape, fortran, dtype
+    return Header(shape, fortran, dtype, head.tell())
+
+
+def _check_size(size: int, header: Header, where: str) -> None:
+    if size != header.nbytes:
+        raise DataError(
+            f"{where}: got {size} bytes of values, expected {header.nbytes} for {header.dtype} of "
+            f"shape {header.shape}"
+        )
+
+
+def _array(header: Header, file: IO[bytes], where: str) -> np.ndarray:
+    """The array whose values begin at the file's position."""
+    if header.nbytes == 0:
+        raise DataError(f"{where}: got shape {header.shape}, samples without values")
+    flat = np.empty(math.prod(header.shape), header.dtype)
+    if (got := _fill(flat, file)) != header.nbytes:
+        raise DataError(f"{where}: ends after {got} of {header.nbytes} bytes of values")
+    file.read(1)  # to the end of a zipped file, where its checksum is compared
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def read_npy(path: str | os.PathLike[str], resident_bytes: int | None = None) -> np.ndarray:
-    """An NPY file: in memory if it is at most `resident_bytes` large, else memory-mapped.
+    """Read an NPY file into memory if it has at most `resident_bytes`; memory-map it otherwise.
 
     Parameters
     ----------
     path : path
     resident_bytes : int, optional
-        By default a quarter of the machine's memory.
+        By default a quarter of the machine's memory, and no more than half of what is free.
 
     Raises
     ------
     DataError
     """
     path = existing(Path(path))
-    with open(path, "rb") as file:
-        shape, fortran, dtype = _npy_header(file, str(path))
-        size = os.fstat(file.fileno()).st_size - file.tell()
-    expected = math.prod(shape) * dtype.itemsize
-    if size != expected:
-        raise DataError(
-            f"{path}: got {size} bytes of values, expected {expected} for {dtype} of shape {shape}"
-        )
-    if size == 0:
-        return np.empty(shape, dtype)
-    if resident_bytes is None:
-        resident_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    if size > resident_bytes:
-        if fortran:
+    try:
+        with open(path, "rb") as file:
+            header = _npy_header(file, str(path))
+            size = os.fstat(file.fileno()).st_size - header.start
+            _check_size(size, header, str(path))
+            if resident_bytes is None:
+                memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+                resident_bytes = min(memory // 4, available_memory() // 2)
+            if size <= resident_bytes:
+                file.seek(header.start)
+                return _array(header, file, str(path))
+        if header.fortran:
             raise DataError(
                 f"{path}: is in Fortran order, whose rows are scattered; save it in C order"
             )
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
-    values: np.ndarray = np.load(path, allow_pickle=False)
-    return values
+        return np.memmap(path, header.dtype, "r", header.start, header.shape)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of an NPZ file.
+def npz_headers(path: str | os.PathLike[str]) -> dict[str, Header]:
+    """What an NPZ file says about its arrays, by name; no values are read.
 
     Raises
     ------
     DataError
-        Also for duplicate names, a member whose header does not match its length, a wrong
-        checksum, and arrays that would not fit into half of the machine's memory.
+        Also for a name that is there twice, and a header that does not match its length.
     """
     path = existing(Path(path))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    arrays: dict[str, np.ndarray] = {}
+    headers: dict[str, Header] = {}
+    with _archive(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            where = f"{path}: {name}"
+            if name in headers:
+                raise DataError(f"{where}: is there twice")
+            if member.file_size > max(member.compress_size, 1) * DEFLATE_RATIO:
+                raise DataError(f"{where}: claims more than its bytes can hold")
+            with archive.open(member) as file:
+                headers[name] = _npy_header(file, where)
+            _check_size(member.file_size - headers[name].start, headers[name], where)
+    return headers
+
+
+def read_npz(
+    path: str | os.PathLike[str], names: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Read arrays of an NPZ file.
+
+    Parameters
+    ----------
+    path : path
+    names : iterable of str, optional
+        Which arrays; by default all. The others are not unpacked.
+
+    Raises
+    ------
+    DataError
+        As for `npz_headers`; also for a wrong checksum, and for arrays that would not fit into
+        half of the free memory.
+    """
+    path = Path(path)
+    headers = npz_headers(path)
+    wanted = list(headers if names is None else names)
+    if missing := [name for name in wanted if name not in headers]:
+        raise DataError(f"{path}: has {listed(headers)}; expected {listed(missing)} too")
+    _check_room(sum(headers[name].nbytes for name in wanted), str(path))
+    arrays = {}
+    with _archive(path) as archive:
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+        for name in wanted:
+            with archive.open(members[name]) as file:
+                file.read(headers[name].start)
+                arrays[name] = _array(headers[name], file, f"{path}: {name}")
+    return arrays
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            total = sum(member.file_size for member in members)
-            if total > memory // 2:
-                raise DataError(
-                    f"{path}: claims {total} bytes, more than half of the memory; "
-                    "save x and t as .npy files, which are memory-mapped"
-                )
-            for member in members:
-                name = member.filename.removesuffix(".npy")
-                where = f"{path}: {name}"
-                if name in arrays:
-                    raise DataError(f"{where}: is there twice")
-                if member.file_size > max(member.compress_size, 1) * DEFLATE_RATIO:
-                    raise DataError(f"{where}: claims more than its bytes can hold")
-                with archive.open(member) as file:
-                    arrays[name] = _npz_member(file, member.file_size, where)
+            yield archive
     except DataError:
         raise
     # zipfile raises BadZipFile, EOFError, NotImplementedError, zlib.error, struct.error ...
     except Exception as error:
         raise DataError(f"{path}: is not an NPZ file that can be read: {error}") from error
-    return arrays
-
-
-def _npz_member(file: Any, file_size: int, where: str) -> np.ndarray:
-    shape, fortran, dtype = _npy_header(file, where)
-    size, expected = file_size - file.tell(), math.prod(shape) * dtype.itemsize
-    if size != expected:
-        raise DataError(
-            f"{where}: got {size} bytes of values, expected {expected} for {dtype} of shape {shape}"
-        )
-    values = file.read(expected)
-    file.read(1)  # to the end, where the checksum is compared
-    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
