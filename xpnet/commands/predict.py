@@ -17,8 +17,10 @@ import tyro
 from xpnet.backend.select import select
 from xpnet.commands.config import Library
 from xpnet.commands.exits import run
-from xpnet.data.csv import read_csv
-from xpnet.data.readers import read_idx, read_npy, read_npz
+from xpnet.data.cells import is_gap, is_number, listed, shown
+from xpnet.data.csv import CsvTable, read_csv
+from xpnet.data.labels import class_index
+from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
 from xpnet.errors import DataError, UsageError
 from xpnet.files import write_whole
 from xpnet.models import checkpoint, schema
@@ -51,26 +53,58 @@ def _samples(file: Path, model: Model, label_column: str | None) -> Any:
     """The samples in a file. A CSV file may have the label column, or leave it out."""
     suffix = file.suffix.lower()
     if suffix == ".csv":
-        features = math.prod(model.network.input_shape or ())
-        table = read_csv(file, label_column or "-1", features)
-        trained = model.columns
-        if table.columns and trained and table.columns != trained:
-            raise DataError(
-                f"{file}: got columns {', '.join(table.columns)}; "
-                f"the network was trained on {', '.join(trained)}"
-            )
-        return table.x
+        return _table(file, model, label_column).x
     if suffix == ".npz":
-        arrays = read_npz(file)
+        headers = npz_headers(file)
         for name in ("x", "X"):
-            if name in arrays:
-                return arrays[name]
-        raise DataError(f"{file}: has {', '.join(arrays)}; expected an array named x")
+            if name in headers:
+                model.check_shape(headers[name].shape, f"{file}: {name}")
+                return read_npz(file, [name])[name]
+        raise DataError(f"{file}: has {listed(headers)}; expected an array named x")
     if suffix == ".npy":
         return read_npy(file)
     if suffix == ".gz" or "idx" in file.name:
+        model.check_shape(idx_shape(file), str(file))
         return read_idx(file)
     raise UsageError(f"{file}: expected a .csv, .npz, .npy or IDX file")
+
+
+def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
+    """A CSV file with the features of the training, in their order; its labels are not read.
+
+    Names tell which column is which. Without them only the place does, so what is taken for the
+    labels must look like labels, and a line on stderr says which column that is.
+    """
+    features = math.prod(model.network.input_shape or ())
+    trained = model.columns
+    table = read_csv(file, label_column or "-1", features, trained)
+    if table.columns and trained:
+        if table.columns != trained:
+            raise DataError(
+                f"{file}: got columns {listed(table.columns)}; "
+                f"the network was trained on {listed(trained)}"
+            )
+        return table
+    if table.labels is None:
+        return table
+    if model.classifies:
+        index = {name: i for i, name in enumerate(model.classes or ())}
+        expected = f"one of {listed(index)}"
+        fits = [is_gap(label) or class_index(label, index) is not None for label in table.labels]
+    else:
+        expected = "numbers"
+        fits = [is_gap(label) or is_number(label) for label in table.labels]
+    column = f"column {table.label_column}"
+    if not all(fits):
+        row = fits.index(False)
+        raise DataError(
+            f"{file}: line {table.lines[row]}, {column}: got {shown(table.labels[row])} as the "
+            f"label, expected {expected}; the file has one column more than the {features} "
+            "features: leave out what is neither a feature nor the label"
+        )
+    if sys.stderr is not None:
+        print(f"xpnet: {file}: left out {column} as the label", file=sys.stderr)
+    return table
 
 
 def _write(out: Path, header: list[str], rows: Any) -> None:

@@ -119,13 +119,22 @@ class Model:
         """
         x = host(x, f"x{what}")
         check_features(x, f"x{what}")
-        shape = self.network.input_shape
-        if shape is not None and math.prod(x.shape[1:]) != math.prod(shape):
-            raise DataError(
-                f"x{what}: got samples of shape {tuple(x.shape[1:])}, "
-                f"expected {math.prod(shape)} features, as many as the network has inputs"
-            )
+        self.check_shape(x.shape, f"x{what}")
         return x
+
+    def check_shape(self, shape: Sequence[int], name: str = "x") -> None:
+        """Refuse samples of which each has more or fewer values than the network has inputs.
+
+        Raises
+        ------
+        DataError
+        """
+        expected = self.network.input_shape
+        if expected is not None and math.prod(shape[1:]) != math.prod(expected):
+            raise DataError(
+                f"{name}: got samples of shape {tuple(shape[1:])}, "
+                f"expected {math.prod(expected)} features, as many as the network has inputs"
+            )
 
     def checked_pair(self, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
         """Samples and targets as NumPy's, if they fit the network and each other.

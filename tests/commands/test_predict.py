@@ -1,0 +1,134 @@
+"""Predictions from a user's file: which column is which, and what the values mean."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet.commands import predict, train
+
+
+def write(path: str, rows: Sequence[Sequence[object]], header: str = "") -> None:
+    with open(path, "w", newline="") as file:
+        file.write(f"{header}\n" if header else "")
+        csv.writer(file).writerows(rows)
+
+
+def trained(data: str, *args: str) -> None:
+    options = ["--device", "cpu", "--epochs", "3", "--quiet", "--out", "run"]
+    assert train.main([*options, "--data", data, *args]) == 0
+
+
+def predicted(file: str) -> str:
+    assert predict.main(["run", file, "--out", "p.csv"]) == 0
+    return Path("p.csv").read_text()
+
+
+def refused(file: str, capsys: pytest.CaptureFixture[str]) -> str:
+    Path("p.csv").unlink(missing_ok=True)
+    assert predict.main(["run", file, "--out", "p.csv"]) == 2
+    assert not Path("p.csv").exists()
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture
+def features(in_tmp: Path) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(60, 2)).round(3)
+
+
+def labelled(x: np.ndarray, labels: Sequence[object]) -> list[list[object]]:
+    return [[*row, labels[i % len(labels)]] for i, row in enumerate(x.tolist())]
+
+
+@pytest.mark.parametrize("header", ["a,b,y", ""])
+@pytest.mark.parametrize("labels", [("no", "yes"), (0, 1), (0.25, 1.75, 3.125)])
+def test_labels_in_the_rows_to_predict_are_not_read(
+    features: np.ndarray, header: str, labels: tuple[object, ...]
+) -> None:
+    """Blank, missing or known: the predictions are those without the column."""
+    write("f.csv", labelled(features, labels), header)
+    trained("f.csv")
+    write("bare.csv", features.tolist(), header.removesuffix(",y"))
+    expected = predicted("bare.csv")
+    for filled in (labels, ("",), ("NA", labels[0]), ("?",)):
+        write("new.csv", labelled(features, filled), header)
+        assert predicted("new.csv") == expected
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), (0, 1)])
+def test_a_column_too_many_is_not_taken_for_the_label(
+    features: np.ndarray, labels: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An id in front would shift the features, and drop the last one."""
+    with_id = [[100 + i, *row] for i, row in enumerate(features.tolist())]
+    write("f.csv", labelled(features, labels))
+    trained("f.csv")
+    write("id.csv", with_id)
+    assert "line 1, column 2: got '-0.132' as the label, expected one of" in refused(
+        "id.csv", capsys
+    )
+    write("id.csv", with_id, "id,a,b")
+    assert "leave out what is neither a feature nor the label" in refused("id.csv", capsys)
+    write("f.csv", labelled(features, labels), "a,b,y")
+    trained("f.csv", "--out", "named")
+    assert predict.main(["named", "id.csv", "--out", "p.csv"]) == 2
+    assert "has no column 'y'; it has id, a, b" in capsys.readouterr().err
+
+
+def test_a_regression_says_which_column_it_leaves_out(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("f.csv", labelled(features, (0.25, 1.75, 3.125)))
+    trained("f.csv")
+    capsys.readouterr()
+    predicted("f.csv")
+    assert capsys.readouterr().err == "xpnet: f.csv: left out column 2 as the label\n"
+
+
+def test_features_in_another_order_are_refused(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("f.csv", labelled(features, (0, 1)), "a,b,y")
+    trained("f.csv")
+    write("new.csv", features.tolist(), "b,a")
+    assert "got columns b, a; the network was trained on a, b" in refused("new.csv", capsys)
+    write("new.csv", [["", *row] for row in features.tolist()], "y,a,b")  # the label in front
+    assert len(predicted("new.csv").splitlines()) == 61
+
+
+def test_the_shape_of_samples_is_checked_before_they_are_read(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("f.csv", labelled(features, (0, 1)))
+    trained("f.csv")
+    np.savez("x.npz", x=np.zeros((10, 3)), junk=np.zeros(10))
+    assert "x: got samples of shape (3,), expected 2 features" in refused("x.npz", capsys)
+    Path("x-idx3").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3]) + bytes(3))
+    assert "samples of shape (1, 3), expected 2 features" in refused("x-idx3", capsys)
+
+
+def test_the_test_file_has_the_labels_where_the_header_says(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("f.csv", labelled(features, ("01", "1E2")), "a,b,y")
+    write("t.csv", [[r[2], *r[:2]] for r in labelled(features[:20], ("01", "1E2"))], "y,a,b")
+    trained("f.csv", "--test-data", "t.csv")
+    write("t.csv", labelled(features[:20], ("1", "100")), "a,b,y")
+    options = ["--device", "cpu", "--data", "f.csv", "--test-data", "t.csv"]
+    assert train.main([*options, "--out", "other"]) == 2
+    assert "line 2, column y: got '1', expected one of 01, 1E2" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_what_the_labels_are_is_printed_for_every_kind_of_file(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("d.npz", x=features, t=np.arange(60) % 3 + 5.0)
+    assert train.main(["--device", "cpu", "--data", "d.npz", "--dry-run"]) == 0
+    assert "\nlabels    5, 6, 7\n" in capsys.readouterr().out
