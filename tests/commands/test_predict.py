@@ -132,3 +132,20 @@ def test_what_the_labels_are_is_printed_for_every_kind_of_file(
     np.savez("d.npz", x=features, t=np.arange(60) % 3 + 5.0)
     assert train.main(["--device", "cpu", "--data", "d.npz", "--dry-run"]) == 0
     assert "\nlabels    5, 6, 7\n" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("always")
+def test_bytes_where_the_training_had_none_are_said(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.arange(120, dtype=np.uint8).reshape(60, 2)
+    np.savez("d.npz", x=x.astype(float), t=np.arange(60) % 2)
+    np.savez("bytes.npz", x=x, t=np.arange(60) % 2)
+    trained("d.npz")
+    expected = predicted("d.npz")
+    assert capsys.readouterr().err == ""
+    assert predicted("bytes.npz") == expected  # in the unit of the training
+    words = "xpnet: warning: bytes.npz: got uint8, the training samples are float64; the values"
+    assert words in capsys.readouterr().err
+    trained("bytes.npz", "--test-data", "d.npz", "--out", "other")
+    assert "d.npz: got float64, the training samples are uint8" in capsys.readouterr().err

@@ -178,3 +178,38 @@ def test_predicting_makes_no_optimizer_state_and_no_loop(monkeypatch: pytest.Mon
     monkeypatch.setattr("xpnet.backend.numpy.NumPy.loop", never)
     monkeypatch.setattr("xpnet.optim.init", never)
     Model.unpacked(arrays, meta, path="a file").predict(X)
+
+
+@pytest.mark.parametrize(("kind", "other"), [("u1", "f4"), ("f8", "u1"), ("i2", "u1")])
+def test_bytes_and_other_numbers_are_not_taken_for_each_other(
+    tmp_path: Path, kind: str, other: str
+) -> None:
+    """Without a scaling only uint8 is divided by 255, which the dtype alone would decide."""
+    x = np.random.default_rng(0).integers(0, 256, (60, 4), dtype=np.uint8)
+    trainer = xpnet.Trainer(xpnet.mlp([4, 6, 2]), optim.Adam(0.01))
+    with pytest.raises(DataError, match=r"x of the validation set: got .* trained on"):
+        trainer.fit(x.astype(kind), T, epochs=1, validation=(x.astype(other), T))
+    assert trainer.model.sample_dtype is None
+    trainer.fit(x.astype(kind), T, epochs=1)
+    trainer.save(tmp_path / "m.npz")
+    opened = Model.load(tmp_path / "m.npz")
+    revived = pickle.loads(pickle.dumps(trainer.model))
+    for model in (trainer.model, opened, revived, copy.deepcopy(opened)):
+        expected = model.scores(x.astype(kind))
+        with pytest.raises(DataError, match=f"x: got {np.dtype(other)}, but the network was"):
+            model.predict(x.astype(other))
+        with pytest.raises(DataError, match="give x as"):
+            model.evaluate(x.astype(other), T)
+        if kind != "u1":  # other dtypes hold the same values
+            np.testing.assert_array_equal(model.scores(x.astype("i8")), expected)
+    with pytest.raises(DataError, match="was trained on"):
+        trainer.fit(x.astype(other), T, epochs=1)
+
+
+def test_a_scaling_of_its_own_holds_for_every_dtype() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (60, 4), dtype=np.uint8)
+    trainer = xpnet.Trainer(xpnet.mlp([4, 6, 2]), scaling=Scaling(100.0, 0.01))
+    trainer.fit(x, T, epochs=1)
+    np.testing.assert_allclose(
+        trainer.model.scores(x.astype(float)), trainer.model.scores(x), rtol=1e-5
+    )

@@ -18,6 +18,7 @@ from xpnet.backend.select import select
 from xpnet.commands.config import Library
 from xpnet.commands.exits import run
 from xpnet.data.cells import is_gap, is_number, listed, shown
+from xpnet.data.checks import warn_of_dtype
 from xpnet.data.csv import CsvTable, read_csv
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
@@ -136,6 +137,8 @@ def predict(arguments: Arguments) -> None:
     model = Model.unpacked(arrays, meta, path=path, backend=backend)
     label_column = meta["extra"].get("label_column")
     x = _samples(arguments.file, model, label_column)
+    if model.sample_dtype is not None:
+        warn_of_dtype(x, model.sample_dtype, str(arguments.file))
     if not model.classifies:
         values = model.predict(x)
         names = [f"prediction_{j}" for j in range(values.shape[1])]

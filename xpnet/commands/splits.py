@@ -10,6 +10,7 @@ import numpy as np
 from xpnet import datasets
 from xpnet.commands.config import Config
 from xpnet.data.cells import listed
+from xpnet.data.checks import warn_of_dtype
 from xpnet.data.dataset import Dataset, select_rows, split, standardize
 from xpnet.errors import DataError
 
@@ -56,6 +57,7 @@ def load_parts(config: Config) -> Parts:
                     f"{config.test_data}: got samples of shape {test.x.shape[1:]}, columns "
                     f"{listed(test.columns) or 'without names'}; expected those of {config.data}"
                 )
+            warn_of_dtype(test.x, str(train.x.dtype), str(config.test_data))
     else:
         train, test = datasets.load(config.dataset, config.data_dir)
     classes = train.classes is not None

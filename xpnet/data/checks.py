@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "checked_scaling",
     "checked_weights",
     "host",
+    "warn_of_dtype",
 ]
 
 
@@ -170,6 +172,17 @@ def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
                 "xpnet.data.standardize gives 1 for a constant column"
             )
     return Scaling(*(float(v) if v.ndim == 0 else v for v in (shift, scale)))
+
+
+def warn_of_dtype(x: Any, trained_on: str, name: str) -> None:
+    """Warn if either x or the training samples are bytes: both are taken to have one unit."""
+    if (x.dtype == np.uint8) != (trained_on == "uint8"):
+        warnings.warn(
+            f"{name}: got {x.dtype}, the training samples are {trained_on}; the values are taken "
+            "to have the same unit",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def check_scaling(scaling: Scaling | None, x: Any) -> None:

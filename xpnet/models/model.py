@@ -55,6 +55,10 @@ class Model:
         consumes and replaces them.
     classifies : bool
         Whether `predict` answers with classes.
+    sample_dtype : str or None
+        The dtype of the samples that the network was trained on. Without `scaling`, x must be
+        uint8 if they were, and must not be uint8 if they were not: the values would mean another
+        thing.
 
     Notes
     -----
@@ -107,11 +111,14 @@ class Model:
         self.params: dict[str, Array] = self.feed.copies(network.values)
         self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"
+        self.sample_dtype: str | None = None
 
     # -- Checks ------------------------------------------------------------------------
 
-    def checked_samples(self, x: Any, what: str = "") -> Any:
+    def checked_samples(self, x: Any, what: str = "", trained_on: Any = None) -> Any:
         """Samples as NumPy's, if they fit the network; `what` goes into the message.
+
+        `trained_on` is the dtype of the training samples, if it is not `sample_dtype` yet.
 
         Raises
         ------
@@ -120,6 +127,12 @@ class Model:
         x = host(x, f"x{what}")
         check_features(x, f"x{what}")
         self.check_shape(x.shape, f"x{what}")
+        was = str(trained_on or self.sample_dtype or x.dtype)
+        if self.feed.scaling is None and (was == "uint8") != (x.dtype == np.uint8):
+            raise DataError(
+                f"x{what}: got {x.dtype}, but the network was trained on {was}, and without a "
+                f"scaling only uint8 is divided by 255; give x as {was}, or train with scaling=..."
+            )
         return x
 
     def check_shape(self, shape: Sequence[int], name: str = "x") -> None:
@@ -136,14 +149,16 @@ class Model:
                 f"expected {math.prod(expected)} features, as many as the network has inputs"
             )
 
-    def checked_pair(self, x: Any, t: Any, what: str = "") -> tuple[Any, np.ndarray]:
+    def checked_pair(
+        self, x: Any, t: Any, what: str = "", trained_on: Any = None
+    ) -> tuple[Any, np.ndarray]:
         """Samples and targets as NumPy's, if they fit the network and each other.
 
         Raises
         ------
         DataError
         """
-        x = self.checked_samples(x, what)
+        x = self.checked_samples(x, what, trained_on)
         t = host(t, f"t{what}")
         gate = self.network.loss_gate
         assert self.network.outputs is not None  # refused when the model was made
@@ -230,6 +245,7 @@ class Model:
             "classifies": self.classifies,
             "classes": self.classes,
             "columns": self.columns,
+            "sample_dtype": self.sample_dtype,
             "extra": {},
         }
 
@@ -309,6 +325,7 @@ class Model:
         model = cls(network, **{**kept, **options})
         model.params = model.feed.copies(params)
         model.classifies = meta["classifies"]
+        model.sample_dtype = meta["sample_dtype"]
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:

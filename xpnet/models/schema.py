@@ -31,6 +31,7 @@ MODEL: dict[str, Any] = {
     "classifies": bool,
     "classes": ([str], None),
     "columns": [str],
+    "sample_dtype": (str, None),
     "extra": dict,
 }
 EPOCH = {
@@ -91,7 +92,7 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         older["rules"] = {}
         if isinstance(meta.get("history"), dict):
             older["history"] = {"patience_from": None, "every": 1} | meta["history"]
-    return older | {"columns": columns}
+    return {"sample_dtype": None} | older | {"columns": columns}
 
 
 def check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str | Path) -> None:

@@ -268,13 +268,16 @@ class Trainer:
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
                 raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
-            validation = self.model.checked_pair(*validation, what=" of the validation set")
+            validation = self.model.checked_pair(
+                *validation, what=" of the validation set", trained_on=x.dtype
+            )
         weights = []
         if sample_weight is not None:
             mean = self.network.loss_gate.reduction == "mean"
             weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
         self.model.classifies = self.model.evaluation.classifies(t)
+        self.model.sample_dtype = str(x.dtype)
         saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
         with saved.held():
             history = self._restored(saved) if resume else saved.begin()
