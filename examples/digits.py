@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import xpnet
-from xpnet.data.dataset import split
+from xpnet.data import split
 
 
 def main() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet import datasets
-from xpnet.data import Rows, batch_order, select_rows, split, standardize
+from xpnet import Trainer, datasets, mlp
+from xpnet.data import Rows, Scaling, batch_order, select_rows, split, standardize
 from xpnet.data.checks import check_features, check_targets, checked_scaling, checked_weights
 from xpnet.errors import DataError, UsageError
 
@@ -23,6 +24,56 @@ def test_split_is_stratified_exact_and_complete(fraction: float) -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate([rest, part])), np.arange(1000))
     for count, share in zip([7, 100, 893], np.bincount(t[part], minlength=3), strict=True):
         assert abs(share - count * fraction) <= 1
+
+
+def test_split_takes_classes_in_every_form() -> None:
+    t = np.repeat([0, 1, 2], [7, 100, 893])
+    np.random.default_rng(0).shuffle(t)
+    expected = split(t, 0.2, 3, stratify=True)
+    forms = (t[:, None], t.astype("f4"), np.eye(3)[t], np.eye(3, dtype=bool)[t], t.tolist(),
+             np.array(["a", "b", "c"])[t])  # fmt: skip
+    for form in forms:
+        for got, part in zip(split(form, 0.2, 3, stratify=True), expected, strict=True):
+            np.testing.assert_array_equal(got, part)
+
+
+@pytest.mark.parametrize(
+    "t",
+    [
+        np.linspace(0, 1, 50),
+        np.ones((50, 2)),
+        np.full((50, 2), 0.5),
+        np.full(50, np.nan),
+        np.zeros((50, 1, 2)),
+    ],
+)
+def test_what_has_no_classes_is_not_stratified(t: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"one-hot rows to stratify by; .* stratify=False"):
+        split(t, 0.2, 0, stratify=True)
+    assert len(split(t, 0.2, 0, stratify=False)[1]) == 10
+
+
+@pytest.mark.parametrize(
+    ("fraction", "seed", "words"),
+    [
+        (1.0, 0, "fraction is 1.0; expected 0 or more, less than 1"),
+        (-0.1, 0, "fraction is -0.1"),
+        (math.nan, 0, "fraction is nan"),
+        ("half", 0, "fraction is 'half'"),
+        (0.5, -1, "seed is -1; expected whole numbers, 0 or more"),
+        (0.5, 1.5, "seed is 1.5"),
+        (0.5, (0, -1), re.escape("seed is (0, -1)")),
+    ],
+)
+def test_split_refuses_settings_out_of_range(fraction: Any, seed: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        split(np.arange(50) % 2, fraction, seed, stratify=True)
+
+
+@pytest.mark.parametrize("t", [np.zeros(0, int), np.int64(3), []])
+def test_split_refuses_what_has_no_rows(t: Any) -> None:
+    with pytest.raises(DataError, match=r"one target a sample|got int64"):
+        split(t, 0.5, 0, stratify=True)
 
 
 def test_split_depends_on_the_seed_alone() -> None:
@@ -80,11 +131,24 @@ def test_values_too_large_to_scale_are_refused() -> None:
         standardize(np.array([[1e200], [1.0]]))
 
 
-def test_a_constant_column_is_only_shifted() -> None:
-    x = np.full((50, 2), [0.1, 1e9])
-    shift, scale = standardize(x)
-    np.testing.assert_array_equal(scale, 1.0)
-    np.testing.assert_allclose(shift, [0.1, 1e9])
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ([[1.0, np.nan]], "x: row 0, column 1: got nan"),
+        ([["a"]], "got values of type <U1"),
+        (np.zeros((0, 2)), "got no samples"),
+    ],
+)
+def test_what_has_no_scaling_is_refused(x: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        standardize(x)
+
+
+def test_a_target_scaling_of_another_shape_is_refused() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    trainer = Trainer(mlp([3, 1], loss="squared"), target_scaling=standardize(x))
+    with pytest.raises(UsageError, match=r"target_scaling: its shift has shape \(3,\), expected"):
+        trainer.fit(x, x[:, 0], epochs=1)
 
 
 @pytest.mark.parametrize("value", [0.1, -3e17, 6.02214076e23, 1e200, -1.7e308, 1e-300, 0.0])

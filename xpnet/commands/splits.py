@@ -11,7 +11,8 @@ from xpnet import datasets
 from xpnet.commands.config import Config
 from xpnet.data.cells import listed
 from xpnet.data.checks import warn_of_dtype
-from xpnet.data.dataset import Dataset, select_rows, split, standardize
+from xpnet.data.dataset import Dataset, select_rows
+from xpnet.data.preparation import split, standardize
 from xpnet.errors import DataError
 
 __all__ = ["Parts", "load_parts"]

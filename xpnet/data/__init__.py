@@ -1,4 +1,4 @@
-"""Data: what is trained on, how it is split, scaled and read."""
+"""Data: how xpnet reads, splits, scales and orders it."""
 
 from xpnet.data.dataset import (
     Dataset,
@@ -7,10 +7,9 @@ from xpnet.data.dataset import (
     chunks,
     is_streamed,
     select_rows,
-    split,
-    standardize,
 )
 from xpnet.data.loader import batch_order
+from xpnet.data.preparation import split, standardize
 
 __all__ = [
     "Dataset",

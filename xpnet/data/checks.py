@@ -20,6 +20,7 @@ __all__ = [
     "checked_scaling",
     "checked_weights",
     "host",
+    "is_one_hot",
     "warn_of_dtype",
 ]
 
@@ -96,6 +97,17 @@ def check_numbers(x: Any, name: str) -> None:
                 f"{name}: row {start + bad[0]}{where}: got {rows[tuple(bad)]}, "
                 "expected a finite number"
             )
+
+
+def is_one_hot(t: np.ndarray) -> bool:
+    """Whether t has several columns, with one 1 in each row and 0 elsewhere."""
+    return bool(
+        t.ndim == 2
+        and t.shape[1] > 1
+        and t.dtype.kind in REAL
+        and ((t == 0) | (t == 1)).all()
+        and (np.count_nonzero(t, axis=1) == 1).all()
+    )
 
 
 def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -> None:
@@ -185,13 +197,18 @@ def warn_of_dtype(x: Any, trained_on: str, name: str) -> None:
         )
 
 
-def check_scaling(scaling: Scaling | None, x: Any) -> None:
-    """Refuse a shift or scale that is not a number or of the shape of a sample."""
-    for name, value in zip(Scaling._fields, scaling or (), strict=False):
-        shape = np.shape(value)
-        if shape not in ((), tuple(x.shape[1:])):
+def check_scaling(scaling: Scaling | None, x: Any, name: str = "scaling") -> None:
+    """Refuse a shift or scale that is not a number or of the shape of a sample.
+
+    Raises
+    ------
+    UsageError
+    """
+    for part, value in zip(Scaling._fields, scaling or (), strict=False):
+        if np.shape(value) not in ((), tuple(x.shape[1:])):
             raise UsageError(
-                f"scaling: its {name} has shape {shape}, expected a number or shape {x.shape[1:]}"
+                f"{name}: its {part} has shape {np.shape(value)}, expected a number or shape "
+                f"{tuple(x.shape[1:])}"
             )
 
 

@@ -33,7 +33,7 @@ from xpnet.data.cells import (
     listed,
     shown,
 )
-from xpnet.data.checks import check_numbers, check_targets
+from xpnet.data.checks import check_numbers, check_targets, is_one_hot
 from xpnet.errors import DataError
 
 __all__ = ["array_targets", "class_index", "text_targets"]
@@ -223,7 +223,7 @@ def _task_of_rows(t: np.ndarray, name: str) -> str:
     """Rows that are all one-hot are classes; rows of other whole numbers could be either."""
     if not _all_whole(t):
         return "regression"
-    if ((t == 0) | (t == 1)).all() and (t.sum(axis=1, dtype=np.int64) == 1).all():
+    if is_one_hot(t):
         return "classification"
     raise DataError(
         f"{name}: got rows of {t.shape[1]} whole numbers that are not one-hot; if they are the "

@@ -263,6 +263,7 @@ class Trainer:
             raise UsageError("resume needs the folder of the checkpoints")
         x, t = self.model.checked_pair(x, t)
         check_scaling(self.feed.scaling, x)
+        check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
         batch_size, epochs = int(batch_size), int(epochs)
         callbacks = [callbacks] if callable(callbacks) else list(callbacks)
         if validation is not None:

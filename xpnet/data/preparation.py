@@ -1,0 +1,123 @@
+"""What happens to a data set before the training: it is split, and its scaling is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.checks import check_numbers, host, is_one_hot
+from xpnet.data.dataset import Scaling, chunks
+from xpnet.errors import DataError, UsageError
+
+__all__ = ["split", "standardize"]
+
+
+def split(
+    t: Any, fraction: float, seed: int | Sequence[int], *, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of two parts, the second one `fraction` of the whole; both in rising order.
+
+    Parameters
+    ----------
+    t : array, shape=(N, ...)
+        Targets.
+    fraction : float in [0, 1)
+    seed : int or sequence of int, 0 or more
+    stratify : bool
+        Divide every class in the same proportion, to within one sample. Then t must be class
+        indices or names, shape=(N,) or (N, 1), or one-hot rows, shape=(N, classes).
+
+    Returns
+    -------
+    rest, part : integer arrays; len(part) is N · fraction, rounded
+
+    Raises
+    ------
+    UsageError
+        The fraction or the seed is out of range.
+    DataError
+        One of the two would be empty although fraction > 0, or t are no classes to stratify by.
+    """
+    t = host(t, "t")
+    if not t.ndim or not len(t):
+        raise DataError(f"t: got shape {t.shape}, expected one target a sample")
+    try:
+        in_range = 0.0 <= fraction < 1.0
+    except (TypeError, ValueError):
+        in_range = False
+    if not in_range:
+        raise UsageError(f"fraction is {fraction!r}; expected 0 or more, less than 1")
+    try:
+        random = np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise UsageError(f"seed is {seed!r}; expected whole numbers, 0 or more") from None
+    n = len(t)
+    classes = _classes(t) if stratify else None
+    shuffled = random.permutation(n)
+    if fraction == 0.0:
+        return np.arange(n), np.arange(0)
+    if classes is not None:
+        shuffled = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    # Along the list ordered by class, take each sample at which the running count that is
+    # due passes the next whole number: in every class its share, over all exactly `fraction`.
+    due = np.floor(np.arange(n + 1) * fraction + 0.5)
+    taken = np.diff(due) > 0
+    if not 0 < taken.sum() < n:
+        raise DataError(
+            f"a part of {fraction} (--test-fraction, --val-fraction) of {n} samples "
+            "leaves one side empty"
+        )
+    return np.sort(shuffled[~taken]), np.sort(shuffled[taken])
+
+
+def _classes(t: np.ndarray) -> np.ndarray:
+    """One class a sample, which can be sorted."""
+    if is_one_hot(t):
+        return np.asarray(np.argmax(t, axis=1))
+    whole = t.dtype.kind in "buiUS" or (t.dtype.kind == "f" and bool((t == np.floor(t)).all()))
+    if t.size != len(t) or not whole:
+        raise DataError(
+            f"t: got {t.dtype} of shape {t.shape}, expected class indices or one-hot rows to "
+            "stratify by; split the targets of a regression with stratify=False"
+        )
+    return t.reshape(len(t))
+
+
+def standardize(x: Any, name: str = "x") -> Scaling:
+    """The scaling to mean 0 and standard deviation 1 per column, computed in float64.
+
+    A constant column becomes 0, exactly.
+
+    Parameters
+    ----------
+    x : array, shape=(N, ...)
+        Features, or the targets of a regression.
+    name : str
+        What x is called in messages.
+
+    Raises
+    ------
+    DataError
+        A value is not a finite number, or so large that its square is infinite.
+    """
+    x = host(x, name)
+    check_numbers(x, name)
+    count, mean, square = 0, np.float64(0.0), np.float64(0.0)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        # From the first row: a constant column is then 0 to the bit, and so is its deviation.
+        first = np.asarray(x[0], np.float64)
+        for _, rows in chunks(x):
+            rows = rows.astype(np.float64) - first
+            here = rows.mean(axis=0)
+            delta, total = here - mean, count + len(rows)
+            # Chan et al., 1979: means and squared deviations of two parts joined without loss.
+            square = square + ((rows - here) ** 2).sum(axis=0)
+            square = square + delta**2 * (count * len(rows) / total)
+            mean, count = mean + delta * (len(rows) / total), total
+        deviation = np.sqrt(square / count)
+    if not np.isfinite(deviation).all():
+        largest = max(np.abs(rows.astype(np.float64)).max() for _, rows in chunks(x))
+        raise DataError(f"{name}: has values up to {largest:.1e}, too large to scale")
+    return Scaling(first + mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))
