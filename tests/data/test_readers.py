@@ -620,6 +620,41 @@ def test_mnist_folder_without_its_files(tmp_path: Path) -> None:
         load("mnist", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["{}", "{}.gz"])
+@pytest.mark.parametrize("dot", ["-", "."])
+def test_mnist_files_under_the_names_that_unpackers_give(
+    tmp_path: Path, name: str, dot: str
+) -> None:
+    for part, n in (("train", 20), ("t10k", 10)):
+        arrays = {"images-idx3": np.zeros((n, 28, 28), np.uint8), "labels-idx1": np.arange(n) % 10}
+        for kind, array in arrays.items():
+            path = tmp_path / name.format(f"{part}-{kind}-ubyte".replace("-idx", f"{dot}idx"))
+            content = idx(array.astype(np.uint8))
+            path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    train, test = load("mnist", tmp_path)
+    assert test is not None
+    assert (len(train), len(test)) == (20, 10)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ((20, 28, 29), (20,), "got images of shape (28, 29), expected (28, 28)"),
+        ((20, 28, 28), (19,), "got labels of shape (19,), expected (20,)"),
+        ((20, 28, 28), (20, 2), "got labels of shape (20, 2), expected (20,)"),
+    ],
+)
+def test_mnist_headers_are_compared_before_the_images_are_read(
+    tmp_path: Path, no_values: None, images: tuple[int, ...], labels: tuple[int, ...], words: str
+) -> None:
+    for part in ("train", "t10k"):
+        for kind, shape in (("images-idx3", images), ("labels-idx1", labels)):
+            array = np.zeros(shape, np.uint8)
+            (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    with pytest.raises(DataError, match=re.escape(words)):
+        load("mnist", tmp_path)
+
+
 # -- Download, from a server on this machine -------------------------------------------------
 
 
@@ -650,9 +685,13 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def do_GET(self) -> None:
             hits.append(self.path)
-            super().do_GET()
+            if conduct:
+                conduct[0](self)
+            else:
+                super().do_GET()
 
     hits: list[str] = []
+    conduct: list[Callable[[Any], None]] = []
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), partial(Quiet, directory=str(served))
     )
@@ -661,14 +700,14 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     good = f"http://127.0.0.1:{server.server_port}/"
     monkeypatch.setitem(catalog._SOURCES, "mnist", ((good + "gone/", good), tuple(files)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    yield served, hits
+    yield served, hits, conduct
     server.shutdown()
     thread.join()
     server.server_close()
 
 
 def test_download_from_the_second_mirror_once(mirror: Any) -> None:
-    _, hits = mirror
+    _, hits, _ = mirror
     train, test = load("mnist")
     assert train.x.shape == (20, 784)
     assert test is not None
@@ -679,7 +718,7 @@ def test_download_from_the_second_mirror_once(mirror: Any) -> None:
 
 
 def test_an_altered_download_is_refused(mirror: Any) -> None:
-    served, _ = mirror
+    served, _, _ = mirror
     path = served / "train-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(DataError, match=r"train-labels.*could not be downloaded.*--data-dir") as e:
@@ -688,9 +727,69 @@ def test_an_altered_download_is_refused(mirror: Any) -> None:
 
 
 def test_a_damaged_cache_is_fetched_anew(mirror: Any, tmp_path: Path) -> None:
-    _, hits = mirror
+    _, hits, _ = mirror
     load("mnist")
     (cached,) = (tmp_path / "cache").rglob("t10k-images-idx3-ubyte.gz")
     cached.write_bytes(b"damaged")
     load("mnist")
     assert len(hits) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(200, "not the published content"), (302, "not the published content"), (404, "HTTP 404")],
+)
+def test_a_body_that_does_not_end_is_not_read_to_the_end(
+    mirror: Any, status: int, words: str
+) -> None:
+    _, hits, conduct = mirror
+    sent = []
+
+    def endless(handler: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Location", "/elsewhere")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                sent.append(handler.wfile.write(bytes(1 << 16)))
+
+    conduct.append(endless)
+    with pytest.raises(DataError, match=f"{words}, .*{words}"):
+        load("mnist")
+    assert len(hits) == 2
+    assert sum(sent) < 64 << 20  # what fits into the buffers of two connections
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_server_that_does_not_go_on_is_given_up_and_leaves_no_file(
+    mirror: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str
+) -> None:
+    import threading
+
+    _, hits, conduct = mirror
+    released = threading.Event()
+    found: list[Path] = []
+
+    def stalling(handler: Any) -> None:
+        if part == "body":
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(b"the first bytes")
+            handler.wfile.flush()
+        # Whoever is killed now leaves what is there.
+        found.extend(path for path in (tmp_path / "cache").rglob("*") if path.is_file())
+        released.wait(30)
+
+    conduct.append(stalling)
+    monkeypatch.setattr("xpnet.data.catalog.START", 0.2)
+    monkeypatch.setattr("xpnet.data.catalog.SLOWEST", 1e9)
+    try:
+        with pytest.raises(DataError, match=r"too slow, .*too slow"):
+            load("mnist")
+    finally:
+        released.set()
+    assert len(hits) == 2
+    assert found == []
+    conduct.clear()
+    load("mnist")
+    assert len(list((tmp_path / "cache").rglob("*ubyte*"))) == 4

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import sys
+import threading
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xpnet.data.checks import check_features, check_targets
 from xpnet.data.dataset import Dataset, Scaling
-from xpnet.data.readers import read_idx, read_npz
+from xpnet.data.readers import idx_shape, read_idx, read_npz
 from xpnet.errors import DataError, UsageError
+from xpnet.files import make_folder, replacing
 
 __all__ = ["NAMES", "load"]
 
@@ -47,6 +52,8 @@ _SOURCES: dict[str, tuple[tuple[str, ...], tuple[tuple[int, str], ...]]] = {
         ),
     ),
 }
+# A download may take START seconds, and one more for every SLOWEST bytes of the published size.
+START, SLOWEST = 60.0, 50_000
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
             "Bag", "Ankle boot")  # fmt: skip
 
@@ -54,7 +61,7 @@ _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 def load(
     name: str = "digits", data_dir: str | os.PathLike[str] | None = None
 ) -> tuple[Dataset, Dataset | None]:
-    """A data set by name: its training part, and its test part if it comes with one.
+    """Load a data set by name: its training part, and its test part if it comes with one.
 
     Parameters
     ----------
@@ -62,8 +69,9 @@ def load(
         "digits" (built in: 1,797 images of 8 x 8, no test part of its own), "mnist" or
         "fashion-mnist" (60,000 + 10,000 of 28 x 28).
     data_dir : path, optional
-        Folder with the four IDX files, gzipped or not. By default they are downloaded once
-        into the user's cache folder, from the first mirror that answers, and checked.
+        Folder with the four IDX files, gzipped or not, under their published names or as
+        ``train-images.idx3-ubyte``. By default xpnet downloads them once into your cache folder,
+        from the first mirror that answers, and checks them.
 
     Returns
     -------
@@ -75,7 +83,7 @@ def load(
     UsageError
         An unknown name.
     DataError
-        A file is missing or damaged, or no mirror could be reached.
+        A file is missing or damaged, or no mirror has sent it in time.
     """
     if name == "digits":
         with resources.as_file(resources.files("xpnet.datasets") / "digits.npz") as path:
@@ -92,9 +100,12 @@ def load(
 
 
 def _images(images: Path, labels: Path, classes: tuple[str, ...]) -> Dataset:
+    shape, (n, *more) = idx_shape(images), idx_shape(labels)
+    if shape[1:] != (28, 28):
+        raise DataError(f"{images}: got images of shape {shape[1:]}, expected (28, 28)")
+    if more or n != shape[0]:
+        raise DataError(f"{labels}: got labels of shape {(n, *more)}, expected ({shape[0]},)")
     x, t = read_idx(images), read_idx(labels)
-    if x.shape[1:] != (28, 28):
-        raise DataError(f"{images}: got images of shape {x.shape[1:]}, expected (28, 28)")
     check_features(x, str(images))
     check_targets(t, len(x), len(classes), "probabilities", str(labels))
     return Dataset(
@@ -107,11 +118,16 @@ def _find(folder: Path) -> list[Path]:
         raise DataError(f"--data-dir {folder}: is not a folder")
     paths = []
     for part in _PARTS:
-        found = [path for path in (folder / f"{part}.gz", folder / part) if path.is_file()]
+        dotted = part.replace("-idx", ".idx")  # as 7-Zip unpacks it
+        names = (f"{part}.gz", part, f"{dotted}.gz", dotted)
+        found = [folder / name for name in names if (folder / name).is_file()]
         if not found:
             raise DataError(f"--data-dir {folder}: has no {part}.gz; expected {', '.join(_PARTS)}")
         paths.append(found[0])
     return paths
+
+
+# -- Downloads -----------------------------------------------------------------------------
 
 
 def _download(name: str) -> list[Path]:
@@ -123,41 +139,106 @@ def _download(name: str) -> list[Path]:
     for part, (size, sha256) in zip(_PARTS, files, strict=True):
         path = folder / f"{part}.gz"
         if not (path.is_file() and path.stat().st_size == size and _sha256(path) == sha256):
-            _fetch(pooch, [mirror + path.name for mirror in mirrors], path, size, sha256)
+            _store(_fetched([mirror + path.name for mirror in mirrors], size, sha256), path)
         paths.append(path)
     return paths
-
-
-def _fetch(pooch: object, urls: list[str], path: Path, size: int, sha256: str) -> None:
-    """Retrieve a file from the first of `urls` that has it, whole and unaltered."""
-    import sys
-
-    failures = []
-    for url in urls:
-        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30)  # type: ignore[attr-defined]
-        try:
-            pooch.retrieve(  # type: ignore[attr-defined]
-                url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader
-            )
-            if path.stat().st_size != size:
-                raise ValueError(f"got {path.stat().st_size} bytes, expected {size}")
-            return
-        except Exception as error:  # requests', urllib3's and pooch's own; the next mirror may do
-            kind = type(error).__name__
-            reason = {
-                "ConnectionError": "not reachable",
-                "ConnectTimeout": "no answer",
-                "ReadTimeout": "no answer",
-                "ValueError": "not the published content",
-            }.get(kind, kind)
-            code = getattr(getattr(error, "response", None), "status_code", None)
-            failures.append(f"{url.split('/')[2]}: {f'HTTP {code}' if code else reason}")
-    raise DataError(
-        f"{path.name} could not be downloaded ({', '.join(failures)}); "
-        "give the folder of the four files with --data-dir, or use --dataset digits"
-    )
 
 
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetched(urls: list[str], size: int, sha256: str) -> bytes:
+    """The content of a file from the first of `urls` that sends it whole, unaltered, in time."""
+    failures = []
+    for url in urls:
+        try:
+            content = _received(url, size)
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return content
+            raise ValueError
+        except Exception as error:  # requests' and urllib3's own too; the next mirror may do
+            kind = type(error).__name__
+            reason = {
+                "ConnectionError": "not reachable",
+                "ConnectTimeout": "no answer",
+                "ReadTimeout": "no answer",
+                "TimeoutError": "too slow",
+                "ValueError": "not the published content",
+            }.get(kind, kind)
+            code = getattr(getattr(error, "response", None), "status_code", None)
+            failures.append(f"{url.split('/')[2]}: {f'HTTP {code}' if code else reason}")
+    raise DataError(
+        f"{urls[0].rsplit('/', 1)[1]} could not be downloaded ({', '.join(failures)}); "
+        "give the folder of the four files with --data-dir, or use --dataset digits"
+    )
+
+
+class _Body(io.BytesIO):
+    """What a server has sent, in memory: after a kill, no temporary file is left.
+
+    Raises ValueError when it grows beyond `limit` bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self.limit:
+            raise ValueError
+        return super().write(data)
+
+
+def _received(url: str, size: int) -> bytes:
+    """What a server sends, at most `size` bytes in the time that START and SLOWEST allow.
+
+    The thread lets us give up on a server that sends a byte now and then, in the headers too;
+    the time-outs of sockets start again with every byte.
+    """
+    import pooch
+
+    body = _Body(size)
+    responses: list[Any] = []
+    errors: list[Exception] = []
+
+    def accept(response: Any, **_: Any) -> None:
+        responses.append(response)
+        if response.is_redirect:  # no mirror needs one, and requests would read its whole body
+            raise ValueError
+
+    receive = pooch.HTTPDownloader(
+        progressbar=sys.stderr is not None and sys.stderr.isatty(),
+        chunk_size=1 << 16,
+        timeout=30,
+        hooks={"response": accept},
+    )
+
+    def work() -> None:
+        try:
+            receive(url, body, None)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            for response in responses:
+                response.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join(START + size / SLOWEST)
+        if thread.is_alive():
+            raise TimeoutError
+    finally:
+        body.limit = 0  # ends the thread at the next byte, also after Ctrl-C
+    if errors:
+        raise errors.pop()
+    return body.getvalue()
+
+
+def _store(content: bytes, path: Path) -> None:
+    """Write a file of the cache, whole or not at all."""
+    make_folder(path.parent)
+    with replacing(path) as file:
+        file.write(content)

@@ -30,6 +30,7 @@ __all__ = ["CsvTable", "read_csv"]
 SEPARATORS = "\t;,"
 # The separator is found on the first lines, up to so many characters.
 SAMPLE_CHARACTERS = 1 << 16
+SAMPLE_CELLS = 1000  # of a row
 # A first line whose label stands alone, beside labels of this many rows, may be a header.
 FEW = 5
 # A longer line is no line of a table; a file of zeros has no other.
@@ -122,9 +123,12 @@ def _separator(lines: list[str]) -> str:
     """
 
     def merit(separator: str) -> tuple[bool, bool, float, int]:
-        rows = [row for row in csv.reader(lines, delimiter=separator) if row]
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:  # a wide table's line is too long for one cell
+            return False, False, 0.0, 0
         widths = {len(row) for row in rows}
-        cells = [cell.strip() for row in rows for cell in row]
+        cells = [cell.strip() for row in rows for cell in row[:SAMPLE_CELLS]]
         numbers = sum(is_number(cell) or bool(DECIMAL_COMMA.fullmatch(cell)) for cell in cells)
         widest = max(widths, default=1)
         return widest > 1, len(widths) == 1, numbers / max(1, len(cells)), widest
