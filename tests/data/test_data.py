@@ -13,6 +13,7 @@ import pytest
 from xpnet import Trainer, datasets, mlp
 from xpnet.data import Rows, Scaling, batch_order, select_rows, split, standardize
 from xpnet.data.checks import check_features, check_targets, checked_scaling, checked_weights
+from xpnet.data.dataset import read_rows
 from xpnet.errors import DataError, UsageError
 
 
@@ -218,6 +219,37 @@ def test_rows_of_a_memory_map_are_an_index(tmp_path: Path) -> None:
     assert isinstance(part, Rows)
     assert part.shape == (2, 2)
     np.testing.assert_array_equal(part[:], [[22, 23], [10, 11]])
+
+
+@pytest.mark.parametrize("offset", [0, 128, 5000])
+def test_a_memory_map_that_has_been_cut_is_not_read(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(bytes(offset + 8 * 200_000))
+    x = np.memmap(path, np.float64, "r", offset, (100_000, 2))
+    part = select_rows(x, np.arange(50_000, 100_000))
+    assert read_rows(x[1000:], slice(0, 5)).shape == (5, 2)
+    check_features(x)
+    with open(path, "r+b") as file:
+        file.truncate(offset + 8 * 100)
+    for read in (lambda: check_features(x), lambda: check_features(part), lambda: part[3:5],
+                 lambda: read_rows(x[1000:], [0]), lambda: standardize(x)):  # fmt: skip
+        with pytest.raises(DataError, match=rf"x\.bin: has {offset + 800:,} bytes now, and had"):
+            read()
+
+
+def test_a_training_on_a_file_that_is_cut_ends_with_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(5000, 20)))
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    trainer = Trainer(mlp([20, 2]))
+
+    def cut(*_: Any) -> None:
+        with open(tmp_path / "x.npy", "r+b") as file:
+            file.truncate(4096)
+
+    with pytest.raises(DataError, match="do not change a file while xpnet reads it"):
+        trainer.fit(x, np.arange(5000) % 2, epochs=3, callbacks=cut)
+    with pytest.raises(DataError, match="do not change a file"):
+        trainer.predict(x)
 
 
 def test_digits_are_those_of_scikit_learn() -> None:

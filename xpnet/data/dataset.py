@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from xpnet.errors import DataError
 
 __all__ = [
     "Dataset",
@@ -14,6 +17,7 @@ __all__ = [
     "Scaling",
     "chunks",
     "is_streamed",
+    "read_rows",
     "select_rows",
 ]
 
@@ -56,7 +60,7 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self.array[self.rows[index]])
+        return read_rows(self.array, self.rows[index])
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,28 @@ def select_rows(x: Any, rows: np.ndarray) -> Any:
     return Rows(x, rows) if isinstance(x, np.memmap) else x[rows]
 
 
+def read_rows(x: Any, index: Any) -> np.ndarray:
+    """x[index], and of a memory-mapped file only if it is still whole.
+
+    Reading what has been cut off would end the process at once, with SIGBUS.
+
+    Raises
+    ------
+    DataError
+    """
+    mapping = getattr(x, "_mmap", None)  # the array's only link to the open file
+    if mapping is not None:
+        size = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY + len(mapping)
+        if (found := mapping.size()) < size:
+            raise DataError(
+                f"{x.filename or 'x'}: has {found:,} bytes now, and had {size:,} when it was "
+                "opened; do not change a file while xpnet reads it"
+            )
+    return np.asarray(x[index])
+
+
 def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, rows) of consecutive pieces of about 16 MiB."""
     size = max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes))
     for start in range(0, len(x), size):
-        yield start, np.asarray(x[start : start + size])
+        yield start, read_rows(x, slice(start, start + size))

@@ -13,7 +13,7 @@ import numpy as np
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.backend.interface import Backend
-from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed
+from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed, read_rows
 from xpnet.errors import DataError
 
 __all__ = ["Feed"]
@@ -206,7 +206,7 @@ class Feed:
                 # Sorted, so that the file is read in one direction.
                 rows, places = np.unique(order[start : start + steps], return_inverse=True)
                 orders.append(places.reshape(-1, batch))
-                yield self._host_samples(x[rows]), *(a[rows] for a in data[1:])
+                yield self._host_samples(read_rows(x, rows)), *(a[rows] for a in data[1:])
 
         for part in self._upload(parts()):
             yield part, self.backend.asarray(orders.popleft())
@@ -216,7 +216,7 @@ class Feed:
         n = x.shape[0]
         for start in range(0, n, EVALUATION_BATCH):
             part = slice(start, min(start + EVALUATION_BATCH, n))
-            yield part, self.samples(x[part]) if is_streamed(x) else x[part, ...]
+            yield part, self.samples(read_rows(x, part)) if is_streamed(x) else x[part, ...]
 
 
 @dataclass(frozen=True)
