@@ -149,3 +149,11 @@ def test_bytes_where_the_training_had_none_are_said(
     assert words in capsys.readouterr().err
     trained("bytes.npz", "--test-data", "d.npz", "--out", "other")
     assert "d.npz: got float64, the training samples are uint8" in capsys.readouterr().err
+
+
+def test_a_label_column_called_none(features: np.ndarray) -> None:
+    write("f.csv", [[r[2], *r[:2]] for r in labelled(features, (0, 1))], "none,a,b")
+    trained("f.csv", "--label-column", "none")
+    write("new.csv", features.tolist(), "a,b")
+    assert len(predicted("new.csv").splitlines()) == 61
+    assert train.main(["--resume", "run", "--epochs", "4", "--quiet"]) == 0

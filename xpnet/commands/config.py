@@ -97,7 +97,7 @@ Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
 File = Annotated[Path | None, _one("PATH", _or_none(_file))]
-Text = Annotated[str | None, _one("NAME", _or_none(str))]
+Text = Annotated[str | None, _one("NAME", str)]  # a column may be called none
 Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
 # Each rule's own default, but for two where another rate suits more networks.
