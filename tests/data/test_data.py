@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xpnet import Trainer, datasets, mlp
-from xpnet.data import Rows, Scaling, batch_order, select_rows, split, standardize
+from xpnet.data import Rows, batch_order, select_rows, split, standardize
 from xpnet.data.checks import check_features, check_targets, checked_scaling, checked_weights
 from xpnet.data.dataset import read_rows
 from xpnet.errors import DataError, UsageError
