@@ -172,6 +172,7 @@ def npy_header(descr: str, shape: str, version: int = 1) -> bytes:
         (npy_header("'<f8'", f"({10**30}, 0)"), "header claims shape"),
         (npy_header("'<f8'", f"({2**40}, {2**40}, 0)"), "samples without values"),
         (npy_header("'<f8'", f"({'1, ' * 70})") + bytes(8), "header claims shape"),
+        (npy_header("[('a', '<f8'), ('b', '<f8')]", "(2,)") + bytes(32), "got records of several"),
         (npy_header("'<f8'", "(" * 3000 + ")" * 3000), "is not an NPY array"),
         # A header of 4 GB, of which the file has the first bytes.
         (b"\x93NUMPY\2\0\xff\xff\xff\xff" + b" " * 20_000, "is not an NPY array"),
@@ -421,6 +422,40 @@ def test_a_header_without_one_meaning_is_refused(tmp_path: Path, text: str, word
     (tmp_path / "f.csv").write_text(text)
     with pytest.raises(DataError, match=re.escape(words)):
         read_csv(tmp_path / "f.csv", "1")
+
+
+def test_what_a_file_has_is_cited_in_one_short_line(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text('"a\nb",c,y\n1,2,0\nx,4,1\n')
+    with pytest.raises(DataError, match="line 4, column a b: got 'x'"):
+        read_csv(tmp_path / "f.csv")
+    long = "n" * 100_000
+    for text, label in (
+        (f"{long},b\nx,0\n", "-1"),
+        (f"a,b\n1,{long}\n", "0"),
+        ("a,b\n1,2\n", long),
+    ):
+        (tmp_path / "f.csv").write_text(text)
+        with pytest.raises(DataError) as caught:
+            load_file(tmp_path / "f.csv", label_column=label)
+        assert len(str(caught.value)) < 500
+        assert "\n" not in str(caught.value)
+    (tmp_path / "f.npz").write_bytes(npz(x=np.ones(9)).replace(b"x.npy", b"y" + b"\n" * 4, 1))
+    with pytest.raises(DataError) as caught:
+        read_npz(tmp_path / "f.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wide_table_is_read(tmp_path: Path) -> None:
+    """In time that grows with the columns, not with their square."""
+    count = 50_000
+    names = [f"g{i}" for i in range(count)]
+    rows = [",".join(["1.5"] * (count - 1) + [str(k % 2)]) for k in range(3)]
+    (tmp_path / "f.csv").write_text("\n".join([",".join(names), *rows]))
+    read = read_csv(tmp_path / "f.csv")
+    assert read.x.shape == (3, count - 1)
+    assert read.label_column == f"g{count - 1}"
+    with pytest.raises(DataError, match=r"it has g0, g1, .*g19, \.\.\. \(50,000 in all\)"):
+        read_csv(tmp_path / "f.csv", "nowhere")
 
 
 def test_the_names_of_the_training_make_a_header(tmp_path: Path) -> None:

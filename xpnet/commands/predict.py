@@ -95,7 +95,7 @@ def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
     else:
         expected = "numbers"
         fits = [is_gap(label) or is_number(label) for label in table.labels]
-    column = f"column {table.label_column}"
+    column = f"column {listed([table.label_column])}"
     if not all(fits):
         row = fits.index(False)
         raise DataError(

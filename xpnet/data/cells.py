@@ -81,11 +81,16 @@ def advice(cell: str) -> str:
 
 def shown(cell: str) -> str:
     """A cell for a message, in quotes and not longer than a line."""
-    return repr(cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}...")
+    return repr(_short(cell))
 
 
 def listed(names: Iterable[object], most: int = 20) -> str:
-    """Names for a message, "a, b, c"; of a long list the first ones and the count."""
+    """Names for a message, "a, b, c", in one line; of a long list the first ones and the count."""
     names = [*names]
     more = f", ... ({len(names):,} in all)" if len(names) > most else ""
-    return ", ".join(map(str, islice(names, most))) + more
+    first = (_short(str(name)) for name in islice(names, most))
+    return ", ".join(name if name.isprintable() else repr(name) for name in first) + more
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -147,7 +147,7 @@ def _table(
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path}: got no rows, expected at least one")
-    names = [cell.strip() for cell in first]
+    names = [_name(cell) for cell in first]
     width = len(names)
     if features is not None and width not in (features, features + 1):
         raise DataError(
@@ -210,7 +210,7 @@ def _numbers(cells: list[str], names: Sequence[str], label: int, where: str) -> 
     i = bad + (0 <= label <= bad)
     column = names[i] if names and any(map(str.isalpha, names[i])) else str(i)
     raise DataError(
-        f"{where}, column {column}: got {shown(cells[bad])}, expected a finite number"
+        f"{where}, column {listed([column])}: got {shown(cells[bad])}, expected a finite number"
         f"{advice(cells[bad])}"
     )
 
@@ -268,9 +268,14 @@ def _check_names(names: list[str], label_column: str | None, label: int, where: 
         raise DataError(f"{where}: has two columns named {listed(twice)}")
     if label >= 0 and label_column in names and (i := names.index(label_column)) != label:
         raise DataError(
-            f"{where}: {label_column!r} is the name of column {i} and the number of column "
-            f"{label}; rename the column"
+            f"{where}: {shown(str(label_column))} is the name of column {i} and the number of "
+            f"column {label}; rename the column"
         )
+
+
+def _name(cell: str) -> str:
+    """A cell of the first line as a name, which messages and files can have in one line."""
+    return (cell if cell.isprintable() else " ".join(cell.split())).strip()
 
 
 def _is_word(name: str) -> bool:
@@ -292,7 +297,7 @@ def _column(wanted: str | None, names: list[str], path: Path) -> int:
         return names.index(wanted)
     header = not any(map(is_number, names))
     have = listed(names) if header else f"numbers 0 to {width - 1} and no header line"
-    raise DataError(f"{path}: has no column {wanted!r}; it has {have}")
+    raise DataError(f"{path}: has no column {shown(wanted)}; it has {have}")
 
 
 def _one_column(width: int) -> str:

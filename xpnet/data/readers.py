@@ -101,6 +101,11 @@ def _check_room(size: int, where: str) -> None:
         )
 
 
+def _words(error: Exception) -> str:
+    """What a library says, in one line: zipfile cites whole headers."""
+    return " ".join(str(error).split())[:200]
+
+
 # -- IDX -----------------------------------------------------------------------------------
 
 
@@ -157,7 +162,7 @@ def _idx_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             with gzip.GzipFile(fileobj=raw) as file:
                 yield file, size * DEFLATE_RATIO  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {_words(error)}") from error
 
 
 def _idx_header(file: IO[bytes], limit: int, path: Path) -> tuple[int, ...]:
@@ -199,9 +204,11 @@ def _npy_header(file: IO[bytes], where: str) -> Header:
         shape, fortran, dtype = read(head, max_header_size=LONGEST_HEADER)
     # A damaged header ends in one of half a dozen exceptions (it is Python source, parsed).
     except Exception as error:
-        raise DataError(f"{where}: is not an NPY array: {error}") from error
+        raise DataError(f"{where}: is not an NPY array: {_words(error)}") from error
     if dtype.hasobject:
         raise DataError(f"{where}: got Python objects, expected numbers")
+    if dtype.fields is not None or dtype.subdtype is not None:
+        raise DataError(f"{where}: got records of several values, expected numbers")
     if dtype.itemsize == 0:
         raise DataError(f"{where}: got values of type {dtype}, without any bytes")
     # True is an int to NumPy's check, and (2**40, 2**40, 0) an array without values.
@@ -329,4 +336,4 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     # zipfile raises BadZipFile, EOFError, NotImplementedError, zlib.error, struct.error ...
     except Exception as error:
-        raise DataError(f"{path}: is not an NPZ file that can be read: {error}") from error
+        raise DataError(f"{path}: is not an NPZ file that can be read: {_words(error)}") from error

@@ -62,7 +62,7 @@ def load_file(
         task = "classification"
     if suffix == ".csv":
         table = read_csv(path, "-1" if label_column is None else label_column)
-        column = f"column {table.label_column}"
+        column = f"column {listed([table.label_column])}"
         t, classes = text_targets(
             table.labels or [],
             task,
