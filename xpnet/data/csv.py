@@ -176,7 +176,9 @@ def _table(
             text = cells.pop(label).strip()
             labels.append(known.setdefault(text, text))
         lines.append(reader.line_num)
-        values.extend(_numbers(cells, names, label, f"{path}: line {reader.line_num}"))
+        if (row := _numbers(cells)) is None:
+            raise _bad_cell(cells, names, label, f"{path}: line {reader.line_num}")
+        values.extend(row)
 
     where = f"{path}: line {lines[0]}"
     named = label_column in names and not _is_position(str(label_column))
@@ -190,26 +192,31 @@ def _table(
         return CsvTable(x, labels[1:] if label >= 0 else None, tuple(names), label_name, lines[1:])
     if label >= 0:
         del first[label]
-    values[: len(first)] = _numbers(first, (), label, where)
+    if (row := _numbers(first)) is None:
+        raise _bad_cell(first, (), label, where)
+    values[: len(first)] = row
     x = np.frombuffer(values, np.float64).reshape(len(lines), -1)
     return CsvTable(x, labels if label >= 0 else None, (), str(label) if label >= 0 else "", lines)
 
 
-def _numbers(cells: list[str], names: Sequence[str], label: int, where: str) -> array.array[float]:
-    """The numbers of a row without its label; the error says which cell is none."""
+def _numbers(cells: list[str]) -> array.array[float] | None:
+    """The numbers of a row without its label; None if a cell is no finite number."""
     try:
         row = array.array("d", map(float, cells))
-        text = "".join(cells)
-        # float() takes 1_000 too, and digits of any script.
-        plain = ("_" not in text and text.isascii()) or all(is_number(c.strip()) for c in cells)
-        if plain and all(map(math.isfinite, row)):
-            return row
     except ValueError:
-        pass
+        return None
+    text = "".join(cells)
+    # float() takes 1_000 too, and digits of any script.
+    plain = ("_" not in text and text.isascii()) or all(is_number(c.strip()) for c in cells)
+    return row if plain and all(map(math.isfinite, row)) else None
+
+
+def _bad_cell(cells: list[str], names: Sequence[str], label: int, where: str) -> DataError:
+    """The error that names the first cell that is no finite number."""
     bad = next(i for i, cell in enumerate(cells) if not _is_finite(cell.strip()))
     i = bad + (0 <= label <= bad)
     column = names[i] if names and any(map(str.isalpha, names[i])) else str(i)
-    raise DataError(
+    return DataError(
         f"{where}, column {listed([column])}: got {shown(cells[bad])}, expected a finite number"
         f"{advice(cells[bad])}"
     )
