@@ -1,4 +1,4 @@
-"""``python -m xpnet.predict RUN_OR_CHECKPOINT FILE``: a trained network's answers, as CSV."""
+"""``python -m xpnet.predict RUN_OR_CHECKPOINT FILE`` prints what a network predicts, as CSV."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Predict with a trained network; one line of CSV per sample.
+    """Predict with a trained network; each sample gives one line of CSV.
 
-    For classes: the predicted one, then the probability of each (softmax and sigmoid loss).
-    For a regression: the predicted values, in the units of the training data.
+    After a classification, a line has the predicted class, then the probability of each class
+    (softmax and sigmoid loss). After a regression, it has the predicted values, in the units of
+    the training data.
     """
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
@@ -51,7 +52,7 @@ class Arguments:
 
 
 def _samples(file: Path, model: Model, label_column: str | None) -> Any:
-    """The samples in a file. A CSV file may have the label column, or leave it out."""
+    """Read the samples in a file. A CSV file may have the label column, or leave it out."""
     suffix = file.suffix.lower()
     if suffix == ".csv":
         return _table(file, model, label_column).x
@@ -71,7 +72,7 @@ def _samples(file: Path, model: Model, label_column: str | None) -> Any:
 
 
 def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
-    """A CSV file with the features of the training, in their order; its labels are not read.
+    """Read a CSV file with the features of the training, in their order, and no labels.
 
     Names tell which column is which. Without them only the place does, so what is taken for the
     labels must look like labels, and a line on stderr says which column that is.
@@ -122,7 +123,7 @@ def _write(out: Path, header: list[str], rows: Any) -> None:
 
 
 def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
-    """Numbers with as many decimals as six digits of their spread, 1 / scale, ask for."""
+    """Write numbers with the decimals that show six digits of their spread, 1 / scale."""
     spread = np.broadcast_to(1.0 / scale, values.shape[1:])
     decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spread]
     for row in values:

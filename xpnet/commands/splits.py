@@ -1,4 +1,4 @@
-"""Training, validation and test part of a data set, as the settings of a run ask for them."""
+"""The parts of a data set for training, validation and test, by the settings of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Parts", "load_parts"]
 
 
 class Parts(NamedTuple):
-    """A data set's three parts; val is None without --val-fraction."""
+    """The three parts of a data set; val is None without --val-fraction."""
 
     train: Dataset
     val: Dataset | None
@@ -31,7 +31,7 @@ def _part(data: Dataset, rows: np.ndarray) -> Dataset:
 
 
 def load_parts(config: Config) -> Parts:
-    """Load, split (stratified, from the seed) and scale (by the training part alone)."""
+    """Load the data, split it (by class, from the seed), and find the training part's scaling."""
     if config.data is not None:
         train = datasets.load_file(
             config.data, labels=config.labels, label_column=config.label_column, task=config.task

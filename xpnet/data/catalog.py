@@ -1,4 +1,4 @@
-"""Data sets by name: digits is built in, mnist and fashion-mnist are downloaded once."""
+"""Data sets by name: digits is built in; xpnet downloads mnist and fashion-mnist once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be trained on is refused here, before the first step: got, expected, where."""
+"""Checks before the first step: each refuses what the network cannot train on, and says why."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REAL = "buif"  # the kinds of dtypes that are real numbers
 
 
 def host(array: Any, name: str = "x") -> Any:
-    """An array of any library as NumPy's; what is NumPy's or `Rows` already stays as it is."""
+    """Bring an array of any library to NumPy; an array of NumPy or `Rows` stays as it is."""
     if isinstance(array, np.ndarray | Rows):
         return array
     if isinstance(array, list | tuple):
@@ -46,7 +46,7 @@ def host(array: Any, name: str = "x") -> Any:
 
 
 def check_features(x: Any, name: str = "x") -> None:
-    """Refuse what cannot be trained on: `DataError` names the row and what was expected."""
+    """Refuse features that a network cannot train on; `DataError` names the row."""
     if getattr(x, "ndim", 0) == 1:
         raise DataError(
             f"{name}: got shape {x.shape}, expected one row a sample; "
@@ -78,7 +78,7 @@ def check_headers(x: Any, t: Any, x_name: str, t_name: str) -> None:
 
 
 def check_numbers(x: Any, name: str) -> None:
-    """As `check_features`, of an array with any number of axes."""
+    """As `check_features`, for an array with any number of axes."""
     if not hasattr(x, "dtype") or x.ndim < 1:
         raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
     if x.dtype.kind not in REAL:
@@ -159,7 +159,7 @@ def _check_indices(t: np.ndarray, classes: int, name: str) -> None:
 
 
 def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
-    """A scaling of finite numbers, in arrays of its own: yours may change later.
+    """Check a scaling, and copy it: you may change your arrays later.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
 
 
 def warn_of_dtype(x: Any, trained_on: str, name: str) -> None:
-    """Warn if either x or the training samples are bytes: both are taken to have one unit."""
+    """Warn if only one of x and the training samples is uint8: both must have one unit."""
     if (x.dtype == np.uint8) != (trained_on == "uint8"):
         warnings.warn(
             f"{name}: got {x.dtype}, the training samples are {trained_on}; the values are taken "

@@ -1,4 +1,4 @@
-"""What a data set is made of: samples, targets, scalings, and rows that stay in a file."""
+"""A data set and its parts: samples, targets, scalings, and rows that stay in a file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = [
     "select_rows",
 ]
 
-# Rows are read this many bytes at a time.
+# How many bytes of rows to read at a time.
 CHUNK_BYTES = 16 << 20
 
 
 class Scaling(NamedTuple):
-    """x ↦ (x - shift) · scale, applied to each batch on its way into the network.
+    """x ↦ (x - shift) · scale; the network sees each sample scaled.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ AS_IS = Scaling()
 
 
 class Rows:
-    """Some rows of an array that is streamed: an index, nothing is read until a batch is.
+    """An index of some rows of an array that stays in its file; you read them batch by batch.
 
     Parameters
     ----------
@@ -70,19 +70,19 @@ class Dataset:
     Attributes
     ----------
     x : array, shape=(N, ...)
-        Features or images, in their own dtype (uint8 stays uint8), or `Rows`.
+        Features or images in the dtype of the file, or `Rows`.
     t : array
         Class indices, shape=(N,), int; or real targets, shape=(N, M).
     classes : tuple of str, or None
         The classes' names in the order of their indices; None means regression.
     scaling : Scaling
-        What the network should see of `x`.
+        How the network should see `x`.
     image_shape : (H, W), or None
-        If a row of `x` is a grey image.
+        The shape of a grey image, if each row of `x` is one.
     target_scaling : Scaling or None
-        Regression: what the network should see of `t`.
+        How the network should see `t`, for a regression.
     columns, label_column : tuple of str, str
-        Of a CSV file: the features' names, and the label column's name or number.
+        A CSV file's names of the features, and the name or number of its label column.
     """
 
     x: Any
@@ -99,26 +99,26 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network for it has: classes, or target columns."""
+        """The number of outputs that a network for it needs: classes, or columns of targets."""
         return len(self.classes) if self.classes is not None else self.t.shape[1]
 
 
 def is_streamed(x: Any) -> bool:
-    """Whether `x` is brought to the device part by part, as a file is, rather than whole."""
+    """Whether `x` goes to the device part by part, as a file does."""
     return isinstance(x, np.memmap | Rows)
 
 
 def select_rows(x: Any, rows: np.ndarray) -> Any:
-    """x[rows]: a copy of what is in memory, an index into what is not."""
+    """Select rows: a copy if x is in memory, an index (`Rows`) if it stays in a file."""
     if isinstance(x, Rows):
         return Rows(x.array, x.rows[rows])
     return Rows(x, rows) if isinstance(x, np.memmap) else x[rows]
 
 
 def read_rows(x: Any, index: Any) -> np.ndarray:
-    """x[index], and of a memory-mapped file only if it is still whole.
+    """Read x[index]; check first that a memory-mapped file is still whole.
 
-    Reading what has been cut off would end the process at once, with SIGBUS.
+    If you read beyond the end of a mapped file, the system ends the process (SIGBUS).
 
     Raises
     ------
@@ -136,7 +136,7 @@ def read_rows(x: Any, index: Any) -> np.ndarray:
 
 
 def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows) of consecutive pieces of about 16 MiB."""
+    """Yield (first row, rows) for consecutive pieces of about 16 MiB."""
     size = max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes))
     for start in range(0, len(x), size):
         yield start, read_rows(x, slice(start, start + size))

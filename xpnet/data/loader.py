@@ -1,4 +1,4 @@
-"""Samples on their way into the network: scaled, brought to the device, cut into shards."""
+"""The way of samples into the network: scale them, cut them into shards, bring them over."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ LARGEST_SHARE = 0.8
 class Feed:
     """Brings host arrays to a backend, in one dtype and under one scaling.
 
-    Bytes (uint8, int8, bool) travel and stay as they are, a quarter of the memory of
-    float32, and become floats batch by batch, in `prepare`. All other values are scaled in
-    float64 on the host and rounded once, so that large offsets (years, say) lose nothing.
+    Bytes (uint8, int8, bool) stay bytes on the device, in a quarter of the memory of float32;
+    `prepare` makes floats of them batch by batch. The host scales all other values in float64 and
+    rounds once, so that large offsets (years, say) lose nothing.
 
     Parameters
     ----------
     backend : Backend
     dtype : str
-        "float32" or "float64", of what the network sees.
+        "float32" or "float64", the dtype that the network sees.
     scaling : Scaling, optional
     target_scaling : Scaling, optional
-        Of the targets of a regression.
+        The scaling of the targets of a regression.
     shape : tuple of int, optional
         The shape in which each sample enters the network: with (784,), (N, 1, 28, 28) becomes
         (N, 784). None leaves samples as they are.
@@ -61,7 +61,7 @@ class Feed:
         self.prepare = self._preparation()
 
     def _preparation(self) -> Preparation:
-        """Scaling to the device once, and not in a step: there it would leak a tracer into JAX."""
+        """Bring the scaling to the device once: in a step it would leak a tracer into JAX."""
         found = {}
         for kind in ("uint8", "int8"):
             with np.errstate(over="ignore", under="ignore"):  # bytes may never come
@@ -80,7 +80,7 @@ class Feed:
         return Preparation(self.dtype, values, on_device)
 
     def _constant(self, value: np.ndarray, neutral: float) -> np.ndarray | float | None:
-        """None where it changes nothing; a number, or an array of a sample's shape."""
+        """The value as a number or in a sample's shape; None if it changes nothing."""
         if np.all(value == neutral):
             return None
         if value.ndim == 0:
@@ -88,13 +88,13 @@ class Feed:
         return value if self.shape is None else value.reshape(self.shape)
 
     def scaling_of(self, dtype: Any) -> Scaling:
-        """The given scaling; else uint8 is divided by 255, and all else left as it is."""
+        """The given scaling; without one, divide uint8 by 255 and leave other dtypes alone."""
         if self.scaling is not None:
             return self.scaling
         return Scaling(0.0, 1.0 / 255.0) if dtype == np.uint8 else Scaling()
 
     def samples(self, x: Any) -> Array:
-        """Samples to the device.
+        """Bring samples to the device.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Feed:
         return self.backend.asarray(self._host_samples(x))
 
     def _host_samples(self, x: Any) -> np.ndarray:
-        """Samples as they travel: bytes as they are, all else scaled."""
+        """Samples as they go to the device: bytes as they are, other values scaled."""
         shift, scale = self.scaling_of(x.dtype)
         plain = np.all(np.equal(shift, 0.0)) and np.all(np.equal(scale, 1.0))
         if x.dtype.itemsize == 1 and max(np.abs(shift).max(), np.abs(scale).max()) > self._most:
@@ -125,9 +125,10 @@ class Feed:
         return out if self.shape is None else out.reshape(len(out), *self.shape)
 
     def samples_or_file(self, x: Any) -> Any:
-        """Samples to the device, unless they are streamed: those follow batch by batch.
+        """Bring samples to the device, or leave them to be streamed batch by batch.
 
-        Streamed is what is memory-mapped, and, with a warning, what the device has no room for.
+        xpnet streams memory-mapped samples, and samples for which the device has no room; then a
+        warning says so.
         """
         if is_streamed(x):
             return x
@@ -146,7 +147,7 @@ class Feed:
         return self.samples(x)
 
     def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
-        """Class indices as int32, all else scaled, in the run's dtype; still on the host."""
+        """Class indices as int32, other targets scaled, in the run's dtype, on the host."""
         if classes and t.ndim == 1 and t.dtype.kind != "f":
             return t.astype(np.int32)
         if not classes and self.target_scaling is not None:
@@ -170,7 +171,7 @@ class Feed:
         return values
 
     def copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        """A dict of parameters or optimizer state to the device; an update may write to it."""
+        """Copy parameters or optimizer state to the device; an update may write to the copies."""
         with np.errstate(over="ignore", under="ignore"):  # an infinite weight will show in the loss
             return {
                 name: self.backend.asarray(
@@ -182,13 +183,13 @@ class Feed:
     def shards(
         self, data: tuple[Any, ...], order: np.ndarray
     ) -> Iterator[tuple[tuple[Array, ...], Array]]:
-        """(data on the device, order into it): all at once, or shard by shard from a file.
+        """Yield (data on the device, order into it): all at once, or shard by shard from a file.
 
         Parameters
         ----------
         data : tuple of arrays
-            Samples, then targets and maybe weights. On the device already, all of them,
-            unless the samples are memory-mapped: then none is.
+            Samples, then targets and maybe weights. They are on the device already, unless xpnet
+            streams the samples: then all are on the host.
         order : integer array, shape=(steps, batch)
         """
         if not len(order):
@@ -212,7 +213,7 @@ class Feed:
             yield part, self.backend.asarray(orders.popleft())
 
     def batches(self, x: Any) -> Iterator[tuple[slice, Array]]:
-        """Consecutive batches of samples, on the device, for evaluation."""
+        """Yield consecutive batches of samples on the device, for evaluation."""
         n = x.shape[0]
         for start in range(0, n, EVALUATION_BATCH):
             part = slice(start, min(start + EVALUATION_BATCH, n))
@@ -221,9 +222,9 @@ class Feed:
 
 @dataclass(frozen=True)
 class Preparation:
-    """``prepare(x)``: a batch of bytes to scaled floats, on the device; floats are ready.
+    """``prepare(x)`` makes scaled floats of a batch of bytes on the device; floats stay.
 
-    Two are equal where they compute the same; see `xpnet.trainer.step.Step`.
+    Two of them are equal if they compute the same; see `xpnet.trainer.step.Step`.
     """
 
     dtype: str
@@ -259,7 +260,7 @@ def _standardized(x: Array, dtype: Any, shift: Any, scale: Any) -> Array:
 
 
 def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The rows of each batch of an epoch, a pure function of (seed, epoch).
+    """Draw the rows of each batch of an epoch, as a pure function of (seed, epoch).
 
     Returns
     -------
