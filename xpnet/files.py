@@ -26,8 +26,6 @@ CANNOT = {
     errno.EOPNOTSUPP, errno.EPERM, errno.EROFS,
 }  # fmt: skip
 
-LOSS = "a power cut may lose what is written there"
-
 
 def write_whole(path: Path_, text: str) -> None:
     """Replace a file by a text, whole or not at all; see `replacing`."""
@@ -62,7 +60,7 @@ def replacing(path: Path_) -> Iterator[BinaryIO]:
             with open(descriptor, "w+b") as file:
                 yield file
                 file.flush()
-                with _excused(target.parent, "sync", LOSS):
+                with _where_possible():
                     os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
@@ -77,8 +75,8 @@ def replacing(path: Path_) -> Iterator[BinaryIO]:
 
 
 def sync(path: Path_) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    with _excused(path, "sync", LOSS):
+    """Bring a file, or the names in a folder, to the disk, where the file system can."""
+    with _where_possible():
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -87,18 +85,13 @@ def sync(path: Path_) -> None:
 
 
 @contextmanager
-def _excused(path: Path_, what: str, consequence: str) -> Iterator[None]:
-    """Warn of what a file system cannot do; raise what it failed to do."""
+def _where_possible() -> Iterator[None]:
+    """Pass over what a file system cannot do, but not over what it has failed to do."""
     try:
         yield
     except OSError as error:
         if error.errno not in CANNOT:
             raise
-        warnings.warn(
-            f"{path}: this file system cannot {what} ({error.strerror}): {consequence}",
-            RuntimeWarning,
-            stacklevel=4,
-        )
 
 
 def make_folder(folder: Path_) -> list[Path]:
@@ -137,12 +130,20 @@ def locked(folder: Path_) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            with _excused(folder, "lock", "let no other process train into this folder"):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
                 f"{folder}: another process trains into this folder; wait until it ends, or stop it"
             ) from None
+        except OSError as error:
+            if error.errno not in CANNOT:
+                raise
+            warnings.warn(
+                f"{folder}: this file system cannot lock ({error.strerror}): let no other process "
+                "train into this folder",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         yield
     finally:
         os.close(descriptor)

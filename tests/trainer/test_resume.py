@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,12 +128,15 @@ def test_another_network_built_by_hand_is_refused(tmp_path: Path, was: Any, now:
     ],
 )
 def test_another_number_of_the_optimizer_is_said_and_stored(
-    tmp_path: Path, change: dict[str, Any], words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], words: str
 ) -> None:
     fit(tmp_path)
-    with pytest.warns(UserWarning, match=f"going on with other settings: .*{words}"):
-        fit(tmp_path, resume=True, epochs=2, **change)
+    assert capsys.readouterr().err == ""
+    fit(tmp_path, resume=True, epochs=2, **change)
+    said = capsys.readouterr().err.strip()
+    assert re.search(f"going on with other settings: .*{words}", said)
     fit(tmp_path, resume=True, epochs=3, **change)  # those are its settings now
+    assert capsys.readouterr().err == ""
 
 
 def test_a_validation_set_may_come_and_go_but_not_change(tmp_path: Path) -> None:
@@ -178,7 +182,9 @@ def test_data_are_not_looked_at_without_a_folder(monkeypatch: pytest.MonkeyPatch
     Trainer(xpnet.mlp([4, 2])).fit(X, T, epochs=1)
 
 
-def test_settings_are_on_the_disk_before_the_first_step(tmp_path: Path) -> None:
+def test_settings_are_on_the_disk_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -189,9 +195,11 @@ def test_settings_are_on_the_disk_before_the_first_step(tmp_path: Path) -> None:
         fit(tmp_path, stop=kill)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000000.npz"]
     fit(tmp_path)  # nothing was trained in it: a new run may begin here
-    with pytest.warns(UserWarning, match="lr was 0.01, is 0.5"), pytest.raises(Killed):
+    with pytest.raises(Killed):
         fit(tmp_path, resume=True, epochs=2, optimizer=optim.Momentum(0.5), stop=kill)
-    fit(tmp_path, resume=True, epochs=2, optimizer=optim.Momentum(0.5))  # without a word
+    assert "lr was 0.01, is 0.5" in capsys.readouterr().err
+    fit(tmp_path, resume=True, epochs=2, optimizer=optim.Momentum(0.5))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_the_first_step(
@@ -266,18 +274,32 @@ def test_a_folder_keeps_what_is_not_of_the_run(tmp_path: Path) -> None:
     assert {(tmp_path / name).read_text() for name in names} == {"mine"}
 
 
-@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOTSUP, errno.EPERM])
-@pytest.mark.parametrize("call", ["os.fsync", "fcntl.flock"])
-def test_a_file_system_that_cannot_sync_or_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, refusal: int
+REFUSALS = (errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_file_system_that_cannot_sync_or_change_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*args: Any) -> None:
-        raise OSError(refusal, os.strerror(refusal))
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(call, refuse)
-    with pytest.warns(RuntimeWarning, match="this file system cannot (sync|lock)"):
-        fit(tmp_path)
+    for call in ("fsync", "chmod", "fchmod", "umask"):
+        monkeypatch.setattr(os, call, refuse)
+    fit(tmp_path)
     assert checkpoint.load_latest(tmp_path, schema.load)[2].name == "step-00000010.npz"
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_file_system_that_cannot_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.warns(RuntimeWarning, match="this file system cannot lock"):
+        assert len(fit(tmp_path).epochs) == 1
 
 
 def test_checkpoints_of_version_1_are_models_but_cannot_go_on(tmp_path: Path) -> None:

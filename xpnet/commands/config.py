@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,12 +14,15 @@ import tyro
 
 from xpnet import optim
 from xpnet.backend.select import LIBRARIES
+from xpnet.commands.exits import complain
 from xpnet.errors import UsageError
+from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
+from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
 
-__all__ = ["Config", "parse", "schedule_of", "to_toml"]
+__all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml"]
 
 
 def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
@@ -47,6 +50,8 @@ def _choice(*names: str) -> Any:
 
 # Of any whole number: beyond reason, and still far from where NumPy overflows.
 LARGEST = 1_000_000_000
+# Of a file with settings, in bytes.
+LARGEST_FILE = 1 << 20
 
 
 def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -215,14 +220,11 @@ def parse(args: Sequence[str]) -> Config:
     """
     args = list(args)
     given = tyro.cli(Config, args=args, prog="python -m xpnet.train")
-    files = []
-    if given.resume is not None:
-        files.append(given.resume / "config.toml")
-    if given.config is not None:
-        files.append(given.config)
     # A file's settings become options in front of the user's own: read, checked and
     # overridden by one mechanism.
-    from_files = [word for file in files for word in _options(file)]
+    from_files = [] if given.resume is None else _options(*_of_run(given.resume))
+    if given.config is not None:
+        from_files += _options(_read(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
     _check(config)
     # What was left open is settled here, so that a run's file says what it was made with.
@@ -233,15 +235,58 @@ def parse(args: Sequence[str]) -> Config:
     )
 
 
-def _options(file: Path) -> list[str]:
-    """A TOML file's settings as command-line words."""
+def _read(file: Path) -> dict[str, Any]:
+    """The settings in a TOML file."""
     try:
-        with open(file, "rb") as stream:
-            settings = tomllib.load(stream)
+        with open_regular(file) as stream:
+            content = stream.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UsageError(f"{file}: is larger than {LARGEST_FILE:,} bytes; expected settings")
+        return tomllib.loads(content.decode("utf-8-sig"))  # Windows' editors begin with a mark
+    except UsageError:
+        raise
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{file}: is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: is not TOML: {' '.join(str(error).split())}") from error
+
+
+def _of_run(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The settings of a run, and the file that has them.
+
+    They are those of its newest checkpoint: a run that was resumed with others, and killed, may
+    have left the config.toml of before, and a power cut an empty one.
+    """
+    file, checkpoints = folder / "config.toml", folder / "checkpoints"
+    stored, path = None, file
+    if checkpoint.numbered(checkpoints):
+        _, meta, path, _ = checkpoint.load_latest(checkpoints, schema.load)
+        stored = meta["extra"].get("settings")
+    if not isinstance(stored, dict):
+        settings = _read(file)
+        needed = (field.name for field in fields(Config) if field.default is not None)
+        if missing := sorted({*needed} - {*CALL_ONLY} - settings.keys()):
+            raise UsageError(
+                f"{file}: has no {missing[0]}, so it is not whole, and no checkpoint has the "
+                "settings; start a new run"
+            )
+        return settings, file
+    try:
+        found = _read(file)
+    except UsageError:
+        found = {}
+    differing = sorted(k for k in stored | found if stored.get(k) != found.get(k))
+    if differing:
+        what = ", ".join(differing) if found else "it has none"
+        complain(
+            f"warning: {file}: has other settings than {path.name}, whose are used: {what}; "
+            "give others as options"
+        )
+    return stored, path
+
+
+def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
+    """The settings of a file as command-line words."""
     known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
     words = []
     for key, value in settings.items():
@@ -251,10 +296,9 @@ def _options(file: Path) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
-        elif isinstance(value, list):
-            words += [flag, ",".join(map(str, value))]
-        else:
-            words += [flag, str(value)]
+        else:  # in one word: a value may begin with a dash
+            several = isinstance(value, list)
+            words.append(f"{flag}={','.join(map(str, value)) if several else value}")
     return words
 
 
@@ -319,8 +363,8 @@ def _check(config: Config) -> None:
     )
 
 
-def to_toml(config: Config) -> str:
-    """The run's settings as a TOML file that --config reads; those left open are left out."""
+def settings_of(config: Config) -> dict[str, Any]:
+    """The run's settings as plain values that --config reads; those left open are left out."""
     settings: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
@@ -329,7 +373,12 @@ def to_toml(config: Config) -> str:
         if isinstance(value, Path):
             value = str(value.resolve())  # a run may be resumed from another folder
         settings[field.name] = list(value) if isinstance(value, tuple) else value
-    return tomli_w.dumps(settings)
+    return settings
+
+
+def to_toml(config: Config) -> str:
+    """The run's settings as a TOML file."""
+    return tomli_w.dumps(settings_of(config))
 
 
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:

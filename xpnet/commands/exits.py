@@ -1,4 +1,4 @@
-"""What the commands have in common: errors in one line, exit statuses, streams that close."""
+"""What the commands have in common: errors in one line, exit statuses, signals, streams."""
 
 from __future__ import annotations
 
@@ -7,59 +7,76 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
 
-__all__ = ["is_terminal", "run", "say"]
+__all__ = ["complain", "handling", "is_terminal", "run", "say"]
 
 
 def run(command: Callable[[], int]) -> int:
     """Run a command; returns its exit status, or that of what went wrong, said in one line.
 
-    0 done; 1 the result could not be written; 2 usage, bad data, or too large for the memory;
-    3 device; 5 a loss that is not finite; 130 / 143 ended by SIGINT / SIGTERM.
+    0 done; 1 a file could not be read or written; 2 usage, bad data, or too large for the memory;
+    3 device; 5 a loss that is not finite; 129 / 130 / 143 ended by SIGHUP / SIGINT / SIGTERM.
     """
 
     def show(message: Any, *rest: Any, **more: Any) -> None:
-        _complain(f"warning: {message}")
+        complain(f"warning: {message}")
 
     def terminate(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)  # so that what is half-written is cleaned up
 
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminate) if in_main else None
     try:
-        with warnings.catch_warnings():
+        with handling((signal.SIGTERM, signal.SIGHUP), terminate), warnings.catch_warnings():
             warnings.showwarning = show
             return command()
     except (UsageError, DataError, CheckpointError, DeviceError, NonFiniteLossError) as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_status
     except MemoryError as error:
-        _complain(f"not enough memory: {error}; use a smaller --hidden or --batch-size")
+        complain(f"not enough memory: {error}; use a smaller --hidden or --batch-size")
         return 2
     except BrokenPipeError:  # `| head` has read enough
         _mute_stdout()
         return 0
     except OSError as error:
-        _complain(f"cannot write the result: {error}")
+        complain(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle signals while the block runs.
+
+    A signal that whoever started us ignores stays ignored, as under nohup. Python hands signals to
+    the main thread alone: in another one, nothing changes.
+    """
+    before = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in numbers:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, handler)
+        yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
-def _complain(text: str) -> None:
-    if sys.stderr is not None:  # None: closed by whoever started us
-        print(f"xpnet: {text}", file=sys.stderr)
+def complain(text: str) -> None:
+    """Print a line on stderr, if there still is one."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:  # None: closed by whoever started us
+            print(f"xpnet: {text}", file=sys.stderr)
 
 
 def say(text: str) -> None:
-    """Print a line; if nobody reads any more, go on in silence: the work is what counts."""
+    """Print a line; if it cannot be printed, go on in silence: the work is what counts."""
     from tqdm import tqdm
 
     try:
@@ -68,12 +85,17 @@ def say(text: str) -> None:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             tqdm.write(text.encode(encoding, "replace").decode(encoding))
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         _mute_stdout()
+        if not isinstance(error, BrokenPipeError):  # `| head`: somebody has read enough
+            complain(f"warning: cannot print ({error.strerror}); the work goes on in silence")
 
 
 def _mute_stdout() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # a stream that Python code put in its place
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def is_terminal(stream: Any) -> bool:

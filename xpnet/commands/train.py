@@ -1,8 +1,8 @@
 """``python -m xpnet.train``: from a data set to a trained network in a run folder.
 
-Exit status: 0 done; 1 the result could not be written; 2 usage or bad data; 3 device; 4 the
-target accuracy was missed; 5 the loss became infinite or NaN; 130 / 143 ended by SIGINT /
-SIGTERM, saved.
+Exit status: 0 done; 1 a file could not be read or written; 2 usage or bad data; 3 device; 4 the
+target accuracy was missed; 5 the loss became infinite or NaN; 129 / 130 / 143 ended by SIGHUP /
+SIGINT / SIGTERM, saved.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import shlex
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ import numpy as np
 import xpnet
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.commands.config import Config, parse, schedule_of, to_toml
-from xpnet.commands.exits import is_terminal, run, say
+from xpnet.commands.config import Config, parse, schedule_of, settings_of, to_toml
+from xpnet.commands.exits import complain, handling, is_terminal, run, say
 from xpnet.commands.splits import Parts, load_parts
 from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
-from xpnet.errors import CheckpointError, DataError, UsageError
-from xpnet.files import write_whole
+from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.files import locked, make_folder, remove, sync, write_whole
 from xpnet.losses import LOSSES
+from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
 from xpnet.optim import OPTIMIZERS
 from xpnet.show import plots
@@ -41,6 +43,11 @@ from xpnet.trainer.trainer import Trainer
 
 __all__ = ["build_trainer", "main"]
 
+# All that a run may write into its folder.
+FILES = (
+    "config.toml", "checkpoints", "metrics.jsonl", "summary.json", "model.npz", "curves.png",
+    "confusion.png", "mistakes.png", "predictions.png", "weights.png", "activations.png",
+)  # fmt: skip
 SHOWN_FALLBACKS = 5  # lines about what runs slower than it could, at a time
 
 
@@ -86,19 +93,15 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list; a second one ends the process at once."""
+    """Collects SIGINT, SIGTERM and SIGHUP in a list; a second one ends the process at once."""
     seen: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
         signal.signal(number, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), note):
         yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Log:
@@ -154,26 +157,48 @@ class _Log:
         return {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
 
 
-def _folder(config: Config) -> Path:
-    """The run's folder; one that holds a run already is refused."""
-    if config.resume is not None:
-        if not (config.resume / "config.toml").exists():
-            raise UsageError(f"--resume {config.resume}: is not the folder of a run")
-        return config.resume
-    if config.out is None:
-        name = config.dataset if config.data is None else config.data.stem
-        first = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        others = (first.with_name(f"{first.name}-{i}") for i in itertools.count(2))
-        return next(folder for folder in (first, *itertools.islice(others, 99)) if _is_free(folder))
-    if not _is_free(config.out):
+def _check_folder(config: Config) -> None:
+    """Refuse a folder with files that the run would overwrite."""
+    if config.resume is not None or config.out is None:
+        return
+    held = [name for name in FILES if (config.out / name).exists()]
+    if "config.toml" in held or "checkpoints" in held:
         raise UsageError(
             f"--out {config.out}: holds a run already; go on with --resume, or name another"
         )
-    return config.out
+    if held:
+        raise UsageError(
+            f"--out {config.out}: has {', '.join(held)}, which the run would overwrite; "
+            "name another folder"
+        )
 
 
-def _is_free(folder: Path) -> bool:
-    return not any((folder / name).exists() for name in ("config.toml", "checkpoints"))
+@contextmanager
+def _claimed(config: Config) -> Iterator[Path]:
+    """The run's folder, held against other processes; a new one that stays empty goes again."""
+    folder, made = (config.resume, []) if config.resume is not None else _new_folder(config)
+    try:
+        with locked(folder):
+            _check_folder(config)  # again: now nobody else can fill it
+            yield folder
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+def _new_folder(config: Config) -> tuple[Path, list[Path]]:
+    """(folder, those that were made for it); one that xpnet names, nobody else has."""
+    if config.out is not None:
+        return config.out, make_folder(config.out)
+    name = config.dataset if config.data is None else config.data.stem[:40]
+    first = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    made = make_folder(first.parent)
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        if new := make_folder(folder):
+            return folder, [*made, *new]
+    raise AssertionError  # count has no end
 
 
 def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
@@ -206,7 +231,7 @@ def _labels(data: Dataset) -> str:
 
 
 def _run(config: Config) -> int:
-    folder = _folder(config)
+    _check_folder(config)
     if config.plot:
         plots.require()
     library = None if config.backend == "auto" else config.backend
@@ -215,20 +240,33 @@ def _run(config: Config) -> int:
     )  # said below, once
     parts = load_parts(config)
     trainer = build_trainer(config, parts, backend)
-    train, val, _ = parts
-    metric = "accuracy" if train.classes is not None else "r2"
-    if config.target_acc is not None and metric != "accuracy":
+    if config.target_acc is not None and parts.train.classes is None:
         raise UsageError("--target-acc needs classes; this is a regression")
-    log = _Log(config, folder, metric)
     if config.dry_run:
         say(_describe(config, parts, trainer))
         return 0
-    log.say(_describe(config, parts, trainer))
+    with _claimed(config) as folder:
+        return _train(config, folder, parts, trainer)
 
-    folder.mkdir(parents=True, exist_ok=True)
+
+def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
+    train, val, _ = parts
+    log = _Log(config, folder, "accuracy" if train.classes is not None else "r2")
+    log.say(_describe(config, parts, trainer))
     if config.resume is None:
         write_whole(folder / "config.toml", to_toml(config))
-    extra = {"columns": train.columns, "label_column": train.label_column}
+    extra = {"label_column": train.label_column}
+    begun = False
+
+    def stop() -> bool:
+        """After each chunk of steps; from the first on, the folder is no longer what it was."""
+        nonlocal begun
+        if not begun:
+            remove(folder / "summary.json")  # which says that all the rest is complete
+            write_whole(folder / "config.toml", to_toml(config))
+        begun = True
+        return bool(seen)
+
     try:
         with _signals() as seen:
             history = trainer.fit(
@@ -239,26 +277,30 @@ def _run(config: Config) -> int:
                 validation=None if val is None else (val.x, val.t),
                 patience=config.patience,
                 callbacks=[log],
-                stop=lambda: bool(seen),
+                stop=stop,
                 folder=folder / "checkpoints",
                 resume=config.resume is not None,
-                extra=extra,
+                extra={**extra, "settings": settings_of(config)},
                 progress=not config.quiet and is_terminal(sys.stderr),
             )
-    except (UsageError, DataError, CheckpointError):  # refused before the first step
-        if config.resume is None:
+    except (UsageError, DataError, CheckpointError, DeviceError, MemoryError, OSError):
+        if config.resume is None and not begun:  # refused: the folder is free again
+            for path in checkpoint.numbered(folder / "checkpoints"):
+                path.unlink()
+            with suppress(OSError):
+                (folder / "checkpoints").rmdir()
             (folder / "config.toml").unlink()
-            with suppress(OSError):  # it may hold what is not ours
-                folder.rmdir()
         raise
-    # Only now: an override that does not fit the run has been refused, and left no trace.
-    write_whole(folder / "config.toml", to_toml(config))
     if history.reason == "stop":
         log.say(
             f"stopped in epoch {len(history.epochs) + 1}, step {history.steps}, and saved; "
-            f"go on with: python -m xpnet.train --resume {folder}"
+            f"go on with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
         )
         return 128 + seen[0]
+    if not begun:  # the given settings were not used: those of the run stay
+        own = parse(["--resume", str(folder)])
+        write_whole(folder / "config.toml", to_toml(own))
+        config = replace(own, plot=config.plot, quiet=config.quiet, target_acc=config.target_acc)
     return _finish(config, folder, trainer, parts, history, log, extra)
 
 
@@ -272,6 +314,7 @@ def _finish(
     extra: dict[str, Any],
 ) -> int:
     """Test, and write model, metrics, summary and pictures."""
+    trainer.save(folder / "model.npz", extra)
     result = trainer.evaluate(parts.test.x, parts.test.t)
     seconds = sum(epoch.seconds for epoch in history.epochs)
     summary = {
@@ -295,9 +338,10 @@ def _finish(
             trainer.backend.library: trainer.backend.version,
         },
     }
-    trainer.save(folder / "model.npz", extra)
     log.write(history.epochs)
     drawn = plots.draw_all(folder, history, trainer.model, parts.test) if config.plot else []
+    for path in drawn:
+        sync(path)
     text = json.dumps(summary, indent=2, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
     if not log.trimmed:
@@ -312,10 +356,7 @@ def _finish(
     log.say(f"run       {folder}")
     accuracy = result.get("accuracy")
     if config.target_acc is not None and (accuracy is None or accuracy < config.target_acc):
-        print(
-            f"xpnet: test accuracy {accuracy:.4f}, the target was {config.target_acc}",
-            file=sys.stderr,
-        )
+        complain(f"test accuracy {accuracy:.4f}, the target was {config.target_acc}")
         return 4
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -175,8 +176,8 @@ class SavedRun:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
         """(params, state, history) of the newest checkpoint that verifies; None without one.
 
-        The arrays must have the shapes of those given. A warning names each number of the update
-        that has changed.
+        The arrays must have the shapes of those given. Prints each number of the update that has
+        changed.
         """
         if self.folder is None or not checkpoint.numbered(self.folder):
             return None
@@ -199,7 +200,8 @@ class SavedRun:
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
-            warnings.warn(f"{path}: going on with other settings: {changed}", stacklevel=3)
+            # No warning: this is what was asked for, and only to be seen.
+            print(f"xpnet: {path}: going on with other settings: {changed}", file=sys.stderr)
         return found["params"], found["state"], History.unpack(arrays, meta["history"])
 
     def _changes(self, then: dict[str, Any]) -> str:

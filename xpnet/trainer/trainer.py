@@ -231,8 +231,8 @@ class Trainer:
         resume : bool
             Go on from the newest checkpoint in `folder`, if there is one; on NumPy, to the
             very bits that an undisturbed run reaches. Data, their order and weights, network, loss
-            and scaling must be those of the run; a warning names each number of the optimizer
-            that has changed.
+            and scaling must be those of the run; numbers of the optimizer may change, and are
+            printed, old and new.
         extra : mapping, optional
             Put into each checkpoint's meta data, see `Model.save`.
         progress : bool
