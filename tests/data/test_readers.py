@@ -636,6 +636,7 @@ def test_bad_npz_data_is_refused(tmp_path: Path, arrays: dict[str, Any], words: 
         ("x.npy", {}, "x.npy needs a .npy file with its targets: --labels"),
         ("d.npz", {"labels": "t.npy"}, "--labels goes with --data X.npy"),
         ("d.npz", {"label_column": "y"}, "--label-column goes with a .csv file"),
+        ("d.csv", {"task": "classify"}, "task is 'classify'; expected auto, classification, reg"),
     ],
 )
 def test_misused_options_are_refused(path: str, options: dict[str, str], words: str) -> None:

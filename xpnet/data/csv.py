@@ -96,6 +96,8 @@ def read_csv(
             return _table(reader, path, label_column, features, columns)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is not CSV in UTF-8: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _lines(file: IO[str], path: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Data sets from a user's own files."""
+"""Data sets from your own files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
 from xpnet.errors import DataError, UsageError
 
 __all__ = ["load_file"]
+
+TASKS = ("auto", "classification", "regression")
 
 
 def load_file(
@@ -58,6 +60,8 @@ def load_file(
         raise UsageError(f"--labels goes with --data X.npy, not with {path.name}")
     if label_column is not None and suffix != ".csv":
         raise UsageError(f"--label-column goes with a .csv file, not with {path.name}")
+    if task not in TASKS:
+        raise UsageError(f"task is {task!r}; expected {', '.join(TASKS)}")
     if classes is not None:
         task = "classification"
     if suffix == ".csv":
