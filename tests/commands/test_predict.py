@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpnet import Trainer, mlp
 from xpnet.commands import predict, train
 
 
@@ -79,6 +80,19 @@ def test_a_column_too_many_is_not_taken_for_the_label(
     trained("f.csv", "--out", "named")
     assert predict.main(["named", "id.csv", "--out", "p.csv"]) == 2
     assert "has no column 'y'; it has id, a, b" in capsys.readouterr().err
+
+
+def test_a_model_without_names_knows_its_classes_by_their_numbers(
+    features: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = Trainer(mlp([2, 3]))
+    trainer.fit(features, np.arange(60) % 3, epochs=1)
+    trainer.save("m.npz")
+    write("f.csv", labelled(features, (0, 1, 2)))
+    assert predict.main(["m.npz", "f.csv", "--out", "p.csv"]) == 0
+    write("id.csv", [[100 + i, *row] for i, row in enumerate(features.tolist())])
+    assert predict.main(["m.npz", "id.csv"]) == 2
+    assert "got '-0.132' as the label, expected one of 0, 1, 2;" in capsys.readouterr().err
 
 
 def test_a_regression_says_which_column_it_leaves_out(

@@ -90,7 +90,7 @@ def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
     if table.labels is None:
         return table
     if model.classifies:
-        index = {name: i for i, name in enumerate(model.classes or ())}
+        index = {name: i for i, name in enumerate(_class_names(model))}
         expected = f"one of {listed(index)}"
         fits = [is_gap(label) or class_index(label, index) is not None for label in table.labels]
     else:
@@ -107,6 +107,11 @@ def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
     if sys.stderr is not None:
         print(f"xpnet: {file}: left out {column} as the label", file=sys.stderr)
     return table
+
+
+def _class_names(model: Model) -> list[str]:
+    """The names of the classes; without any, their indices."""
+    return [*(model.classes or map(str, range(max(model.network.outputs or 0, 2))))]
 
 
 def _write(out: Path, header: list[str], rows: Any) -> None:
@@ -150,7 +155,7 @@ def predict(arguments: Arguments) -> None:
     scores = model.scores(x)
     gate = model.network.loss_gate
     chosen = gate.decide(scores)
-    names = list(model.classes or ()) or [str(i) for i in range(max(model.network.outputs or 0, 2))]
+    names = _class_names(model)
     if not hasattr(gate, "probabilities"):
         _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
         return
