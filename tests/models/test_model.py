@@ -213,3 +213,13 @@ def test_a_scaling_of_its_own_holds_for_every_dtype() -> None:
     np.testing.assert_allclose(
         trainer.model.scores(x.astype(float)), trainer.model.scores(x), rtol=1e-5
     )
+
+
+def test_given_parameters_stand_in_place_of_drawn_ones() -> None:
+    given = {name: 2.0 * value for name, value in xpnet.mlp([4, 6, 2]).params.items()}
+    network = xpnet.mlp([4, 6, 2], params=given)
+    assert all(network.params[name] is value for name, value in given.items())
+    assert network.arguments == xpnet.mlp([4, 6, 2]).arguments
+    for odd in ({}, given | {"b2": np.zeros(3)}, given | {"W1": given["W1"].T}):
+        with pytest.raises(ValueError, match=r"params: (W1|b2) is .*, expected shape"):
+            xpnet.mlp([4, 6, 2], params=odd)

@@ -50,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, checkpoint.Cont
 
 
 # In the place of any value, right for none of them.
-ODD: tuple[Any, ...] = (None, True, -1, 0.5, "x", [], {"a": [None]})
+ODD: tuple[Any, ...] = (None, True, -1, 0.5, "x\ny", [], {"a\nb": [None]})
 
 
 def altered(meta: Any) -> Iterator[None]:

@@ -129,7 +129,7 @@ def _write(out: Path, header: list[str], rows: Any) -> None:
 
 def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
     """Write numbers with the decimals that show six digits of their spread, 1 / scale."""
-    spread = np.broadcast_to(1.0 / scale, values.shape[1:])
+    spread = np.broadcast_to(np.abs(1.0 / scale), values.shape[1:])
     decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spread]
     for row in values:
         yield [f"{value:.{digits}f}" for value, digits in zip(row, decimals, strict=True)]

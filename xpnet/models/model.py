@@ -282,13 +282,15 @@ class Model:
         ----------
         path : path
         network : Network, optional
-            Needed for a network that no builder such as `xpnet.mlp` made.
+            Needed for a network that no builder such as `xpnet.mlp` made. It must have the gates of
+            the file's.
         **options
             As for Model: backend, ...; they win over what the file says.
 
         Raises
         ------
         CheckpointError
+            The file is missing or damaged, xpnet has not written it, or `network` is another one.
         """
         arrays, meta = schema.load(path)
         return cls.unpacked(arrays, meta, path=path, network=network, **options)
@@ -389,7 +391,7 @@ def _difference(meta: Mapping[str, Any], network: Network) -> str:
             return f"it has {was}, this one {now}"
     for was, now in itertools.zip_longest(meta["gates"], network.gates if meta["gates"] else ()):
         if was != now:
-            return f"it has {was}, this one {now}"
+            return f"it has {was!r}, this one {now!r}"
     return ""
 
 

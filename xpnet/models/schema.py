@@ -80,7 +80,7 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     found = meta.get("format")
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise CheckpointError(
-            f"{path}: has format {found}; this version of xpnet reads 1 to {FORMAT}"
+            f"{path}: has format {repr(found)[:20]}; this version of xpnet reads 1 to {FORMAT}"
         )
     if found == FORMAT:
         return dict(meta)
@@ -107,8 +107,8 @@ def check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str |
     fault = fault or _bad_arrays(arrays, meta["dtype"], is_run)
     if not fault and is_run:
         fault = _bad_history(meta["history"], len(arrays["losses"]))
-    if fault:
-        raise CheckpointError(f"{path}: is not as xpnet writes it: {fault}")
+    if fault:  # which may quote the file: in one line
+        raise CheckpointError(f"{path}: is not as xpnet writes it: {' '.join(fault.split())}")
 
 
 def _misfit(value: Any, form: Any, where: str) -> str:

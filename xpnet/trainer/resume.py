@@ -230,4 +230,4 @@ def _change(name: str, was: Any, now: Any) -> str:
         return "; ".join(filter(None, parts))
     if name == "gates" and isinstance(was, list) and isinstance(now, list):
         was, now = next(p for p in itertools.zip_longest(was, now) if p[0] != p[1])
-    return WORDS.get(name, f"{name} was {was}, is {now}")
+    return WORDS.get(name, " ".join(f"{name} was {was}, is {now}".split()))  # of a foreign file too
