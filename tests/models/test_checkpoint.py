@@ -93,6 +93,21 @@ def test_two_are_kept_and_the_newest_that_verifies_is_loaded(tmp_path: Path) -> 
         checkpoint.load_latest(tmp_path)
 
 
+def test_one_that_cannot_be_read_now_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole: who goes on from the one before would remove it."""
+    for step in (1, 2):
+        checkpoint.save_numbered(tmp_path, step, {}, {})
+
+    def fail(path: Any) -> Any:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoint, "open_regular", fail)
+    with pytest.raises(CheckpointError, match=r"step-00000002\.npz: cannot be read: Input/output"):
+        checkpoint.load_latest(tmp_path)
+
+
 def test_an_empty_folder_has_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no checkpoint"):
         checkpoint.load_latest(tmp_path)

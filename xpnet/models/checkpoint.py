@@ -203,13 +203,15 @@ def load_latest(
     Raises
     ------
     CheckpointError
-        There is none, or none that verifies.
+        There is none, none that verifies, or the system refuses to read one.
     """
     skipped: list[CheckpointError] = []
     for path in numbered(Path(folder)):
         try:
             return *read(path), path, skipped
         except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):  # whole perhaps, and not to be trained over
+                raise
             skipped.append(error)
     raise CheckpointError("; ".join(map(str, skipped)) or f"{folder}: has no checkpoint")
 
