@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from array_api_compat import array_namespace, device
+from array_api_compat import numpy as np
 
 from xpnet.arrays.dispatch import Array, elementwise, replaceable, underflowing
 
@@ -21,6 +22,7 @@ __all__ = [
     "at_least",
     "at_most",
     "check_labels",
+    "computes_its_own_way",
     "device",
     "is_real",
     "masked",
@@ -44,8 +46,25 @@ def namespace(x: Array) -> Any:
     """Return the Array API namespace of an array's library, usually called ``xp``."""
     kind = type(x)
     if kind not in _NAMESPACES:
+        if computes_its_own_way(kind):
+            raise TypeError(
+                f"{kind.__name__} is an array with rules of its own; expected a plain one: "
+                "numpy.asarray(x), of a masked array x.filled(...)"
+            )
         _NAMESPACES[kind] = array_namespace(x)
     return _NAMESPACES[kind]
+
+
+def computes_its_own_way(kind: type) -> bool:
+    """Whether a type's operators are not those of NumPy's array that it derives from.
+
+    In ``np.matrix`` * is the product of matrices; a masked array leaves values out; others carry
+    units.
+    """
+    return issubclass(kind, np.ndarray) and any(
+        getattr(kind, name) is not getattr(np.ndarray, name)
+        for name in ("__mul__", "__array_ufunc__", "__array_function__")
+    )
 
 
 # Cached by type of array and dtype, for the same reason.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj, to_device
 
+from xpnet.arrays.ops import computes_its_own_way
 from xpnet.data.dataset import Rows, Scaling, chunks
 from xpnet.errors import DataError, UsageError
 
@@ -29,9 +30,28 @@ REAL = "buif"  # the kinds of dtypes that are real numbers
 
 
 def host(array: Any, name: str = "x") -> Any:
-    """Bring an array of any library to NumPy; an array of NumPy or `Rows` stays as it is."""
-    if isinstance(array, np.ndarray | Rows):
+    """An array of any library as NumPy's; `Rows` and what is memory-mapped stay as they are.
+
+    Raises
+    ------
+    DataError
+        It is no array, hides values behind a mask, or computes by rules of its own.
+    """
+    if isinstance(array, Rows | np.memmap):
         return array
+    if _hides_values(array):
+        raise DataError(
+            f"{name}: got masked values, expected numbers; put some in their place, "
+            f"{name}.filled(...), or leave those rows out"
+        )
+    if isinstance(array, np.ndarray):
+        known = isinstance(array, np.matrix | np.ma.MaskedArray)  # of which nothing is masked
+        if computes_its_own_way(type(array)) and not known:
+            raise DataError(
+                f"{name}: got {type(array).__name__}, an array with rules of its own; "
+                f"expected a plain one: numpy.asarray({name})"
+            )
+        return np.asarray(array)
     if isinstance(array, list | tuple):
         try:
             return np.asarray(array)
@@ -41,8 +61,22 @@ def host(array: Any, name: str = "x") -> Any:
         raise DataError(f"{name}: got {type(array).__name__}, expected an array")
     try:
         return np.asarray(array)
-    except (TypeError, RuntimeError):  # CuPy and CUDA tensors do not leave their GPU unasked
+    except (TypeError, ValueError, RuntimeError):
+        pass  # CuPy and CUDA tensors do not leave their GPU unasked
+    try:
         return np.asarray(to_device(array, "cpu"))
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{name}: NumPy cannot take this {type(array).__name__}: {reason} "
+            f"(PyTorch: {name}.detach().to_dense().cpu().float())"
+        ) from error
+
+
+def _hides_values(array: Any) -> bool:
+    if isinstance(array, list | tuple):
+        return any(map(_hides_values, array))
+    return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
 
 
 def check_features(x: Any, name: str = "x") -> None:

@@ -93,15 +93,18 @@ class Feed:
             return self.scaling
         return Scaling(0.0, 1.0 / 255.0) if dtype == np.uint8 else Scaling()
 
-    def samples(self, x: Any) -> Array:
-        """Bring samples to the device.
+    def samples(self, x: Any, *, own: bool = False) -> Array:
+        """Bring samples to the device; with `own`, never in memory that the caller may change.
 
         Raises
         ------
         DataError
             A value is too large for the dtype.
         """
-        return self.backend.asarray(self._host_samples(x))
+        values = self._host_samples(x)
+        if own and self.backend.device == "cpu" and np.may_share_memory(values, x):
+            values = values.copy()
+        return self.backend.asarray(values)
 
     def _host_samples(self, x: Any) -> np.ndarray:
         """Samples as they go to the device: bytes as they are, other values scaled."""
@@ -124,7 +127,7 @@ class Feed:
                     )
         return out if self.shape is None else out.reshape(len(out), *self.shape)
 
-    def samples_or_file(self, x: Any) -> Any:
+    def samples_or_file(self, x: Any, *, own: bool = False) -> Any:
         """Bring samples to the device, or leave them to be streamed batch by batch.
 
         xpnet streams memory-mapped samples, and samples for which the device has no room; then a
@@ -144,7 +147,7 @@ class Feed:
                 )
             self._warned = True
             return Rows(x, np.arange(len(x)))
-        return self.samples(x)
+        return self.samples(x, own=own)
 
     def targets(self, t: np.ndarray, classes: bool) -> np.ndarray:
         """Class indices as int32, other targets scaled, in the run's dtype, on the host."""

@@ -327,7 +327,11 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
         return as_array(value, next(filter(is_real, others), None))
     if not hasattr(value, "dtype"):
         raise ValueError(f"input {node.name!r} is a {type(value).__name__}; expected an array")
-    if real and not is_real(value):
+    try:
+        fits = not real or is_real(value)
+    except TypeError as error:
+        raise ValueError(f"input {node.name!r}: {error}") from error
+    if not fits:
         raise ValueError(
             f"input {node.name!r} has dtype {value.dtype}; the gates that use it need real "
             "numbers: convert it to float64 or float32"

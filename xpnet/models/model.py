@@ -108,6 +108,9 @@ class Model:
             checked_scaling(target_scaling, "target_scaling"),
             network.input_shape,
         )
+        for name, value in network.values.items():
+            if host(value, name).dtype.kind != "f":
+                raise UsageError(f"{name} has dtype {value.dtype}; expected float64 or float32")
         self.params: dict[str, Array] = self.feed.copies(network.values)
         self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"
@@ -165,10 +168,10 @@ class Model:
         check_targets(t, len(x), self.network.outputs, gate.targets, f"t{what}")
         return x, t
 
-    def resident(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
+    def resident(self, x: Any, t: np.ndarray, *, own: bool = False) -> tuple[Any, np.ndarray]:
         """Checked samples and targets as `evaluation` takes them: x on the device, or a file."""
         classes = self.evaluation.classifies(t)
-        return self.feed.samples_or_file(x), self.feed.targets(t, classes)
+        return self.feed.samples_or_file(x, own=own), self.feed.targets(t, classes)
 
     # -- Answers -----------------------------------------------------------------------
 

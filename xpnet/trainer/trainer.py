@@ -287,10 +287,10 @@ class Trainer:
             elif not history.best_params and history.patience_from is None:
                 # The weights of the epochs before were not kept.
                 history.best_epoch, history.patience_from = 0, len(history.epochs)
-            held = None if validation is None else self.model.resident(*validation)
+            held = None if validation is None else self.model.resident(*validation, own=True)
             scored = self._scored_part(x, t)
             targets = self.feed.targets(t, self.classifies)
-            data: tuple[Any, ...] = (self.feed.samples_or_file(x), targets, *weights)
+            data: tuple[Any, ...] = (self.feed.samples_or_file(x, own=True), targets, *weights)
             if not is_streamed(data[0]):
                 data = (data[0], *map(self.backend.asarray, data[1:]))
 
@@ -431,7 +431,7 @@ class Trainer:
         if len(x) > TRAIN_SCORE_SAMPLES:
             rows = np.linspace(0, len(x) - 1, TRAIN_SCORE_SAMPLES).astype(np.int64)
             x, t = select_rows(x, rows), t[rows]
-        return self.model.resident(x, t)
+        return self.model.resident(x, t, own=True)
 
     # -- Use, by the model -------------------------------------------------------------
 
