@@ -157,7 +157,7 @@ def test_adam_without_memory_of_the_gradient() -> None:
     "make", [lambda: optim.step_decay(1, 5, 0.0), lambda: optim.exponential(1, 5, 0.0)]
 )
 def test_schedules_that_cannot_be(make: Any) -> None:
-    with pytest.raises(ValueError, match="expected 0 <"):
+    with pytest.raises(ValueError, match="expected a finite number > 0 and <= 1"):
         make()
 
 

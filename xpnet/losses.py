@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid, targets_like
 from xpnet.gates.protocol import Grads
+from xpnet.settings import real
 
 __all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
@@ -282,6 +283,9 @@ class HingeLoss:
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
     takes_number: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        real("margin", self.margin, 0.0)
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)

@@ -15,11 +15,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 from xpnet.arrays.dispatch import elementwise, for_each, replaceable, underflowing
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
+from xpnet.settings import real, whole
 
 __all__ = [
     "OPTIMIZERS",
@@ -56,6 +57,25 @@ class Optimizer(Protocol):
     def rule(self, p: Array, g: Array, lr: Any, /, *slots: Array) -> tuple[Array, ...]: ...
 
 
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "lr": (0.0, math.inf, "()"),
+    "momentum": (0.0, 1.0, "[)"),
+    "decay_rate": (0.0, 1.0, "[)"),
+    "beta1": (0.0, 1.0, "[)"),
+    "beta2": (0.0, 1.0, "[)"),
+    "eps": (0.0, math.inf, "()"),
+    "weight_decay": (0.0, math.inf, "[)"),
+}
+
+
+def _check_settings(rule: Any) -> None:
+    """Refuse a setting of a rule that could never train, when the rule is made."""
+    for setting in fields(rule):
+        value = getattr(rule, setting.name)
+        if setting.name in _RANGES and not (setting.name == "lr" and callable(value)):
+            real(setting.name, value, *_RANGES[setting.name])
+
+
 @dataclass(frozen=True)
 class SGD:
     """p ← p - lr g. Source: Robbins and Monro, 1951.
@@ -69,6 +89,9 @@ class SGD:
 
     lr: float | Schedule = 0.01
     slots: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
 
     def rule(self, p: Array, g: Array, lr: Any) -> tuple[Array, ...]:
         return (add_scaled(p, g, -lr),)
@@ -89,6 +112,9 @@ class Momentum:
     lr: float | Schedule = 0.01
     momentum: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("v",)
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
 
     def rule(self, p: Array, g: Array, lr: Any, v: Array) -> tuple[Array, ...]:
         v *= self.momentum
@@ -116,6 +142,9 @@ class Nesterov:
     momentum: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("v",)
 
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
     def rule(self, p: Array, g: Array, lr: Any, v: Array) -> tuple[Array, ...]:
         down = lr * g
         v *= self.momentum
@@ -141,6 +170,9 @@ class AdaGrad:
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
 
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
     def rule(self, p: Array, g: Array, lr: Any, h: Array) -> tuple[Array, ...]:
         h += g * g
         p -= lr * g / (namespace(h).sqrt(h) + self.eps)
@@ -163,6 +195,9 @@ class RMSProp:
     decay_rate: float = 0.99
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
 
     def rule(self, p: Array, g: Array, lr: Any, h: Array) -> tuple[Array, ...]:
         h *= self.decay_rate
@@ -192,6 +227,9 @@ class Adam:
     beta2: float = 0.999
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
 
     def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
         """(lr √c₂ / c₁, ε √c₂) with cᵢ = 1 - βᵢᵏ: the corrections, moved out of the arrays."""
@@ -239,7 +277,10 @@ class AdamW:
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    @property
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    @functools.cached_property
     def _adam(self) -> Adam:
         return Adam(self.lr, self.beta1, self.beta2, self.eps)
 
@@ -390,14 +431,15 @@ def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
 
     Source of the warm-up, here and below: Goyal et al., "Accurate, large minibatch SGD", 2017.
     """
+    lr, warmup = _checked(lr, warmup)
     return _warm(lambda k: lr, lr, warmup) if warmup else lr
 
 
 def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -> Schedule:
     """lr factor^⌊k / every⌋: a fall by `factor` each `every` steps."""
-    if not 0.0 < factor <= 1.0 or every < 1:
-        raise ValueError(f"factor is {factor}, every {every}; expected 0 < factor <= 1, every >= 1")
-    log = math.log(factor)
+    lr, warmup = _checked(lr, warmup)
+    every = whole("every", every, 1)
+    log = math.log(real("factor", factor, 0.0, 1.0, "(]"))
 
     def schedule(k: Array) -> Array:
         xp = namespace(k)
@@ -409,9 +451,8 @@ def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -
 
 def exponential(lr: float, steps: int, end: float = 0.01, *, warmup: int = 0) -> Schedule:
     """lr end^(k / steps): a steady fall that reaches lr · end after `steps` steps."""
-    if not 0.0 < end <= 1.0:
-        raise ValueError(f"end is {end}; expected 0 < end <= 1")
-    rate = math.log(end) / steps
+    lr, warmup = _checked(lr, warmup)
+    rate = math.log(real("end", end, 0.0, 1.0, "(]")) / whole("steps", steps, 1)
     return _warm(lambda k: lr * namespace(k).exp(k * rate), lr, warmup)
 
 
@@ -420,6 +461,8 @@ def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Sched
 
     Source: Loshchilov and Hutter, "SGDR", 2017, eq. 5, one period.
     """
+    lr, warmup = _checked(lr, warmup)
+    steps, end = whole("steps", steps, 1), real("end", end, 0.0, 1.0, "[]")
 
     def schedule(k: Array) -> Array:
         xp = namespace(k)
@@ -427,6 +470,10 @@ def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Sched
         return (lr * end) + (0.5 * lr * (1.0 - end)) * (1.0 + xp.cos(angle))
 
     return _warm(schedule, lr, warmup)
+
+
+def _checked(lr: float, warmup: int) -> tuple[float, int]:
+    return real("lr", lr, *_RANGES["lr"]), whole("warmup", warmup)
 
 
 def _warm(schedule: Callable[[Array], Any], lr: float, warmup: int) -> Schedule:

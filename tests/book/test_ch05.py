@@ -255,7 +255,7 @@ def test_two_layer_net_refuses_what_does_not_fit() -> None:
     for t in (np.zeros((7, 1), int), np.zeros(1, int)):
         with pytest.raises(ValueError, match=r"expected labels, \(7,\), or one-hot rows, \(7, 3\)"):
             net.accuracy(x, t)
-    with pytest.raises(ValueError, match="expected at least two positive numbers"):
+    with pytest.raises(ValueError, match="each of sizes is 0; expected a whole number"):
         ch05.TwoLayerNet(0, 5, 3)
 
 

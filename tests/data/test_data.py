@@ -57,7 +57,7 @@ def test_what_has_no_classes_is_not_stratified(t: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("fraction", "seed", "words"),
     [
-        (1.0, 0, "fraction is 1.0; expected 0 or more, less than 1"),
+        (1.0, 0, "fraction is 1.0; expected a finite number >= 0 and < 1"),
         (-0.1, 0, "fraction is -0.1"),
         (math.nan, 0, "fraction is nan"),
         ("half", 0, "fraction is 'half'"),

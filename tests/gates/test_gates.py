@@ -470,7 +470,7 @@ def test_dropout_is_the_same_in_both_passes() -> None:
     ("call", "words"),
     [
         (lambda: layers.Affine().forward(np.ones((2, 3)), np.ones((4, 5)), np.ones(5)), "(2, 3)"),
-        (lambda: layers.Dropout(1.0), "expected 0 <= ratio < 1"),
+        (lambda: layers.Dropout(1.0), "ratio is 1.0; expected a finite number >= 0 and < 1"),
         (lambda: losses.SoftmaxWithLoss().forward(np.ones((2, 3)), np.ones(2)), "targets of shape"),
         (lambda: losses.SoftmaxWithLoss().forward(np.ones((2, 3)), np.array([0])), "(2, 3)"),
         (

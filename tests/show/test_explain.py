@@ -438,7 +438,7 @@ def test_command_explains_a_trained_network(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--inputs", "0"), "--inputs 0: expected 1 to"),
+        (("--inputs", "0"), "--inputs is 0; expected a whole number, from 1 to"),
         (("--outputs", "1"), "--loss softmax needs --outputs 2 or more, got 1"),
         (("--dropout", "1"), "--dropout 1.0: expected 0 <= ratio < 1"),
         (("--activation", "relu,tanh,relu"), "3 activations for 2 layers"),

@@ -21,6 +21,7 @@ from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
+from xpnet.settings import LARGEST, real, whole
 
 __all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml"]
 
@@ -48,8 +49,6 @@ def _choice(*names: str) -> Any:
     )
 
 
-# Of any whole number: beyond reason, and still far from where NumPy overflows.
-LARGEST = 1_000_000_000
 # Of a file with settings, in bytes.
 LARGEST_FILE = 1 << 20
 
@@ -309,31 +308,18 @@ def _check(config: Config) -> None:
         if not holds:
             raise UsageError(message)
 
-    need(
-        0.0 <= config.val_fraction < 1.0,
-        f"--val-fraction {config.val_fraction}: expected 0 or more, less than 1",
-    )
-    need(
-        0.0 < config.test_fraction < 1.0,
-        f"--test-fraction {config.test_fraction}: expected more than 0 and less than 1",
-    )
-    need(0.0 <= config.dropout < 1.0, f"--dropout {config.dropout}: expected 0 <= ratio < 1")
-    for name in ("epochs", "batch_size", "warmup", "seed", "patience"):
-        value, least = getattr(config, name), 0 if name in ("warmup", "seed") else 1
-        need(
-            value is None or least <= value <= LARGEST,
-            f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}",
-        )
-    for name in ("lr", "clip_norm", "weight_decay"):
-        value = getattr(config, name)
-        need(
-            value is None or (0 <= value < math.inf and (value > 0 or name == "weight_decay")),
-            f"--{name.replace('_', '-')} {value}: expected a positive number",
-        )
-    need(
-        config.target_acc is None or 0 <= config.target_acc <= 1,
-        f"--target-acc {config.target_acc}: expected 0 to 1",
-    )
+    for name, least in (
+        ("epochs", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0), ("patience", 1),
+    ):  # fmt: skip
+        if (count := getattr(config, name)) is not None:
+            whole(f"--{name.replace('_', '-')}", count, least, LARGEST)
+    for name, high, ends in (
+        ("val_fraction", 1.0, "[)"), ("test_fraction", 1.0, "()"), ("dropout", 1.0, "[)"),
+        ("lr", math.inf, "()"), ("clip_norm", math.inf, "()"), ("weight_decay", math.inf, "[)"),
+        ("target_acc", 1.0, "[]"),
+    ):  # fmt: skip
+        if (value := getattr(config, name)) is not None:
+            real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)
     need(config.task == "auto" or config.data is not None, "--task needs --data")
     need(config.label_column is None or config.data is not None, "--label-column needs --data")
     need(

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from xpnet import datasets
-from xpnet.commands.config import LARGEST, Activations, File, Loss, Sizes
+from xpnet.commands.config import Activations, File, Loss, Sizes
 from xpnet.commands.exits import run, say
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.errors import UsageError
@@ -21,6 +21,7 @@ from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.settings import LARGEST, whole
 from xpnet.show.draw import picture
 from xpnet.show.explain import Explanation, explain
 
@@ -84,8 +85,7 @@ def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
 def _check(a: Arguments) -> None:
     for name in ("inputs", "outputs", "batch_size", "seed"):
         value, least = getattr(a, name), 0 if name == "seed" else 1
-        if not least <= value <= LARGEST:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} to {LARGEST:,}")
+        whole(f"--{name.replace('_', '-')}", value, least, LARGEST)
     if a.dataset != "random" and (a.inputs, a.outputs) != (Arguments.inputs, Arguments.outputs):
         raise UsageError(
             "--dataset sets the numbers of inputs and outputs; leave out --inputs and --outputs"

@@ -15,6 +15,7 @@ from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.backend.interface import Backend
 from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed, read_rows
 from xpnet.errors import DataError
+from xpnet.settings import whole
 
 __all__ = ["Feed"]
 
@@ -271,6 +272,7 @@ def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarr
         First the full batches, then, if batch_size does not divide n, one of what is left:
         every sample is seen once. Drawn anew, not stored, when a run is resumed.
     """
+    batch_size = whole("batch_size", batch_size, 1)
     order = np.random.default_rng((seed, 3, epoch)).permutation(n)  # 1 and 2 draw the splits
     full = n // batch_size * batch_size
     parts = [order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)]

@@ -10,6 +10,7 @@ import numpy as np
 from xpnet.data.checks import check_numbers, host, is_one_hot
 from xpnet.data.dataset import Scaling, chunks
 from xpnet.errors import DataError, UsageError
+from xpnet.settings import real
 
 __all__ = ["split", "standardize"]
 
@@ -43,12 +44,7 @@ def split(
     t = host(t, "t")
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one target a sample")
-    try:
-        in_range = 0.0 <= fraction < 1.0
-    except (TypeError, ValueError):
-        in_range = False
-    if not in_range:
-        raise UsageError(f"fraction is {fraction!r}; expected 0 or more, less than 1")
+    fraction = real("fraction", fraction, 0.0, 1.0)
     try:
         random = np.random.default_rng(seed)
     except (TypeError, ValueError):

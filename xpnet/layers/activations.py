@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid
 from xpnet.gates.protocol import ONE, Grads
+from xpnet.settings import real
 
 __all__ = ["ACTIVATIONS", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
@@ -92,6 +94,9 @@ class LeakyReLU:
 
     alpha: float = 0.01
     elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        real("alpha", self.alpha, -math.inf, ends="()")
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         both: tuple[Array, Array] = _leaky_relu(x, self.alpha)

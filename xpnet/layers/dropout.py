@@ -11,6 +11,7 @@ from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, masked, namespace
 from xpnet.arrays.random import hash32, random_bits
 from xpnet.gates.protocol import Grads
+from xpnet.settings import real
 
 __all__ = ["Dropout"]
 
@@ -45,8 +46,7 @@ class Dropout:
     integers: ClassVar[tuple[int, ...]] = (1,)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.ratio < 1.0:
-            raise ValueError(f"Dropout ratio is {self.ratio}; expected 0 <= ratio < 1")
+        real("ratio", self.ratio, 0.0, 1.0)
 
     def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
         if step is None or self.ratio == 0.0:

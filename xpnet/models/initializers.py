@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from xpnet.errors import UsageError
+from xpnet.settings import real
+
 __all__ = ["he", "initializer", "normal", "xavier"]
 
 
@@ -45,13 +48,11 @@ def initializer(
     "auto" is he before a rectifier (relu, leaky_relu), else xavier.
     """
     if isinstance(name, int | float):
-        std = float(name)
-        if not std >= 0.0:
-            raise ValueError(f"initial standard deviation is {std}; expected a number >= 0")
+        std = real("init", name, 0.0)
         return lambda rng, fan_in, fan_out: normal(rng, fan_in, fan_out, std)
     if name == "auto":
         name = "he" if activation in ("relu", "leaky_relu") else "xavier"
     functions = {"he": he, "xavier": xavier}
     if name not in functions:
-        raise ValueError(f"init is {name!r}; expected auto, he, xavier or a standard deviation")
+        raise UsageError(f"init is {name!r}; expected auto, he, xavier or a standard deviation")
     return functions[name]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from xpnet.errors import UsageError
 from xpnet.gates.protocol import Gate
 from xpnet.graph.graph import Graph
 from xpnet.layers.activations import ACTIVATIONS
@@ -14,6 +16,7 @@ from xpnet.layers.dropout import Dropout
 from xpnet.losses import LOSSES
 from xpnet.models.initializers import initializer
 from xpnet.models.network import Network
+from xpnet.settings import real, shown, whole
 
 __all__ = ["BUILDERS", "mlp"]
 
@@ -59,11 +62,12 @@ def mlp(
         Too few or non-positive sizes, an unknown name, a wrong number of activations; `params`
         that are missing or of another shape.
     """
-    sizes = [int(n) for n in sizes]
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes is {sizes}; expected at least two positive numbers")
+    sizes = [whole("each of sizes", n, 1) for n in _listed("sizes", sizes)]
+    if len(sizes) < 2:
+        raise UsageError(f"sizes is {sizes}; expected at least two whole numbers")
     layers = len(sizes) - 1
-    names = [activation] * (layers - 1) if isinstance(activation, str) else list(activation)
+    one = isinstance(activation, str)
+    names = [activation] * (layers - 1) if one else _listed("activation", activation)
     if len(names) == layers - 1:
         names.append("identity")
     if len(names) != layers:
@@ -71,10 +75,10 @@ def mlp(
             f"{len(names)} activations for {layers} layers; expected {layers - 1} (hidden layers) "
             f"or {layers} (with the output)"
         )
-    loss_gate = _lookup("loss", loss, LOSSES)() if isinstance(loss, str) else loss
-
-    seed, dropout = int(seed), float(dropout)  # plain numbers: they are stored as JSON
-    init = init if isinstance(init, str) else float(init)
+    loss_gate: Any = loss if hasattr(loss, "forward") else _lookup("loss", loss, LOSSES)()
+    # Plain numbers: they are stored as JSON.
+    seed, dropout = whole("seed", seed), real("dropout", dropout, 0.0, 1.0)
+    init = init if isinstance(init, str) else real("init", init, 0.0)
     rng = np.random.default_rng(seed)
     graph, values = Graph(), dict[str, np.ndarray]()
     node = graph.input("x")
@@ -116,9 +120,16 @@ def _given(params: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) 
     return params[name]
 
 
-def _lookup(what: str, name: str, table: dict[str, type]) -> type:
-    if name not in table:
-        raise ValueError(f"{what} is {name!r}; expected one of {', '.join(table)}")
+def _listed(name: str, values: Any) -> list[Any]:
+    """A sequence as a list; a single number or text is none."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UsageError(f"{name} is {shown(values)}; expected a list")
+    return list(values)
+
+
+def _lookup(what: str, name: Any, table: dict[str, type]) -> type:
+    if not isinstance(name, str) or name not in table:
+        raise UsageError(f"{what} is {shown(name)}; expected one of {', '.join(table)}")
     return table[name]
 
 

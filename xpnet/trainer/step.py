@@ -9,6 +9,7 @@ from typing import Any
 from xpnet import optim
 from xpnet.arrays.ops import Array
 from xpnet.models.network import Network
+from xpnet.settings import real
 
 __all__ = ["Step", "make_step"]
 
@@ -76,6 +77,9 @@ def make_step(
     clip_norm : float, optional
         Largest norm of all gradients together; None does not clip.
     """
+    weight_decay = real("weight_decay", weight_decay, 0.0)
+    if clip_norm is not None:
+        clip_norm = real("clip_norm", clip_norm, 0.0, ends="()")
     kind = getattr(type(optimizer), "__dataclass_params__", None)
     form = network.form if kind is not None and kind.frozen else object()
     # A cached loop must not keep the initial values alive, so a step stores only their names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from xpnet.data.loader import Feed
 from xpnet.errors import UsageError
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.settings import real, shown, whole
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
     Epoch,
@@ -110,9 +112,12 @@ class Trainer:
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(optimizer, str):
+        if not isinstance(network, Network | Model):
+            raise UsageError(f"network is {shown(network)}; expected one such as xpnet.mlp([3, 2])")
+        known = not isinstance(optimizer, type) and hasattr(optimizer, "rule")
+        if optimizer is not None and not known:
             raise UsageError(
-                f"optimizer is {optimizer!r}; expected one such as xpnet.optim.Adam(0.001)"
+                f"optimizer is {shown(optimizer)}; expected one such as xpnet.optim.Adam(0.001)"
             )
         if isinstance(network, Model):
             given = (backend, scaling, target_scaling, classes, columns)
@@ -128,7 +133,7 @@ class Trainer:
                 target_scaling=target_scaling, classes=classes, columns=columns,
             )  # fmt: skip
         self.optimizer = optimizer or optim.SGD()
-        self.seed = int(seed)
+        self.seed = whole("seed", seed)
         self._rules: dict[str, Any] = {
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
@@ -255,17 +260,22 @@ class Trainer:
         NonFiniteLossError
             With the epoch and step; the checkpoints on disk are of before.
         """
-        if epochs < 1 or batch_size < 1:
-            raise UsageError(f"epochs is {epochs}, batch_size {batch_size}; expected at least 1")
-        if patience is not None and (validation is None or patience < 1):
-            raise UsageError("patience needs validation data, and at least 1 epoch")
+        epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        if patience is not None:
+            patience = whole("patience", patience, 1)
+            if validation is None:
+                raise UsageError("patience needs validation data")
+        if save_seconds != math.inf:
+            save_seconds = real("save_seconds", save_seconds, 0.0)
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
         x, t = self.model.checked_pair(x, t)
         check_scaling(self.feed.scaling, x)
         check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
-        batch_size, epochs = int(batch_size), int(epochs)
         callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+        for called in (*callbacks, *([] if stop is None else [stop])):
+            if not callable(called):
+                raise UsageError(f"a callback is {shown(called)}; expected a function")
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
                 raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")

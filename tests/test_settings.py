@@ -1,0 +1,151 @@
+"""Settings that cannot be are refused in one line, before any work; all others are taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet import Trainer, layers, losses, mlp, optim
+from xpnet.data import batch_order, split
+from xpnet.errors import UsageError
+from xpnet.settings import real, whole
+
+NAN, INF = math.nan, math.inf
+X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+T = (X.sum(axis=1) > 0).astype(int)
+
+
+def fit(**options: Any) -> Callable[[], Any]:
+    return lambda: Trainer(mlp([3, 2])).fit(X, T, **options)
+
+
+def made(**options: Any) -> Callable[[], Any]:
+    return lambda: Trainer(mlp([3, 2]), **options)
+
+
+def net(*args: Any, **options: Any) -> Callable[[], Any]:
+    return lambda: mlp(*(args or ([3, 2],)), **options)
+
+
+BAD: dict[str, list[Callable[[], Any]]] = {
+    "lr": [
+        (lambda rule=rule, lr=lr: rule(lr))
+        for rule in optim.OPTIMIZERS.values()
+        for lr in (-0.1, 0.0, NAN, INF, "0.1", None, True, [0.1], 1j, 10**400)
+    ],
+    "momentum": [
+        (lambda rule=rule, mu=mu: rule(0.1, mu))
+        for rule in (optim.Momentum, optim.Nesterov)
+        for mu in (1.0, -0.1, NAN, "0.9")
+    ],
+    "decay_rate": [lambda: optim.RMSProp(decay_rate=1.0), lambda: optim.RMSProp(decay_rate=-1)],
+    "eps": [
+        (lambda rule=rule, eps=eps: rule(eps=eps))
+        for rule in (optim.AdaGrad, optim.RMSProp, optim.Adam, optim.AdamW)
+        for eps in (0.0, -1e-8, NAN)
+    ],
+    "beta1": [lambda: optim.Adam(beta1=1.0), lambda: optim.AdamW(beta1=NAN)],
+    "beta2": [lambda: optim.Adam(beta2=1.0), lambda: optim.AdamW(beta2=-0.1)],
+    "weight_decay": [
+        lambda: optim.AdamW(weight_decay=-1.0),
+        *(made(weight_decay=v) for v in (-1.0, NAN, INF, "1", None, [0.1, 0.2])),
+    ],
+    "clip_norm": [made(clip_norm=v) for v in (-1.0, 0.0, NAN, INF, "1", True)],
+    "seed": [
+        *(made(seed=v) for v in (-1, 2.7, NAN, "0", None)),
+        *(net(seed=v) for v in (-1, 2.7, INF, True)),
+        *((lambda v=v: split(T, 0.5, v, stratify=False)) for v in (-1, 0.5)),
+    ],
+    "optimizer": [made(optimizer=v) for v in (optim.SGD, "sgd", 0.1)],
+    "network": [lambda: Trainer("mlp"), lambda: Trainer([3, 2])],  # type: ignore[arg-type]
+    "epochs": [fit(epochs=v) for v in (0, -1, 2.7, NAN, INF, -(10**400), "3", None, True, [3])],
+    "batch_size": [
+        *(fit(batch_size=v) for v in (0, -5, 1.5, NAN, "all", None)),
+        lambda: batch_order(10, 0, 0, 0),
+    ],
+    "patience": [
+        *(fit(patience=v, validation=(X, T)) for v in (0, -1, 1.5, "2")),
+        fit(patience=3),
+    ],
+    "save_seconds": [fit(save_seconds=v) for v in (-1.0, NAN, "60", None)],
+    "a callback": [fit(callbacks=[3]), fit(stop=True)],
+    "sizes": [
+        *(net(v) for v in (784, "784,10", None, [3], [], [2.7, 2], [3, 0, 2], [3, -1], [3, "5"])),
+        *(net(v) for v in ([3, NAN], [3, None], [3, True, 2], [3, [4], 2])),
+    ],
+    "activation": [net([3, 4, 2], v) for v in ("swish", None, 3, [["relu"]], [None], "")],
+    "loss": [net(loss=v) for v in ("l1", None, 3)],
+    "dropout": [net(dropout=v) for v in (1.0, -0.1, NAN, "0.5", 5.0, True)],
+    "init": [net(init=v) for v in (-1.0, NAN, INF, None, "orthogonal", [0.1])],
+    "ratio": [(lambda v=v: layers.Dropout(v)) for v in (1.0, -0.1, NAN, "0.5")],
+    "alpha": [(lambda v=v: layers.LeakyReLU(v)) for v in (NAN, INF, "0.1", None)],
+    "margin": [(lambda v=v: losses.HingeLoss(v)) for v in (-1.0, NAN, "1")],
+    "fraction": [
+        (lambda v=v: split(T, v, 0, stratify=False)) for v in (1.0, -0.1, NAN, "0.5", None)
+    ],
+    "factor": [(lambda v=v: optim.step_decay(0.1, 5, v)) for v in (0.0, 1.5, NAN)],
+    "every": [(lambda v=v: optim.step_decay(0.1, v)) for v in (0, 2.5, NAN, None)],
+    "steps": [
+        (lambda v=v, make=make: make(0.1, v))
+        for make in (optim.cosine, optim.exponential)
+        for v in (0, -3, 2.5, NAN)
+    ],
+    "end": [lambda: optim.cosine(0.1, 5, end=-1.0), lambda: optim.exponential(0.1, 5, end=NAN)],
+    "warmup": [
+        lambda: optim.constant(0.1, warmup=-1),
+        lambda: optim.cosine(0.1, 5, warmup=2.5),
+        lambda: optim.step_decay(0.1, 5, warmup=NAN),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        pytest.param(name, call, id=f"{name}{i}")
+        for name, calls in BAD.items()
+        for i, call in enumerate(calls)
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(name: str, call: Callable[[], Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        call()
+    message = str(caught.value)
+    assert name in message
+    assert "\n" not in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("number", [3, 3.0, np.int8(3), np.float32(3), np.array(3), Fraction(3)])
+def test_whole_numbers_of_any_type_are_taken(number: Any) -> None:
+    count = whole("n", number, 3, 3)
+    assert (count, type(count)) == (3, int)
+
+
+@pytest.mark.parametrize("number", [0.5, np.float32(0.5), np.array(0.5), Fraction(1, 2)])
+def test_numbers_of_any_type_are_taken(number: Any) -> None:
+    assert real("x", number, 0.5, 0.5, "[]") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("ends", "taken"), [("[]", [0, 1]), ("[)", [0]), ("(]", [1]), ("()", list[int]())]
+)
+def test_the_ends_of_an_interval(ends: str, taken: list[int]) -> None:
+    for end in (0, 1):
+        if end in taken:
+            assert real("x", end, 0.0, 1.0, ends) == end
+        else:
+            with pytest.raises(UsageError, match=f"x is {end}; expected a finite number [<>]"):
+                real("x", end, 0.0, 1.0, ends)
+
+
+def test_settings_of_every_right_kind_train() -> None:
+    rule = optim.Momentum(np.float32(0.1), momentum=0)  # type: ignore[arg-type]
+    trainer = Trainer(mlp([3.0, np.int64(4), 2], seed=2**40), rule, clip_norm=1)  # type: ignore[list-item]
+    history = trainer.fit(X, T, epochs=np.int32(2), batch_size=5.0, save_seconds=INF)  # type: ignore[arg-type]
+    assert len(history.epochs) == 2
