@@ -119,7 +119,9 @@ def test_a_graph_takes_no_array_that_computes_its_own_way() -> None:
     a, b = graph.inputs("a b")
     for bad in (matrix(np.eye(2)), masked(np.eye(2), 0), np.eye(2).view(Metres)):
         for values in ({"a": bad, "b": np.eye(2)}, {"a": np.eye(2), "b": bad}):
-            with pytest.raises(ValueError, match=r"input '[ab]': .* rules of its own"):
+            with pytest.raises(
+                ValueError, match=r"input '[ab]' is a \w+, an array with rules of its own"
+            ):
                 graph.forward(values, a * b)
 
 

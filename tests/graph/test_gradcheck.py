@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xpnet import Graph, Trainer, functions, optim
+from xpnet.arrays.ops import namespace
 from xpnet.commands import gradcheck as command
 from xpnet.graph import gradcheck
 from xpnet.layers import Affine, Sigmoid
+from xpnet.models import Network
 from xpnet.models.mlp import mlp
 
 
@@ -88,7 +91,7 @@ def test_command_fails_above_the_tolerance(capsys: pytest.CaptureFixture[str]) -
         (["--batch", "0"], "--batch 1 or more"),
         (["--outputs", "1"], "--loss softmax needs --outputs 2 or more, got 1"),
         (["--hidden", "abc"], "--hidden 'abc': expected sizes separated by commas"),
-        (["--hidden", "0"], "expected at least two positive numbers"),
+        (["--hidden", "0"], "each of sizes is 0; expected a whole number, 1 or more"),
     ],
 )
 def test_command_refuses_what_cannot_be(
@@ -125,3 +128,73 @@ def test_numerical_gradient_as_in_the_book() -> None:
 def test_numerical_gradient_of_integers_is_that_of_the_numbers() -> None:
     slopes = gradcheck.numerical_gradient(lambda x: float((x**2).sum()), np.array([3, 4]))
     np.testing.assert_allclose(slopes, [6, 8])
+
+
+class Scaled:
+    """y = x s, s of shape (5,), with a gradient of s that is spoilt by `spoil`."""
+
+    def __init__(self, spoil: Any) -> None:
+        self._spoil = spoil
+
+    def forward(self, x: Any, s: Any) -> tuple[Any, Any]:
+        return x * s, (x, s)
+
+    def backward(self, cache: Any, dout: Any, needs: Any = (True, True)) -> Any:
+        x, s = cache
+        return dout * s, self._spoil(namespace(dout).sum(dout * x, axis=0))
+
+
+SPOILT = {
+    "()": (lambda g: g.sum(), r"a gradient of shape \(\)"),
+    "(1,)": (lambda g: g.sum()[None], r"a gradient of shape \(1,\)"),
+    "(1, 5)": (lambda g: g[None], r"a gradient of shape \(1, 5\)"),
+    "(4,)": (lambda g: g[:4], r"a gradient of shape \(4,\)"),
+    "integers": (lambda g: g.astype(np.int64), "a gradient of dtype int64"),
+    "bools": (lambda g: g > 0, "a gradient of dtype bool"),
+    "complex": (lambda g: g + 0j, r"a gradient of dtype complex\d+"),
+    "number": (lambda g: 1.0, "a float"),
+    "list": (lambda g: g.tolist(), "a list"),
+}
+
+
+def scaled_network(spoil: Any, *, inner: bool) -> Network:
+    """The spoilt gradient goes to a parameter, or to what is computed from one."""
+    graph = Graph()
+    x, t, s, W, b = graph.inputs("x t s W b")
+    factor = functions.exp(s) if inner else s
+    scores = functions.affine(graph.apply(Scaled(spoil), x, factor), W, b)
+    values = {"s": np.ones(5), "W": np.ones((5, 3)), "b": np.zeros(3)}
+    return Network(graph, values, scores, functions.softmax_with_loss(scores, t), outputs=3)
+
+
+@pytest.mark.parametrize("name", SPOILT)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_gate_that_breaks_the_contract_is_named(name: str, inner: bool) -> None:
+    spoil, words = SPOILT[name]
+    match = f"Scaled1, backward: gave {words} for its input 1, '{'Exp1' if inner else 's'}'"
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
+
+    trainer = Trainer(scaled_network(spoil, inner=inner), optim.SGD(0.1))
+    before = trainer.model.to_host()
+    trainer.evaluate(x, t)  # which shows nothing of it, and must not count as a check
+    with pytest.raises(ValueError, match=match):
+        trainer.fit(x, t, epochs=1)
+    for key, value in before.items():
+        np.testing.assert_array_equal(trainer.model.to_host()[key], value)
+
+    network = scaled_network(spoil, inner=inner)
+    inputs = {**network.params, "x": x, "t": t}
+    with pytest.raises(ValueError, match=match):
+        gradcheck.check(network.graph, inputs, network.loss, ["s"])
+    with pytest.raises(ValueError, match="Scaled1, backward: gave"):
+        gradcheck.check_gate(Scaled(spoil), x, np.ones(5))
+    with pytest.raises(ValueError, match=match):
+        network.graph.trace(inputs, network.loss)
+
+
+def test_a_gate_that_keeps_the_contract_trains(backend: Any) -> None:
+    network = scaled_network(lambda g: g, inner=False)
+    x, t = np.random.default_rng(0).standard_normal((60, 5)), np.arange(60) % 3
+    history = Trainer(network, optim.SGD(0.1), backend=backend).fit(x, t, epochs=3)
+    assert history.epochs[-1].train_loss < history.epochs[0].train_loss

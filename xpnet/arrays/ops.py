@@ -46,25 +46,27 @@ def namespace(x: Array) -> Any:
     """Return the Array API namespace of an array's library, usually called ``xp``."""
     kind = type(x)
     if kind not in _NAMESPACES:
-        if computes_its_own_way(kind):
-            raise TypeError(
-                f"{kind.__name__} is an array with rules of its own; expected a plain one: "
-                "numpy.asarray(x), of a masked array x.filled(...)"
-            )
         _NAMESPACES[kind] = array_namespace(x)
     return _NAMESPACES[kind]
 
 
-def computes_its_own_way(kind: type) -> bool:
-    """Whether a type's operators are not those of NumPy's array that it derives from.
+# Cached by type of array: asked of each input at each step.
+_OWN_WAY: dict[type, bool] = {}
+
+
+def computes_its_own_way(x: Array) -> bool:
+    """Whether an array's operators are not those of NumPy's array that its type derives from.
 
     In ``np.matrix`` * is the product of matrices; a masked array leaves values out; others carry
     units.
     """
-    return issubclass(kind, np.ndarray) and any(
-        getattr(kind, name) is not getattr(np.ndarray, name)
-        for name in ("__mul__", "__array_ufunc__", "__array_function__")
-    )
+    kind = type(x)
+    if kind not in _OWN_WAY:
+        _OWN_WAY[kind] = issubclass(kind, np.ndarray) and any(
+            getattr(kind, name) is not getattr(np.ndarray, name)
+            for name in ("__mul__", "__array_ufunc__", "__array_function__")
+        )
+    return _OWN_WAY[kind]
 
 
 # Cached by type of array and dtype, for the same reason.

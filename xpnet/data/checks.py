@@ -46,7 +46,7 @@ def host(array: Any, name: str = "x") -> Any:
         )
     if isinstance(array, np.ndarray):
         known = isinstance(array, np.matrix | np.ma.MaskedArray)  # of which nothing is masked
-        if computes_its_own_way(type(array)) and not known:
+        if computes_its_own_way(array) and not known:
             raise DataError(
                 f"{name}: got {type(array).__name__}, an array with rules of its own; "
                 f"expected a plain one: numpy.asarray({name})"

@@ -15,14 +15,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xpnet.arrays.dispatch import elementwise, offered, underflowing
-from xpnet.arrays.ops import Array, as_array, check_labels, device, is_real, namespace, sum_rows
+from xpnet.arrays.ops import (
+    Array,
+    as_array,
+    check_labels,
+    computes_its_own_way,
+    device,
+    is_real,
+    namespace,
+    sum_rows,
+)
 from xpnet.gates.arrays import Gather
 from xpnet.gates.protocol import Gate
 from xpnet.graph.node import Node
 
 __all__ = [
     "MISFIT", "BackwardPlan", "Plan", "Tape", "check_all_labels", "evaluate", "make_backward_plan",
-    "make_plan", "one_line", "ones_like", "sort", "sweep",
+    "make_plan", "one_line", "ones_like", "shapes_of", "sort", "sweep",
 ]  # fmt: skip
 
 # Libraries raise these errors if shapes or dtypes do not fit.
@@ -38,6 +47,7 @@ class Tape(NamedTuple):
     outputs: tuple[Node, ...]
     values: tuple[Array, ...]  # of the outputs
     caches: dict[str, Any]  # by node name, in the order of evaluation
+    shapes: dict[str, tuple[int, ...]] | None  # of all values, where gradients are to be checked
 
 
 class Plan(NamedTuple):
@@ -248,6 +258,8 @@ def sweep(
             if part is None:
                 lost.append((node, i))
                 continue
+            if tape.shapes is not None:
+                _check_part(node, i, part, tape.shapes[source])
             # Fan-out adds, never in place: a gate may return one array for several inputs.
             grads[source] = grads[source] + part if source in grads else part
             if flows is not None:
@@ -257,6 +269,22 @@ def sweep(
     if lost:
         _check_lost(lost, plan, {name for name in wrt if name in grads})
     return grads
+
+
+def _check_part(node: Node, i: int, part: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a gate's gradient that an update would broadcast, or round, without a word."""
+    if not hasattr(part, "dtype"):
+        got = f"a {type(part).__name__}"
+    elif tuple(part.shape) != shape:
+        got = f"a gradient of shape {tuple(part.shape)}"
+    elif not is_real(part):
+        got = f"a gradient of dtype {part.dtype}"
+    else:
+        return
+    raise ValueError(
+        f"{node.name}, backward: gave {got} for its input {i}, {node.inputs[i]!r}; "
+        f"expected real numbers of that input's shape, {shape}"
+    )
 
 
 class _RowSums:
@@ -296,6 +324,11 @@ def check_all_labels(order: list[Node], values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{_call(node, args)}: {error}") from error
 
 
+def shapes_of(values: Mapping[str, Array | None]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all values but those of optional inputs that were not given."""
+    return {name: tuple(value.shape) for name, value in values.items() if value is not None}
+
+
 def ones_like(y: Array) -> Array:
     """Return the gradient of y's sum."""
     return namespace(y).ones(y.shape, dtype=y.dtype, device=device(y))
@@ -327,11 +360,12 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
         return as_array(value, next(filter(is_real, others), None))
     if not hasattr(value, "dtype"):
         raise ValueError(f"input {node.name!r} is a {type(value).__name__}; expected an array")
-    try:
-        fits = not real or is_real(value)
-    except TypeError as error:
-        raise ValueError(f"input {node.name!r}: {error}") from error
-    if not fits:
+    if computes_its_own_way(value):
+        raise ValueError(
+            f"input {node.name!r} is a {type(value).__name__}, an array with rules of its own; "
+            "expected a plain one: numpy.asarray(x), of a masked array x.filled(...)"
+        )
+    if real and not is_real(value):
         raise ValueError(
             f"input {node.name!r} has dtype {value.dtype}; the gates that use it need real "
             "numbers: convert it to float64 or float32"

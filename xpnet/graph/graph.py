@@ -24,6 +24,7 @@ from xpnet.graph.autodiff import (
     make_backward_plan,
     make_plan,
     ones_like,
+    shapes_of,
     sort,
     sweep,
 )
@@ -61,6 +62,8 @@ class Graph:
         self._inputs: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
         self._plans: dict[tuple[Node | str, ...], Plan] = {}
+        # Outputs whose gradients were once checked against the inputs' shapes: that takes time.
+        self._checked: set[tuple[Node, ...]] = set()
         self._back: dict[tuple[tuple[str, ...], tuple[Node, ...]], BackwardPlan] = {}
 
     def input(self, name: str, *, optional: bool = False) -> Node:
@@ -207,7 +210,9 @@ class Graph:
         plan = self._plan(outputs)
         values, caches = evaluate(plan, inputs)
         results = tuple(values[node.name] for node in plan.ends)
-        tape = Tape(plan.ends, results, caches)
+        tape = Tape(
+            plan.ends, results, caches, None if plan.ends in self._checked else shapes_of(values)
+        )
         return (results[0] if len(results) == 1 else results), tape
 
     def backward(
@@ -245,6 +250,7 @@ class Graph:
             what = "one of another graph" if isinstance(tape, Tape) else type(tape).__name__
             raise ValueError(f"backward needs the tape that forward returned, got {what}")
         grads = sweep(tape, self._backward_plan(names, tape.outputs), names, douts)
+        self._checked.add(tape.outputs)
         if wrt is None:
             return {name: grads[name] for name in names if name in grads}
         try:
@@ -281,7 +287,7 @@ class Graph:
         plan = self._plan((end,))
         values, caches = evaluate(plan, inputs, every=True)
         check_all_labels(plan.order, values)
-        tape = Tape(plan.ends, (values[end],), caches)
+        tape = Tape(plan.ends, (values[end],), caches, shapes_of(values))
         names, flows = tuple(values), dict[tuple[str, int], Array]()
         backward_plan = self._backward_plan(names, plan.ends)
         grads = sweep(tape, backward_plan, names, [ones_like(values[end])], flows)
