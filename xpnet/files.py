@@ -16,7 +16,8 @@ from typing import BinaryIO
 from xpnet.errors import UsageError
 
 __all__ = [
-    "locked", "make_folder", "open_regular", "remove", "replacing", "sync", "write_whole",
+    "leftovers", "locked", "make_folder", "open_regular", "remove", "replacing", "sync",
+    "write_whole",
 ]  # fmt: skip
 
 Path_ = str | os.PathLike[str]
@@ -114,6 +115,14 @@ def remove(path: Path_) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
         sync(Path(path).parent)
+
+
+def leftovers(folder: Path_, name: str) -> list[Path]:
+    """What `replacing` left of a file, by name or pattern, when its process was killed.
+
+    Ask only for a folder that you hold (`locked`): elsewhere, its process may be at work.
+    """
+    return list(Path(folder).glob(f".{name}.{'[0-9a-f]' * 32}.tmp"))
 
 
 @contextmanager

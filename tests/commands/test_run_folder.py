@@ -112,6 +112,16 @@ def test_a_run_that_ends_before_its_first_step_does_not_block_the_next(
     assert run(out="a/b") == 0
 
 
+def test_what_a_killed_process_left_goes_and_what_only_looks_so_stays(in_tmp: Path) -> None:
+    assert run() == 0
+    left = [f".model.npz.{'0123456789abcdef' * 2}.tmp", f".summary.json.{'a' * 32}.tmp"]
+    mine = [f".mine.npz.{'a' * 32}.tmp", f".model.npz.{'a' * 31}.tmp", f".model.npz.{'x' * 32}.tmp"]
+    for name in left + mine:
+        Path("run", name).write_text("text")
+    assert resume("--epochs", "3") == 0
+    assert sorted(path.name for path in Path("run").glob(".*")) == sorted(mine)
+
+
 # -- What it says ------------------------------------------------------------------------------
 
 

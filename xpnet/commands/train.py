@@ -32,7 +32,7 @@ from xpnet.commands.splits import Parts, load_parts
 from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
-from xpnet.files import locked, make_folder, remove, sync, write_whole
+from xpnet.files import leftovers, locked, make_folder, remove, sync, write_whole
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
@@ -180,6 +180,8 @@ def _claimed(config: Config) -> Iterator[Path]:
     try:
         with locked(folder):
             _check_folder(config)  # again: now nobody else can fill it
+            for path in (path for name in FILES for path in leftovers(folder, name)):
+                path.unlink(missing_ok=True)
             yield folder
     finally:
         for path in reversed(made):

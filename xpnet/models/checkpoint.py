@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xpnet.errors import CheckpointError, UsageError
-from xpnet.files import make_folder, open_regular, replacing
+from xpnet.files import leftovers, make_folder, open_regular, replacing
 
 __all__ = [
     "load", "load_latest", "model_file", "numbered", "plain", "save", "save_numbered", "section",
@@ -31,8 +31,6 @@ MAGIC = b"xpnetCK1"
 FOOTER = len(MAGIC) + hashlib.sha256().digest_size
 KEPT = 2
 PIECE = 1 << 20
-# The temporaries of `replacing`, for the files that `save_numbered` writes.
-STALE = re.compile(r"\.step-[0-9]+\.npz\.[0-9a-f]{32}\.tmp")
 Path_ = str | os.PathLike[str]
 Content = tuple[dict[str, np.ndarray], dict[str, Any]]
 
@@ -187,9 +185,8 @@ def save_numbered(
     kept = paths[paths.index(path) :][:KEPT]
     for old in set(paths) - set(kept):
         old.unlink(missing_ok=True)
-    for stale in folder.glob(".step-*.tmp"):  # of a process that was killed while it wrote
-        if STALE.fullmatch(stale.name):
-            stale.unlink(missing_ok=True)
+    for stale in leftovers(folder, "step-[0-9]*.npz"):
+        stale.unlink(missing_ok=True)
     return path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
-from xpnet.data.dataset import Rows, chunks
+from xpnet.data.dataset import Rows
 from xpnet.errors import CheckpointError
 from xpnet.files import locked, make_folder
 from xpnet.models import checkpoint, schema
@@ -26,9 +26,10 @@ from xpnet.trainer.history import History, finite_or_none
 
 __all__ = ["SavedRun", "identity", "rules"]
 
-# Of data up to WHOLE bytes, every byte is compared: 0.1 s. Of larger ones, PIECES pieces of PIECE
-# bytes, since each of them may be a page that is still on a disk.
-WHOLE, PIECE, PIECES = 256 << 20, 16 << 10, 1024
+# Of data up to WHOLE bytes every byte is compared, in blocks that fit a processor's cache: 0.1 to
+# 0.4 s. Of larger data PIECES pieces are, each of which may still be on a disk.
+WHOLE, BLOCK = 256 << 20, 512 << 10
+PIECES, PIECE = 1024, 16 << 10
 # Where a schedule of the learning rate is looked at.
 STEPS = (0, 10, 100, 1000, 10_000)
 # What one of identity's values stands for, where its name alone does not say it.
@@ -92,16 +93,17 @@ def _digest(x: Any) -> list[Any]:
     """Shape, dtype and checksum: of all bytes, or of evenly spaced pieces of a large array."""
     if isinstance(x, Rows):
         return [*_digest(x.array), *_digest(x.rows)]
+    x = np.asarray(x)  # a file stays one
     sample = max(1, x.nbytes // len(x))
-    if x.nbytes <= WHOLE:
-        pieces = (rows for _, rows in chunks(x))
-    else:
-        height, count = max(1, PIECE // sample), max(2, min(PIECES, PIECE * PIECES // sample))
+    height = max(1, (BLOCK if x.nbytes <= WHOLE else PIECE) // sample)
+    starts = np.arange(0, len(x), height)
+    if x.nbytes > WHOLE:
+        count = max(2, min(PIECES, PIECE * PIECES // sample))
         starts = np.linspace(0, len(x) - height, count).astype(np.int64)
-        pieces = (x[start : start + height] for start in starts)
     checksum = 0
-    for piece in pieces:
-        checksum = zlib.crc32(np.ascontiguousarray(piece).data, checksum)
+    for start in starts:
+        piece = np.ascontiguousarray(x[start : start + height])
+        checksum = zlib.crc32(piece.data, checksum)
     return [list(x.shape), str(x.dtype), checksum]
 
 
