@@ -259,6 +259,10 @@ def test_a_large_file_is_judged_by_its_end(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(checkpoint, "_digest", never)
     with pytest.raises(CheckpointError, match="is not an xpnet checkpoint"):
         checkpoint.load(tmp_path / "c.npz")
+    with open(tmp_path / "c.npz", "ab") as file:
+        file.write(checkpoint.MAGIC + bytes(32))
+    with pytest.raises(CheckpointError, match=r"needs 1,048,576 MiB of memory; [\d,]+ are free"):
+        checkpoint.load(tmp_path / "c.npz")
 
 
 def test_values_of_numpy_are_stored_as_numbers(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from xpnet.data.readers import available_memory
 from xpnet.errors import CheckpointError, UsageError
 from xpnet.files import leftovers, make_folder, open_regular, replacing
 
@@ -94,7 +95,7 @@ def load(path: Path_) -> Content:
     Raises
     ------
     CheckpointError
-        It is missing, cut short, altered, or not a checkpoint at all.
+        It is missing, cut short, altered, larger than the free memory, or not a checkpoint at all.
     """
     try:
         with open_regular(path) as file:
@@ -103,6 +104,10 @@ def load(path: Path_) -> Content:
             footer = file.read(FOOTER)
             if size < 0 or not footer.startswith(MAGIC):
                 raise CheckpointError(f"{path}: is not an xpnet checkpoint, or was cut short")
+            if size > (free := available_memory()):
+                raise CheckpointError(
+                    f"{path}: needs {size / 2**20:,.0f} MiB of memory; {free / 2**20:,.0f} are free"
+                )
             if _digest(file, size) != footer[len(MAGIC) :]:
                 raise CheckpointError(f"{path}: is damaged: its checksum does not match")
             return _content(file, size)
