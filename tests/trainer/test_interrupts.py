@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import xpnet
 from xpnet import optim
 from xpnet.backend.interface import Backend
 from xpnet.trainer import train_epoch
-from xpnet.trainer.interrupts import held_interrupts
+from xpnet.trainer.interrupts import held_signals
 
 X = np.random.default_rng(0).standard_normal((256, 8))
 T = (X.sum(axis=1) > 0).astype(int)
@@ -44,13 +45,75 @@ def test_an_interrupt_at_any_moment_leaves_a_model_that_goes_on(backend: Backend
     assert trainer.fit(X, T, epochs=1, batch_size=16).reason == "epochs"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
+def test_handlers_that_raise_are_called_between_steps(number: int, backend: Backend) -> None:
+    """As that of a time limit, in the middle of a step."""
+    in_main_thread()
+
+    class TooLong(Exception):
+        pass
+
+    def handler(number: int, frame: Any) -> None:
+        raise TooLong
+
+    trainer = xpnet.Trainer(xpnet.mlp([8, 16, 2]), optim.Adam(0.01), backend=backend)
+    run, chunks = trainer.run, 0
+
+    def signalled(*args: Any) -> Iterator[Any]:
+        nonlocal chunks
+        for chunk in run(*args):
+            chunks += 1
+            signal.raise_signal(number)  # before the results are stored
+            yield chunk
+
+    trainer.run = signalled
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(TooLong):
+            trainer.fit(X, T, epochs=3, batch_size=16)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert chunks == 1
+    steps = int(trainer.backend.to_numpy(trainer.state["step"]))
+    expected = xpnet.Trainer(xpnet.mlp([8, 16, 2]), optim.Adam(0.01), backend=backend)
+    counted = []
+
+    def stop() -> bool:
+        counted.append(1)
+        return int(expected.backend.to_numpy(expected.state["step"])) >= steps
+
+    expected.fit(X, T, epochs=3, batch_size=16, stop=stop)
+    for name, value in trainer.model.to_host().items():
+        np.testing.assert_allclose(value, expected.model.to_host()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_error_in_a_step_leaves_what_was_before(backend: Backend) -> None:
+    """An update consumes parameter by parameter: one that fails halfway has consumed some."""
+    trainer = xpnet.Trainer(xpnet.mlp([8, 16, 2]), optim.Adam(0.01), backend=backend)
+    trainer.fit(X, T, epochs=1, batch_size=16)
+    before = trainer.model.to_host()
+    run = trainer.run
+
+    def failing(params: dict[str, Any], state: dict[str, Any], *data: Any) -> Iterator[Any]:
+        for _ in run(params, state, *data):
+            raise MemoryError
+
+    trainer.run = failing
+    with pytest.raises(MemoryError):
+        trainer.fit(X, T, epochs=1, batch_size=16)
+    for name, value in trainer.model.to_host().items():
+        np.testing.assert_array_equal(value, before[name])
+    trainer.run = run
+    assert trainer.fit(X, T, epochs=1, batch_size=16).reason == "epochs"
+
+
 def test_a_second_interrupt_is_not_held() -> None:
     in_main_thread()
 
     def interrupted_twice() -> None:
-        with held_interrupts() as seen:
+        with held_signals():
             signal.raise_signal(signal.SIGINT)
-            assert seen == [signal.SIGINT]
             signal.raise_signal(signal.SIGINT)
             pytest.fail("the second was held too")
 
@@ -64,7 +127,7 @@ def test_an_interrupt_after_the_last_step_is_not_lost() -> None:
     done: list[bool] = []
 
     def interrupted() -> None:
-        with held_interrupts():
+        with held_signals():
             signal.raise_signal(signal.SIGINT)
             done.append(True)
 
@@ -73,16 +136,25 @@ def test_an_interrupt_after_the_last_step_is_not_lost() -> None:
     assert done
 
 
-def test_a_handler_of_the_user_s_own_stays() -> None:
+def test_a_handler_may_put_another_in_its_place() -> None:
+    """As the command line's does: a second Ctrl-C ends the process."""
     in_main_thread()
     calls: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
+
+    def once(number: int, frame: Any) -> None:
+        calls.append(number)
+        signal.signal(number, signal.SIG_IGN)
+
+    before = signal.signal(signal.SIGINT, once)
     try:
-        with held_interrupts() as seen:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
+        with held_signals() as deliver:
+            signal.raise_signal(signal.SIGINT)
+            assert not calls
+            deliver()
+            assert calls == [signal.SIGINT]
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert calls == [signal.SIGINT]
-        assert not seen
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -30,7 +30,7 @@ from xpnet.trainer.history import (
     check_finite_values,
     finite_or_none,
 )
-from xpnet.trainer.interrupts import held_interrupts
+from xpnet.trainer.interrupts import held_signals
 from xpnet.trainer.resume import SavedRun, identity, rules
 from xpnet.trainer.step import make_step
 
@@ -38,6 +38,9 @@ __all__ = ["Trainer"]
 
 # The training score, measured every epoch, is taken on at most so many samples.
 TRAIN_SCORE_SAMPLES = 10_000
+
+# How old the copies of parameters and state may be to which an error in a step goes back.
+KEEP_SECONDS = 1.0
 
 Callback = Callable[["Trainer", Epoch], bool | None]
 
@@ -304,6 +307,7 @@ class Trainer:
             if not is_streamed(data[0]):
                 data = (data[0], *map(self.backend.asarray, data[1:]))
 
+            self._keep()
             begun = history.steps
             if not _ended(history, epochs, patience):
                 # Whoever cannot write hears of it now, and a crash finds the settings of this part.
@@ -379,17 +383,35 @@ class Trainer:
             self.run, self.feed, data, self.params, self.state,
             batch_size=batch_size, seed=self.seed, epoch=epoch, done=len(history.unfinished),
         )  # fmt: skip
-        with held_interrupts() as interrupted:
-            # Stored before the losses are waited for: what came before is consumed.
-            for self.params, self.state, on_device in chunks:
-                losses = self.backend.to_numpy(on_device)
-                history.seconds_in_epoch += time.perf_counter() - began
-                check_finite_losses(losses, epoch + 1, history.steps)
-                history.unfinished.extend(losses.tolist())
-                yield losses
-                if interrupted:
-                    raise KeyboardInterrupt
-                began = time.perf_counter()
+        stepping = True
+        try:
+            with held_signals() as deliver:
+                # Stored before the losses are waited for: what came before is consumed.
+                for self.params, self.state, on_device in chunks:
+                    losses = self.backend.to_numpy(on_device)
+                    history.seconds_in_epoch += time.perf_counter() - began
+                    check_finite_losses(losses, epoch + 1, history.steps)
+                    history.unfinished.extend(losses.tolist())
+                    stepping = False
+                    yield losses
+                    deliver()
+                    if time.monotonic() - self._kept[0] > KEEP_SECONDS:
+                        self._keep()
+                    stepping, began = True, time.perf_counter()
+                stepping = False
+        except BaseException:
+            if stepping:  # it may have consumed some of the parameters, and not replaced them
+                _, params, state = self._kept
+                self.params, self.state = self.feed.copies(params), self.feed.copies(state)
+            raise
+
+    def _keep(self) -> None:
+        """Copy parameters and state, for an error in the steps that follow."""
+        params, state = (
+            {name: self.backend.to_numpy(value) for name, value in arrays.items()}
+            for arrays in (self.params, self.state)
+        )
+        self._kept = time.monotonic(), params, state
 
     def _save(self, saved: SavedRun, history: History, *, required: bool = False) -> None:
         """Write a checkpoint, of finite numbers only."""
