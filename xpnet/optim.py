@@ -418,7 +418,7 @@ def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
     -------
     norm : 0-d array
     unit : 0-d array, or float
-        The largest |a|, but not less than `floor`.
+        The largest |a|, but not less than `floor`; a kernel may take 1 where nothing overflows.
     """
     xp = namespace(arrays[0])
     unit = at_least(functools.reduce(xp.maximum, [xp.max(xp.abs(a)) for a in arrays]), floor)

@@ -183,6 +183,11 @@ ARGUMENTS: dict[str, list[Any]] = {
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, normal(7), normal(7)],
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 3.0, 0.5],
     ],
+    "optim.scaled_norm": [
+        [[normal(5, 7), normal(7)], 0.5],
+        [[1e20 * normal(5, 7)], 1.0],
+        [[normal(5, 7)], 100.0],
+    ],
     "optim._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
     "optim._rates": [
         [optimizer, np.asarray(np.int32(5)), np.float32]
@@ -343,6 +348,7 @@ def test_kernels_agree_with_the_lines(
         "arrays.ops.at_least",
         "arrays.ops.at_most",
         "losses.target_scores",  # a sum
+        "optim.scaled_norm",
     ):
         # It was a kernel of ours that computed it.
         assert made, f"{name} was not fused"

@@ -53,7 +53,7 @@ def arrays(backend: Backend, *shapes: tuple[int, ...]) -> list[Any]:
 def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
     assert set(single.kernels) <= {
         "matmul", "sigmoid", "add_scaled", "at_least", "at_most", "elementwise", "for_each",
-        "softmax_cross_entropy", "sum_rows", "update", "weighted_sum",
+        "scaled_norm", "softmax_cross_entropy", "sum_rows", "update", "weighted_sum",
         "sigmoid_backward", "tanh_backward", "relu_backward", "masked", "target_scores",
     }  # fmt: skip
 

@@ -28,8 +28,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     # In a step overflow is silent, and 1 / (1 + inf) is the right answer: no need of a second case.
     y: np.ndarray = np.exp(-x)
     y += 1.0
-    np.divide(1.0, y, out=y)
-    return y
+    return 1.0 / y  # of a 0-d array NumPy makes a number, which is no place for a result
 
 
 def _masked(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
