@@ -12,8 +12,7 @@ import pytest
 
 from xpnet import Trainer, layers, losses, mlp, optim
 from xpnet.data import batch_order, split
-from xpnet.errors import UsageError
-from xpnet.settings import real, whole
+from xpnet.errors import UsageError, real, whole
 
 NAN, INF = math.nan, math.inf
 X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)

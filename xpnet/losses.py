@@ -25,8 +25,8 @@ from typing import Any, ClassVar, Literal
 
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid, targets_like
+from xpnet.errors import real
 from xpnet.gates.protocol import Grads
-from xpnet.settings import real
 
 __all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 
 from xpnet.arrays.dispatch import elementwise, for_each, replaceable, underflowing
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
-from xpnet.settings import real, whole
+from xpnet.errors import real, whole
 
 __all__ = [
     "OPTIMIZERS",

@@ -15,13 +15,12 @@ import tyro
 from xpnet import optim
 from xpnet.backend.select import LIBRARIES
 from xpnet.commands.exits import complain
-from xpnet.errors import UsageError
+from xpnet.errors import LARGEST, UsageError, real, whole
 from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
-from xpnet.settings import LARGEST, real, whole
 
 __all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml"]
 

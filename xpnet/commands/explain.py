@@ -13,7 +13,7 @@ from xpnet import datasets
 from xpnet.commands.config import Activations, File, Loss, Sizes
 from xpnet.commands.exits import run, say
 from xpnet.data.dataset import Dataset, Scaling
-from xpnet.errors import UsageError
+from xpnet.errors import LARGEST, UsageError, whole
 from xpnet.files import write_whole
 from xpnet.layers.dropout import Dropout
 from xpnet.losses import LOSSES
@@ -21,7 +21,6 @@ from xpnet.models import checkpoint
 from xpnet.models.mlp import mlp
 from xpnet.models.model import Model
 from xpnet.models.network import Network
-from xpnet.settings import LARGEST, whole
 from xpnet.show.draw import picture
 from xpnet.show.explain import Explanation, explain
 

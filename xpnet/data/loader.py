@@ -14,8 +14,7 @@ from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.backend.interface import Backend
 from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed, read_rows
-from xpnet.errors import DataError
-from xpnet.settings import whole
+from xpnet.errors import DataError, whole
 
 __all__ = ["Feed"]
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from xpnet.data.checks import check_numbers, host, is_one_hot
 from xpnet.data.dataset import Scaling, chunks
-from xpnet.errors import DataError, UsageError
-from xpnet.settings import real
+from xpnet.errors import DataError, UsageError, real
 
 __all__ = ["split", "standardize"]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid
+from xpnet.errors import real
 from xpnet.gates.protocol import ONE, Grads
-from xpnet.settings import real
 
 __all__ = ["ACTIVATIONS", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, masked, namespace
 from xpnet.arrays.random import hash32, random_bits
+from xpnet.errors import real
 from xpnet.gates.protocol import Grads
-from xpnet.settings import real
 
 __all__ = ["Dropout"]
 

@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpnet.errors import UsageError
-from xpnet.settings import real
+from xpnet.errors import UsageError, real
 
 __all__ = ["he", "initializer", "normal", "xavier"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import UsageError
+from xpnet.errors import UsageError, real, shown, whole
 from xpnet.gates.protocol import Gate
 from xpnet.graph.graph import Graph
 from xpnet.layers.activations import ACTIVATIONS
@@ -16,7 +16,6 @@ from xpnet.layers.dropout import Dropout
 from xpnet.losses import LOSSES
 from xpnet.models.initializers import initializer
 from xpnet.models.network import Network
-from xpnet.settings import real, shown, whole
 
 __all__ = ["BUILDERS", "mlp"]
 

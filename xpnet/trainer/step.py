@@ -8,8 +8,8 @@ from typing import Any
 
 from xpnet import optim
 from xpnet.arrays.ops import Array
+from xpnet.errors import real
 from xpnet.models.network import Network
-from xpnet.settings import real
 
 __all__ = ["Step", "make_step"]
 

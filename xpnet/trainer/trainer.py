@@ -18,10 +18,9 @@ from xpnet.backend.interface import Backend
 from xpnet.data.checks import check_scaling, checked_weights
 from xpnet.data.dataset import Scaling, is_streamed, select_rows
 from xpnet.data.loader import Feed
-from xpnet.errors import UsageError
+from xpnet.errors import UsageError, real, shown, whole
 from xpnet.models.model import Model
 from xpnet.models.network import Network
-from xpnet.settings import real, shown, whole
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
     Epoch,
