@@ -1,19 +1,18 @@
 """xpnet: a neural-network trainer written once against the Python Array API."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from xpnet import data, gates, layers, losses, optim
-from xpnet.backend import Backend
-from xpnet.backend.select import select
-from xpnet.graph import Graph
-from xpnet.models import Model, Network
-from xpnet.models.mlp import mlp
-
 if TYPE_CHECKING:
-    from xpnet import datasets, functions
+    from xpnet import data, datasets, functions, gates, layers, losses, optim
+    from xpnet.backend import Backend
+    from xpnet.backend.select import select
     from xpnet.book import lecture, two_layer_net
+    from xpnet.graph import Graph
     from xpnet.graph.jacobian import jacobian
+    from xpnet.models import Model, Network
+    from xpnet.models.mlp import mlp
     from xpnet.show.explain import explain
     from xpnet.trainer import History, Trainer
 
@@ -40,16 +39,21 @@ __all__ = [
     "two_layer_net",
 ]
 
-# Imported on first use: together they take longer than everything else. Each entry is a module,
-# or module:attribute.
+# Everything is imported on first use. So `python -m xpnet.train` starts within milliseconds, and
+# can say what Ctrl-C does before NumPy is imported. An entry is a module, or module:attribute;
+# what is not here is a module of that name.
 _LATER = {
+    "Backend": "xpnet.backend:Backend",
+    "Graph": "xpnet.graph:Graph",
     "History": "xpnet.trainer:History",
+    "Model": "xpnet.models:Model",
+    "Network": "xpnet.models:Network",
     "Trainer": "xpnet.trainer:Trainer",
-    "datasets": "xpnet.datasets",
     "explain": "xpnet.show.explain:explain",
-    "functions": "xpnet.functions",
     "jacobian": "xpnet.graph.jacobian:jacobian",
     "lecture": "xpnet.book.lecture",
+    "mlp": "xpnet.models.mlp:mlp",
+    "select": "xpnet.backend.select:select",
     "two_layer_net": "xpnet.book:two_layer_net",
 }
 
@@ -58,9 +62,9 @@ _LATER = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name not in _LATER:
+        module, _, attribute = _LATER.get(name, f"xpnet.{name}").partition(":")
+        if name.startswith("__") or not find_spec(module):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, _, attribute = _LATER[name].partition(":")
         value = import_module(module)
         if attribute:
             value = getattr(value, attribute)

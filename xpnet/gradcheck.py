@@ -2,7 +2,8 @@
 
 import sys
 
-from xpnet.commands.gradcheck import main
+from xpnet.commands.exits import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("gradcheck"))
+from xpnet.commands.gradcheck import main as main  # in Python, where nothing is started

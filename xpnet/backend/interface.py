@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from xpnet.errors import DeviceError
 
-__all__ = ["Backend", "Params", "Prepare", "Run", "Shards", "Step", "Upload", "out_of_memory"]
+__all__ = [
+    "Backend", "Params", "Prepare", "Run", "Shards", "Step", "Upload", "check_process",
+    "out_of_memory",
+]  # fmt: skip
 
 Array = Any
 Params = dict[str, Array]
@@ -113,6 +118,27 @@ class Backend:
         it.
         """
         return lambda shards: (tuple(map(self.asarray, arrays)) for arrays in shards)
+
+
+def check_process(library: str) -> None:
+    """Refuse a process that was forked after its parent had used a library with threads.
+
+    A fork has none of its parent's threads, so the library would wait for them for ever.
+
+    Raises
+    ------
+    DeviceError
+    """
+    if _first_process(library) != os.getpid():
+        raise DeviceError(
+            f"{library} cannot run in a process forked from one that used it; start processes by "
+            "multiprocessing.get_context('spawn'), or use backend numpy"
+        )
+
+
+@cache
+def _first_process(library: str) -> int:
+    return os.getpid()
 
 
 def out_of_memory(device: str, needed: int, free: int, total: int) -> DeviceError:

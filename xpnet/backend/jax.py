@@ -15,7 +15,16 @@ from jax import lax
 
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.cpu import cpu_memory, cpu_name
-from xpnet.backend.interface import Array, Backend, Params, Prepare, Run, Step, out_of_memory
+from xpnet.backend.interface import (
+    Array,
+    Backend,
+    Params,
+    Prepare,
+    Run,
+    Step,
+    check_process,
+    out_of_memory,
+)
 from xpnet.backend.loop import gathering, on_rows, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.errors import DeviceError, UsageError
@@ -34,6 +43,7 @@ class JAX(Backend):
     xp: Any = jnp
 
     def __init__(self, kind: str, index: int, precision: str = "float32") -> None:
+        check_process("jax")
         self._device = _device(kind, index)
         self._on_gpu = kind == "cuda"
         if self._on_gpu:
@@ -89,6 +99,7 @@ class JAX(Backend):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        check_process("jax")
         try:
             yield
         except jax.errors.JaxRuntimeError as error:

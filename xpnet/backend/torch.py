@@ -18,7 +18,15 @@ from array_api_compat import torch as xp
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
-from xpnet.backend.interface import Array, Backend, Prepare, Run, Step, out_of_memory
+from xpnet.backend.interface import (
+    Array,
+    Backend,
+    Prepare,
+    Run,
+    Step,
+    check_process,
+    out_of_memory,
+)
 from xpnet.backend.loop import gathering, on_rows, plain_loop, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.backend.torch_update import Many, for_each, update
@@ -113,6 +121,8 @@ class Torch(Backend):
         )
 
     def asarray(self, array: np.ndarray) -> Array:
+        if self.device != "cpu" or torch.get_num_threads() > 1:
+            check_process("torch")
         if not array.flags.writeable:  # torch warns about read-only memory
             array = array.copy()
         tensor = torch.from_numpy(np.asarray(array, order="C")).to(self._device)

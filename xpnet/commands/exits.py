@@ -9,11 +9,24 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
 
-__all__ = ["complain", "handling", "is_terminal", "run", "say"]
+__all__ = ["complain", "handling", "is_terminal", "run", "say", "start"]
+
+
+def start(name: str) -> int:
+    """Import a command and run it, as a process of its own; returns the exit status.
+
+    While it is imported, and after it has ended, Ctrl-C ends the process at once and without a
+    traceback, as SIGTERM does by itself.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: ignored, as by nohup
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    status: int = import_module(f"xpnet.commands.{name}").main()
+    return status
 
 
 def run(command: Callable[[], int]) -> int:
@@ -30,9 +43,20 @@ def run(command: Callable[[], int]) -> int:
         raise SystemExit(128 + number)  # so that what is half-written is cleaned up
 
     try:
-        with handling((signal.SIGTERM, signal.SIGHUP), terminate), warnings.catch_warnings():
+        with (
+            handling((signal.SIGTERM, signal.SIGHUP), terminate),
+            handling((signal.SIGINT,), signal.default_int_handler),
+            warnings.catch_warnings(),
+        ):
             warnings.showwarning = show
-            return command()
+            return _status(command)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _status(command: Callable[[], int]) -> int:
+    try:
+        return command()
     except (UsageError, DataError, CheckpointError, DeviceError, NonFiniteLossError) as error:
         complain(str(error))
         return error.exit_status
@@ -45,8 +69,6 @@ def run(command: Callable[[], int]) -> int:
     except OSError as error:
         complain(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}")
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 @contextmanager

@@ -293,9 +293,10 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
                 (folder / "checkpoints").rmdir()
             (folder / "config.toml").unlink()
         raise
-    if history.reason == "stop":
+    if seen:  # maybe after the last step, when fit looked no more: then all epochs are done
+        epoch = len(history.epochs) + (history.reason == "stop")
         log.say(
-            f"stopped in epoch {len(history.epochs) + 1}, step {history.steps}, and saved; "
+            f"stopped in epoch {epoch}, step {history.steps}, and saved; "
             f"go on with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
         )
         return 128 + seen[0]
