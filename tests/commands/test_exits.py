@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xpnet
@@ -100,3 +102,91 @@ def test_a_signal_after_the_last_step_stops_too(
     assert train.main(["--resume", "run"]) == 0
     assert "nothing was left to train" in capsys.readouterr().out
     assert Path("run/summary.json").exists()
+
+
+# -- Streams -----------------------------------------------------------------------------------
+
+RESULTS = ["train --help", "predict --help", "train --print-config", "predict run x.npy",
+           "explain --inputs 4 --hidden 3"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, data and settings, whose names are not ASCII."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = (f"{i},{i % 7},{['été', '日本'][i % 2]}\n" for i in range(40))
+    (folder / "données.csv").write_text("a,b,y\n" + "".join(rows), "utf-8")
+    args = ["--data", str(folder / "données.csv"), "--epochs", "1", "--quiet", "--device", "cpu"]
+    assert train.main([*args, "--out", str(folder / "classes")]) == 0
+    args = ["--epochs", "1", "--quiet", "--device", "cpu", "--out", str(folder / "run")]
+    assert train.main(args) == 0
+    np.save(folder / "x.npy", np.zeros((2, 64), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device"), ("2>&-", "")],
+)
+def test_a_result_that_cannot_be_written_ends_with_1_and_one_line(
+    trained: Path, redirection: str, reason: str
+) -> None:
+    for command in RESULTS:
+        result = shell(f"cd {trained}; exec python -m xpnet.{command} {redirection}")
+        assert result.returncode == (1 if reason else 0), command
+        assert result.stderr.count("\n") == (1 if reason else 0), result.stderr
+        assert reason in result.stderr
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_training_whose_words_go_nowhere_keeps_its_model(in_tmp: Path, redirection: str) -> None:
+    result = shell(f"exec python -m xpnet.train --epochs 1 --device cpu --out o {redirection}")
+    assert result.returncode == 0
+    warning = "xpnet: warning: cannot print (No space left on device); the work goes on in silence"
+    assert result.stderr.splitlines() == [warning][: redirection == ">/dev/full"]
+    assert xpnet.Model.load("o/model.npz").network.outputs == 10
+    assert Path("o/summary.json").exists()
+
+
+def test_a_terminal_that_goes_away_costs_no_model(in_tmp: Path) -> None:
+    """Writing to it fails with EIO, also to the progress bar's stderr."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        ["bash", "-c", "trap '' HUP; exec \"$@\"", "", sys.executable, "-m", "xpnet.train",
+         "--epochs", "60", "--device", "cpu", "--out", "o"],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    while b"epoch   2/60" not in os.read(ours, 10_000):
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert Path("o/summary.json").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "shift-jis", "utf-8"])
+def test_text_for_streams_in_other_encodings(trained: Path, encoding: str) -> None:
+    """Predictions are right or refused; settings are TOML whatever the encoding is."""
+    run = f"cd {trained}; exec python -m xpnet."
+    result = shell(f"{run}predict classes données.csv >p.csv", PYTHONIOENCODING=encoding)
+    lines = (trained / "p.csv").read_text("utf-8").splitlines()
+    if encoding == "utf-8":
+        assert result.returncode == 0
+        assert lines[0] == "prediction,p_été,p_日本"
+    else:
+        assert result.returncode == 1
+        assert "; write into a file, or set PYTHONIOENCODING=utf-8" in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert lines == []
+    settings = f"{run}train --data données.csv --label-column 日 --print-config >c.toml"
+    assert shell(settings, PYTHONIOENCODING=encoding).returncode == 0
+    found = tomllib.loads((trained / "c.toml").read_text("utf-8"))
+    assert (found["data"], found["label_column"]) == (str(trained / "données.csv"), "日")
+
+
+def test_a_backend_of_matplotlib_that_does_not_exist(in_tmp: Path) -> None:
+    result = shell("exec python -m xpnet.train --plot --out o", MPLBACKEND="nonsense")
+    assert result.returncode == 2
+    assert "--plot: matplotlib cannot be imported: Key backend: 'nonsense'" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not Path("o").exists()

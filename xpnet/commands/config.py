@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +81,11 @@ def _init(word: str) -> str | float:
     return std
 
 
+def _text(word: str) -> str:
+    word.encode()  # as in _file
+    return word
+
+
 def _file(word: str) -> Path:
     word.encode()  # a name that is not UTF-8 could not be written into config.toml
     if not word or "\0" in word:
@@ -100,7 +106,12 @@ Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
 File = Annotated[Path | None, _one("PATH", _or_none(_file))]
-Text = Annotated[str | None, _one("NAME", str)]  # a column may be called none
+# A column may be called none, so this word does not leave the option open.
+Column = Annotated[
+    str | None,
+    _one("NAME", _text),
+    tyro.conf.arg(help_behavior_hint="(default: the last one)"),
+]
 Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
 # Each rule's own default, but for two where another rate suits more networks.
@@ -137,8 +148,8 @@ class Config:
     """Your own data: .npz with x and t, .csv with a label column, or .npy with --labels."""
     labels: File = None
     """.npy with the targets of a --data file.npy."""
-    label_column: Text = None
-    """Label column of a .csv file, by name or number; by default the last one."""
+    label_column: Column = None
+    """Label column of a .csv file, by name or number."""
     test_data: File = None
     """File to test on, like --data; by default xpnet sets a part of the data aside."""
     test_labels: File = None
@@ -361,9 +372,12 @@ def settings_of(config: Config) -> dict[str, Any]:
     return settings
 
 
-def to_toml(config: Config) -> str:
-    """The run's settings as a TOML file."""
-    return tomli_w.dumps(settings_of(config))
+def to_toml(config: Config, encoding: str = "utf-8") -> str:
+    """Write the run's settings as TOML, which is UTF-8; escape for a stream in another encoding."""
+    text = tomli_w.dumps(settings_of(config))
+    if codecs.lookup(encoding).name == "utf-8":
+        return text
+    return "".join(c if c.isascii() else f"\\U{ord(c):08x}" for c in text)
 
 
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import (
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from importlib import import_module
 from typing import Any
 
 from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
 
-__all__ = ["complain", "handling", "is_terminal", "run", "say", "start"]
+__all__ = ["complain", "emit", "handling", "run", "say", "start"]
+
+STDOUT = "standard output"
 
 
 def start(name: str) -> int:
@@ -44,6 +54,7 @@ def run(command: Callable[[], int]) -> int:
 
     try:
         with (
+            _open_streams(),
             handling((signal.SIGTERM, signal.SIGHUP), terminate),
             handling((signal.SIGINT,), signal.default_int_handler),
             warnings.catch_warnings(),
@@ -56,7 +67,12 @@ def run(command: Callable[[], int]) -> int:
 
 def _status(command: Callable[[], int]) -> int:
     try:
-        return command()
+        try:
+            return command()
+        except SystemExit as end:  # after --help, say, which may still have to be written
+            with suppress(OSError) if end.code else nullcontext():
+                emit("")
+            raise
     except (UsageError, DataError, CheckpointError, DeviceError, NonFiniteLossError) as error:
         complain(str(error))
         return error.exit_status
@@ -64,7 +80,7 @@ def _status(command: Callable[[], int]) -> int:
         complain(f"not enough memory: {error}; use a smaller --hidden or --batch-size")
         return 2
     except BrokenPipeError:  # `| head` has read enough
-        _mute_stdout()
+        _mute(sys.stdout)
         return 0
     except OSError as error:
         complain(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}")
@@ -90,11 +106,51 @@ def handling(numbers: Iterable[int], handler: Callable[[int, Any], None]) -> Ite
             signal.signal(number, old)
 
 
+@contextmanager
+def _open_streams() -> Iterator[None]:
+    """Replace streams that whoever started us has closed; what is written to stdout then fails.
+
+    It fails as on a full disk, so that no result is lost in silence. A closed descriptor would also
+    go to the next file that is opened, and libraries in C write their messages to 1 and 2.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    with ExitStack() as stack:
+        closed = stack.enter_context(open(descriptor, "w"))
+        if sys.stdout is None:
+            stack.enter_context(redirect_stdout(closed))
+        if sys.stderr is None:
+            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        yield
+
+
 def complain(text: str) -> None:
-    """Print a line on stderr, if there still is one."""
-    with suppress(OSError, ValueError):
-        if sys.stderr is not None:  # None: closed by whoever started us
-            print(f"xpnet: {text}", file=sys.stderr)
+    """Print a line on stderr, if that is possible."""
+    try:
+        print(f"xpnet: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        _mute(sys.stderr)
+
+
+def emit(text: str, errors: str = "strict") -> None:
+    """Print the result of a command, whole; `errors` as in str.encode.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; or the stream's encoding lacks a character, and nothing is.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, errors).decode(encoding))
+        sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        what = f"cannot write {error.object[error.start]!r} in {encoding}"
+        advice = "write into a file, or set PYTHONIOENCODING=utf-8"
+        raise OSError(errno.EILSEQ, f"{what}; {advice}", STDOUT) from None
+    except OSError as error:
+        _mute(sys.stdout)
+        raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
 def say(text: str) -> None:
@@ -102,23 +158,19 @@ def say(text: str) -> None:
     from tqdm import tqdm
 
     try:
-        if sys.stdout is not None:
-            # A terminal that cannot show ∂ shows ? in its place.
-            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-            tqdm.write(text.encode(encoding, "replace").decode(encoding))
-            sys.stdout.flush()
+        # A terminal that cannot show ∂ shows ? in its place.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        tqdm.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
     except OSError as error:
-        _mute_stdout()
-        if not isinstance(error, BrokenPipeError):  # `| head`: somebody has read enough
+        _mute(sys.stdout)
+        if error.errno not in (errno.EPIPE, errno.EBADF):  # `| head` has read enough, or `>&-`
             complain(f"warning: cannot print ({error.strerror}); the work goes on in silence")
 
 
-def _mute_stdout() -> None:
+def _mute(stream: Any) -> None:
+    """Let what a stream still holds go nowhere, for Python would fail on it at the end."""
     with suppress(OSError, ValueError):  # a stream that Python code put in its place
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()

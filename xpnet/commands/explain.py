@@ -11,7 +11,7 @@ import tyro
 
 from xpnet import datasets
 from xpnet.commands.config import Activations, File, Loss, Sizes
-from xpnet.commands.exits import run, say
+from xpnet.commands.exits import emit, run, say
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.errors import LARGEST, UsageError, whole
 from xpnet.files import write_whole
@@ -129,7 +129,7 @@ def _command(a: Arguments) -> int:
         except ValueError as error:
             raise UsageError(f"--draw {a.draw}: {error}") from error
     if a.out is None:
-        say(text.rstrip("\n"))
+        emit(text, "replace")
     else:
         write_whole(a.out, text)
         say(f"wrote {a.out}")

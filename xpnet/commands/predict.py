@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import tyro
 
 from xpnet.backend.select import select
 from xpnet.commands.config import Library
-from xpnet.commands.exits import run
+from xpnet.commands.exits import complain, emit, run
 from xpnet.data.cells import is_gap, is_number, listed, shown
 from xpnet.data.checks import warn_of_dtype
 from xpnet.data.csv import CsvTable, read_csv
@@ -104,8 +103,7 @@ def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
             f"label, expected {expected}; the file has one column more than the {features} "
             "features: leave out what is neither a feature nor the label"
         )
-    if sys.stderr is not None:
-        print(f"xpnet: {file}: left out {column} as the label", file=sys.stderr)
+    complain(f"{file}: left out {column} as the label")
     return table
 
 
@@ -120,9 +118,7 @@ def _write(out: Path, header: list[str], rows: Any) -> None:
     writer.writerow(header)
     writer.writerows(rows)
     if str(out) == "-":
-        if sys.stdout is not None:
-            sys.stdout.write(stream.getvalue())
-            sys.stdout.flush()
+        emit(stream.getvalue())
     else:
         write_whole(out, stream.getvalue())
 

@@ -27,7 +27,7 @@ import xpnet
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
 from xpnet.commands.config import Config, parse, schedule_of, settings_of, to_toml
-from xpnet.commands.exits import complain, handling, is_terminal, run, say
+from xpnet.commands.exits import complain, emit, handling, run, say
 from xpnet.commands.splits import Parts, load_parts
 from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
@@ -283,7 +283,7 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
                 folder=folder / "checkpoints",
                 resume=config.resume is not None,
                 extra={**extra, "settings": settings_of(config)},
-                progress=not config.quiet and is_terminal(sys.stderr),
+                progress=not config.quiet and sys.stderr.isatty(),
             )
     except (UsageError, DataError, CheckpointError, DeviceError, MemoryError, OSError):
         if config.resume is None and not begun:  # refused: the folder is free again
@@ -370,7 +370,7 @@ def main(args: Sequence[str] | None = None) -> int:
     def command() -> int:
         config = parse(sys.argv[1:] if args is None else args)
         if config.print_config:
-            sys.stdout.write(to_toml(config))
+            emit(to_toml(config, getattr(sys.stdout, "encoding", None) or "utf-8"))
             return 0
         return _run(config)
 
