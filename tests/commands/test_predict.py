@@ -11,6 +11,7 @@ import pytest
 
 from xpnet import Trainer, mlp
 from xpnet.commands import predict, train
+from xpnet.data.dataset import Scaling
 
 
 def write(path: str, rows: Sequence[Sequence[object]], header: str = "") -> None:
@@ -171,3 +172,46 @@ def test_a_label_column_called_none(features: np.ndarray) -> None:
     write("new.csv", features.tolist(), "a,b")
     assert len(predicted("new.csv").splitlines()) == 61
     assert train.main(["--resume", "run", "--epochs", "4", "--quiet"]) == 0
+
+
+# -- How numbers are written -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e-30, 1.6e-19, 3.7e-7, 2.5e-3, 0.5, 123.456, 1e9])
+@pytest.mark.parametrize("spread", [None, 1e-25, 1e-6, 40.0, 1e12])
+def test_no_prediction_loses_its_digits(
+    in_tmp: Path, dtype: str, size: float, spread: float | None
+) -> None:
+    """Also where the targets were not scaled, or differ from 0 by less than their spread."""
+    scaling = None if spread is None else Scaling(np.zeros(1), np.array([1 / spread]))
+    network = mlp([1, 1], loss="squared", init=0.0)
+    trainer = Trainer(network, dtype=dtype, target_scaling=scaling)
+    trainer.params["W1"][...] = size / (spread or 1.0)
+    trainer.save("m.npz")
+    x = np.array([[1.0], [-2.0], [0.0]])
+    np.save("x.npy", x)
+    assert predict.main(["m.npz", "x.npy", "--out", "p.csv"]) == 0
+    got = np.loadtxt("p.csv", skiprows=1)
+    np.testing.assert_allclose(got, trainer.predict(x)[:, 0], rtol=1e-3, atol=0)
+
+
+def test_numbers_of_usual_size_have_six_decimals_and_neighbours_do_not_matter() -> None:
+    values = np.array([[0.125, 1e-9], [12.0, 0.25]])
+    expected = [["0.125000", "1e-09"], ["12.000000", "0.250000"]]
+    assert list(predict._numbers(values)) == expected
+    assert list(predict._numbers(values[:1])) == expected[:1]
+    assert list(predict._numbers(values, np.array([1e3, 1e6]))) == [
+        ["0.125", "1e-09"], ["12.000", "0.25"],
+    ]  # fmt: skip
+
+
+def test_a_small_probability_is_not_0(in_tmp: Path) -> None:
+    trainer = Trainer(mlp([1, 2], init=0.0), dtype="float64")
+    trainer.params["W1"][...] = [[0.0, 1.0]]
+    trainer.save("m.npz")
+    x = np.array([[-1.0], [-20.0], [-300.0]])
+    np.save("x.npy", x)
+    assert predict.main(["m.npz", "x.npy", "--out", "p.csv"]) == 0
+    got = np.loadtxt("p.csv", skiprows=1, delimiter=",")[:, 2]
+    np.testing.assert_allclose(got, 1 / (1 + np.exp(-x[:, 0])), rtol=1e-3, atol=0)

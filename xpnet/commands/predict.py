@@ -123,12 +123,21 @@ def _write(out: Path, header: list[str], rows: Any) -> None:
         write_whole(out, stream.getvalue())
 
 
-def _fixed(values: np.ndarray, scale: np.ndarray) -> Iterator[list[str]]:
-    """Write numbers with the decimals that show six digits of their spread, 1 / scale."""
-    spread = np.broadcast_to(np.abs(1.0 / scale), values.shape[1:])
-    decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spread]
+def _numbers(values: np.ndarray, spread: Any = 1.0) -> Iterator[list[str]]:
+    """Write rows of numbers with the decimals that show six digits of each column's spread.
+
+    A number of which these would show less than four digits has its shortest exact form: what is
+    small is not 0. So has a number with more decimals than a float64 has digits.
+    """
+    spreads = np.broadcast_to(np.abs(spread), values.shape[1:])
+    decimals = [max(0, 6 - math.floor(math.log10(s))) for s in spreads]
+
+    def text(value: np.floating[Any], digits: int) -> str:
+        shows_little = value != 0 and abs(value) < 10.0 ** (3 - digits)
+        return str(value) if shows_little or digits > 17 else f"{value:.{digits}f}"
+
     for row in values:
-        yield [f"{value:.{digits}f}" for value, digits in zip(row, decimals, strict=True)]
+        yield [text(value, digits) for value, digits in zip(row, decimals, strict=True)]
 
 
 def predict(arguments: Arguments) -> None:
@@ -145,7 +154,7 @@ def predict(arguments: Arguments) -> None:
         values = model.predict(x)
         names = [f"prediction_{j}" for j in range(values.shape[1])]
         scaling = model.feed.target_scaling
-        rows = _fixed(values, np.asarray(1.0 if scaling is None else scaling.scale))
+        rows = _numbers(values, 1.0 if scaling is None else 1.0 / np.asarray(scaling.scale))
         _write(arguments.out, ["prediction"] if len(names) == 1 else names, rows)
         return
     scores = model.scores(x)
@@ -155,11 +164,9 @@ def predict(arguments: Arguments) -> None:
     if not hasattr(gate, "probabilities"):
         _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
         return
-    rows = (
-        [names[i], *(f"{p:.6f}" for p in row)]
-        for i, row in zip(chosen, gate.probabilities(scores), strict=True)
-    )
-    _write(arguments.out, ["prediction", *(f"p_{name}" for name in names)], rows)
+    numbers = _numbers(np.asarray(gate.probabilities(scores)))
+    table = ([names[i], *row] for i, row in zip(chosen, numbers, strict=True))
+    _write(arguments.out, ["prediction", *(f"p_{name}" for name in names)], table)
 
 
 def main(args: Sequence[str] | None = None) -> int:
