@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 import xpnet
 from xpnet.commands import train
-from xpnet.commands.exits import run
+from xpnet.commands.exits import run, say
 from xpnet.errors import DataError
 
 COMMANDS = ["train", "predict", "explain", "gradcheck"]
@@ -76,6 +77,24 @@ def test_an_interrupt_within_a_command_ends_with_130(
 
     monkeypatch.setattr("xpnet.commands.exits.complain", interrupted)
     assert run(interrupted if where == "command" else refused) == 130
+
+
+def test_an_interrupt_while_a_line_is_printed_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return len(text)
+
+    def get_lock() -> None:
+        pytest.fail("tqdm's lock was taken, and there is no bar")
+
+    def words() -> int:
+        say("text")
+        return 0
+
+    monkeypatch.setattr("tqdm.tqdm.get_lock", get_lock)
+    monkeypatch.setattr(sys, "stdout", Interrupted())
+    assert run(words) == 130
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

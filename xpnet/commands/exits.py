@@ -160,7 +160,9 @@ def say(text: str) -> None:
     try:
         # A terminal that cannot show ∂ shows ? in its place.
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        tqdm.write(text.encode(encoding, "replace").decode(encoding))
+        # Only over a bar: in a lock that `tqdm.write` takes, Ctrl-C becomes an AttributeError.
+        write = tqdm.write if getattr(tqdm, "_instances", None) else print
+        write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
         _mute(sys.stdout)
