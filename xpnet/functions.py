@@ -1,7 +1,7 @@
-"""Functions of nodes: each adds the gate of its name to the graph of its arguments.
+"""Functions of nodes: each adds a gate to the graph of its arguments.
 
-Losses take the last axis for the outputs of a sample, and what is before it for the batch:
-scores of shape (N,) are one sample with N outputs, (N, 1) are N samples.
+In a loss, the last axis holds the outputs of a sample, and all axes before it are the batch:
+scores of shape (N,) are one sample with N outputs; scores of shape (N, 1) are N samples.
 
 >>> from xpnet import Graph
 >>> from xpnet.functions import exp
@@ -30,31 +30,40 @@ def _apply(gate: gates.Gate, *nodes: Node) -> Node:
     for node in nodes:
         if isinstance(node, Node):
             return node.graph.apply(gate, *nodes)
-    raise TypeError(f"{type(gate).__name__} is applied to no node of a graph; expected one")
+    raise TypeError(
+        f"{type(gate).__name__}: no argument is a node of a graph; expected one, such as "
+        'Graph().input("x")'
+    )
 
 
 def exp(x: Node) -> Node:
-    """eˣ."""
+    """Return eˣ."""
     return _apply(gates.Exp(), x)
 
 
 def log(x: Node) -> Node:
-    """ln x."""
+    """Return ln x."""
     return _apply(gates.Log(), x)
 
 
 def sqrt(x: Node) -> Node:
-    """√x."""
+    """Return √x."""
     return _apply(gates.Power(0.5), x)
 
 
 def square(x: Node) -> Node:
-    """x², element by element."""
+    """Return x², element by element."""
     return _apply(gates.Power(2), x)
 
 
 def maximum(a: Node | float, b: Node | float) -> Node:
-    """max(a, b), element by element; one of them may be a Python number."""
+    """Return max(a, b), element by element; one of them may be a Python number.
+
+    Raises
+    ------
+    TypeError
+        Neither is a node, or the other one is neither a node nor a number.
+    """
     if isinstance(a, Node) and isinstance(b, Node):
         return _apply(gates.Max(), a, b)
     for node, other in ((a, b), (b, a)):
@@ -64,80 +73,86 @@ def maximum(a: Node | float, b: Node | float) -> Node:
 
 
 def sigmoid(x: Node) -> Node:
-    """1 / (1 + e⁻ˣ), as one gate."""
+    """Return 1 / (1 + e⁻ˣ), as one gate."""
     return _apply(layers.Sigmoid(), x)
 
 
 def tanh(x: Node) -> Node:
-    """tanh x."""
+    """Return tanh x."""
     return _apply(layers.Tanh(), x)
 
 
 def relu(x: Node) -> Node:
-    """max(0, x)."""
+    """Return max(0, x)."""
     return _apply(layers.ReLU(), x)
 
 
 def sum(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
-    """Σ x over `axis`, all by default."""
+    """Return Σ x over `axis`, an int or a tuple of ints; None means all axes."""
     return _apply(gates.Sum(axis, keepdims), x)
 
 
 def mean(x: Node, axis: Axis = None, keepdims: bool = False) -> Node:
-    """The mean over `axis`, all by default."""
+    """Return the mean of x over `axis`, an int or a tuple of ints; None means all axes."""
     return _apply(gates.Mean(axis, keepdims), x)
 
 
 def squared_norm(x: Node) -> Node:
-    """‖x‖² = Σ x², over all of x."""
+    """Return ‖x‖² = Σ x² over all elements of x."""
     return _apply(gates.SquaredNorm(), x)
 
 
 def matmul(a: Node, b: Node) -> Node:
-    """The product of matrices, also written ``a @ b``."""
+    """Return the matrix product; you can also write ``a @ b``."""
     return _apply(gates.MatMul(), a, b)
 
 
 def transpose(x: Node, axes: tuple[int, ...] | None = None) -> Node:
-    """x with its axes in the order `axes`; ``x.T`` reverses them."""
+    """Return x with its axes in the order `axes`; None, like ``x.T``, reverses them."""
     return _apply(gates.Transpose(axes), x)
 
 
 def reshape(x: Node, shape: tuple[int, ...]) -> Node:
-    """x in another shape of as many elements."""
+    """Return x in another shape with the same number of elements; one size may be -1."""
     return _apply(gates.Reshape(shape), x)
 
 
 def gather(x: Node, index: Node, axis: int = 0) -> Node:
-    """x at the integers `index`, shape (k,), along an axis; ``x[1:3]`` is for fixed places."""
+    """Return the entries of x at the integers `index`, shape (k,), along an axis.
+
+    For fixed positions, write ``x[1:3]``.
+    """
     return _apply(gates.Gather(axis), x, index)
 
 
 def pick(x: Node, t: Node) -> Node:
-    """From each row of x, shape (..., C), the entry that its label t, shape (...), names."""
+    """Return the entry x[..., t] of each row of x, shape (..., C), for the labels t, shape (...).
+
+    A label outside [0, C) picks 0.
+    """
     return _apply(gates.Pick(), x, t)
 
 
 def affine(x: Node, W: Node, b: Node) -> Node:
-    """x W + b."""
+    """Return x W + b; see `xpnet.layers.Affine` for the shapes."""
     return _apply(layers.Affine(), x, W, b)
 
 
 def softmax_with_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
-    """Softmax and cross-entropy of scores x; t are class indices or one-hot rows."""
+    """Return the cross-entropy of softmax(x); t holds class indices or one-hot rows."""
     return _apply(losses.SoftmaxWithLoss(reduction), x, t)
 
 
 def sigmoid_with_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
-    """Sigmoid and binary cross-entropy of scores x."""
+    """Return the binary cross-entropy of sigmoid(x); t holds class indices or rows of 0 to 1."""
     return _apply(losses.SigmoidWithLoss(reduction), x, t)
 
 
 def squared_loss(y: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
-    """½ Σ (y - t)²."""
+    """Return ½ Σ (y - t)², divided by the number of samples if `reduction` is "mean"."""
     return _apply(losses.SquaredLoss(reduction), y, t)
 
 
 def hinge_loss(x: Node, t: Node, margin: float = 1.0, reduction: losses.Reduction = "mean") -> Node:
-    """The multiclass SVM loss Σ max(0, x_j - x_t + margin) of scores x, as one gate."""
+    """Return the multiclass SVM loss Σ max(0, x_j - x_c + margin), j ≠ c; t names the class c."""
     return _apply(losses.HingeLoss(margin, reduction), x, t)

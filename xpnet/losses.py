@@ -12,7 +12,7 @@ Let l_i be the loss of sample i. ``reduction="mean"`` gives Σ w_i l_i / Σ w_i,
 ``targets`` and ``decide``.
 
 A loss is nearly always the end of its graph, where the gradient starts as 1. So most losses
-compute their gradient in the forward pass, where the same exponentials stand, and multiply it by
+compute their gradient in the forward pass, which needs the same exponentials, and multiply it by
 each sample's factor. Their backward pass then has nothing left to do.
 """
 
@@ -31,20 +31,20 @@ from xpnet.gates.protocol import Grads
 __all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
 
 Reduction = Literal["mean", "sum"]
-# What a loss may be given beside class indices: rows of probabilities, which add up to 1;
-# independent numbers from 0 to 1; or any real numbers, as in a regression.
+# The targets that a loss takes besides class indices: "probabilities" are rows that add up to 1,
+# "unit" are independent numbers from 0 to 1, and "real" are any real numbers, as in a regression.
 Targets = Literal["probabilities", "unit", "real"]
 SCORES_ONLY = (True, False, False)
 T_AND_WEIGHT = (1, 2)
 
 
 def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
-    r"""The derivative of the batch's loss with respect to each sample's own.
+    r"""Return the derivative of the batch's loss with respect to the loss of each sample.
 
     Parameters
     ----------
     scores : array, shape=(..., C)
-        For their shape and dtype.
+        Only their shape and dtype matter.
     weight : array, shape=(...), or None
         How much each sample counts; None means 1 each.
     reduction : str
@@ -53,7 +53,12 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     Returns
     -------
     float, or array, shape=(..., 1)
-        Broadcastable against a sample's row of scores.
+        It broadcasts against the scores.
+
+    Raises
+    ------
+    ValueError
+        `reduction` is unknown, or `weight` has a wrong shape.
     """
     mean = reduction == "mean"
     if not mean and reduction != "sum":
@@ -72,7 +77,7 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
 
 @replaceable
 def weighted_sum(losses: Array, factor: Any) -> Array:
-    """The loss of the batch, 0-d: each sample's, shape=(...), times its factor, added up.
+    """Return the loss of the batch, 0-d: Σ loss · factor over the samples, shape=(...).
 
     A sample whose factor is 0 does not count, even if its loss is infinite.
     """
@@ -84,12 +89,12 @@ def weighted_sum(losses: Array, factor: Any) -> Array:
 
 
 def _times(gradient: Array, dout: Any) -> Array:
-    """gradient · dout. At the end of a graph dout is the Python number 1, and all is done."""
+    """Return gradient · dout; at the end of a graph, dout is the Python number 1."""
     return gradient if isinstance(dout, float) and dout == 1.0 else gradient * dout
 
 
 def _softmax(x: Array) -> tuple[Array, Array, Array]:
-    """(x - max, exp of it, its sum): the largest exponent is 0, so nothing overflows."""
+    """Return (x - max x, its exp, the sum of that); the largest exponent is 0: no overflow."""
     xp = namespace(x)
     shifted = x - xp.max(x, axis=-1, keepdims=True)
     exps = xp.exp(shifted)
@@ -98,7 +103,7 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
 
 @replaceable
 def target_scores(x: Array, t: Array, rows: Array) -> Array:
-    """Σ_j t_j x_j of each row: with class indices, the score of the true class.
+    """Return Σ_j t_j x_j of each row; for class indices, this is the score of the true class.
 
     `rows` is ``targets_like(t, x)``. Where it is 0, x counts as 0, even if it is infinite.
     """
@@ -108,7 +113,7 @@ def target_scores(x: Array, t: Array, rows: Array) -> Array:
 @replaceable
 @underflowing
 def softmax_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
-    """Each sample's loss, shape=(...), and (softmax(x) - t) times its factor, shape=(..., C)."""
+    """Return each sample's loss, shape=(...), and (softmax(x) - t) · factor, shape=(..., C)."""
     rows = targets_like(t, x)
     shifted, y, total = _softmax(x)
     losses = namespace(x).log(total)[..., 0] - target_scores(shifted, t, rows)
@@ -127,8 +132,9 @@ class SoftmaxWithLoss:
     With :math:`y_j = e^{x_j} / \sum_k e^{x_k}` and :math:`l = -\sum_j t_j \log y_j`,
     :math:`\partial l / \partial x_j = y_j - t_j` because :math:`\sum_j t_j = 1`; so the mean
     over N samples has the gradient :math:`(y - t) / N`. The log-sum-exp form never takes
-    the logarithm of an underflown probability. One-hot rows may be soft, but must add up
-    to 1. Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
+    the logarithm of a probability that underflowed to 0. Instead of one-hot rows you can give
+    soft targets: rows of probabilities that add up to 1. Source: Bishop, "Pattern Recognition
+    and Machine Learning", 2006, section 4.3.4.
 
     Examples
     --------
@@ -153,20 +159,20 @@ class SoftmaxWithLoss:
 
     @underflowing
     def probabilities(self, x: Array) -> Array:
-        """softmax(x), shape=(..., C)."""
+        """Return softmax(x), shape=(..., C)."""
         _, exps, total = _softmax(x)
         exps /= total
         return exps
 
     def decide(self, x: Array) -> Array:
-        """The class of the largest score, shape=(...)."""
+        """Return the class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
 
 
 @elementwise
 @underflowing
 def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
-    """½ (y - t)², and its gradient times the sample's factor."""
+    """Return ½ (y - t)², and its gradient times the sample's factor."""
     difference = y - t
     return (0.5 * difference) * difference, difference * factor
 
@@ -175,8 +181,8 @@ def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
 class SquaredLoss:
     r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
 
-    ``reduction="sum"`` is E = ½ Σ (y - t)² over the whole batch, "mean" the same divided by
-    the number of samples (not of elements). Class indices count as one-hot rows.
+    ``reduction="sum"`` gives E = ½ Σ (y - t)² over the whole batch; "mean" divides E by the
+    number of samples (not of elements). Class indices count as one-hot rows.
 
     Examples
     --------
@@ -191,7 +197,7 @@ class SquaredLoss:
     takes_number: ClassVar[bool] = True
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        # Targets of y's own shape may be a formula too, as in an autoencoder.
+        # Targets of y's shape and dtype may be a formula too, as in an autoencoder.
         formula = t.shape == y.shape and t.dtype == y.dtype
         factor = sample_factors(y, weight, self.reduction)
         errors, gradient = _squared_error(y, targets_like(t, y), factor)
@@ -204,16 +210,16 @@ class SquaredLoss:
         return dy, -dy if formula and needs[1] else None, None
 
     def decide(self, y: Array) -> Array:
-        """For classification with one-hot targets: the class of the largest output."""
+        """Return the class of the largest output, shape=(...); for one-hot targets."""
         return namespace(y).argmax(y, axis=-1)
 
 
 @elementwise
 @underflowing
 def _binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
-    """Each output's loss, and its gradient times the sample's factor."""
+    """Return each output's loss, and its gradient times the sample's factor."""
     xp = namespace(x)
-    # max(x, 0) - x t, which is 0 and not inf - inf or 0 times inf where the two agree.
+    # x · slope is max(x, 0) - x t. The mask gives 0, not NaN, for an infinite x that t agrees with.
     slope = xp.astype(x > 0, x.dtype) - t
     loss = masked(x, slope != 0) * slope + xp.log1p(xp.exp(-xp.abs(x)))
     return loss, (sigmoid(x) - t) * factor
@@ -249,13 +255,13 @@ class SigmoidWithLoss:
         return _times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
-        """sigmoid(x) per output; for a single output, the two classes 0 and 1, shape=(..., 2)."""
+        """Return sigmoid(x), shape=(..., C); for a single output, those of 0 and 1, (..., 2)."""
         if x.shape[-1] != 1:
             return sigmoid(x)
         return namespace(x).concat([sigmoid(-x), sigmoid(x)], axis=-1)  # 1 - y would cancel
 
     def decide(self, x: Array) -> Array:
-        """Class 1 where a single output is positive; of several outputs, the largest."""
+        """Return the class of the largest output; for a single output, 1 where it is positive."""
         xp = namespace(x)
         return xp.astype(x[..., 0] > 0, xp.int32) if x.shape[-1] == 1 else xp.argmax(x, axis=-1)
 
@@ -266,8 +272,8 @@ class HingeLoss:
 
     Notes
     -----
-    c is the true class, Δ the margin. Every class j that violates the margin receives +1,
-    the true class -1 for each of them. Source: Weston and Watkins, "Support vector machines
+    c is the true class, Δ the margin. Each class j that violates the margin has the gradient +1;
+    the true class has -1 for each of them. Source: Weston and Watkins, "Support vector machines
     for multi-class pattern recognition", 1999; CS231n, lecture 3.
 
     Examples
@@ -306,7 +312,7 @@ class HingeLoss:
         return dx, None, None
 
     def decide(self, x: Array) -> Array:
-        """The class of the largest score, shape=(...)."""
+        """Return the class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
 
 

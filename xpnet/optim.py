@@ -1,13 +1,13 @@
-"""Optimizers, schedules of the learning rate, weight decay, clipping.
+"""Optimizers, learning-rate schedules, weight decay and gradient clipping.
 
-An optimizer is a rule for one parameter: ``rule(p, g, lr, *slots)`` returns the new parameter
-followed by its new slots (the velocity, the moments). `init` and `update` below apply a rule to
-flat dicts. A rule consumes parameter and slots and returns what replaces them: written in place
-where arrays are mutable, rebound where they are not. A rule only reads gradients: two parameters
-may share one array. A rule that counts steps has ``rates(lr, step)`` too: `update` calls it once a
-step, and hands its answer to each parameter's rule in place of lr.
+An optimizer defines the update of one parameter: ``rule(p, g, lr, *slots)`` returns the new
+parameter and its new slots (the velocity, the moments). `init` and `update` apply the rule to flat
+dicts. A rule consumes the parameter and the slots: it writes into them if arrays are mutable, and
+creates new arrays if they are not. A rule only reads gradients, because two parameters may share
+one gradient array. An optimizer that needs the step number also defines ``rates(lr, step)``:
+`update` calls it once per step and passes the result to ``rule`` instead of lr.
 
-Symbols: p parameter, g its gradient, lr the learning rate, k = 1, 2, ... the step.
+Symbols: p is a parameter, g its gradient, lr the learning rate, and k = 1, 2, ... the step.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Schedule = Callable[[Array], Any]  # step (0-d array of the parameters' dtype, f
 
 
 class Optimizer(Protocol):
-    """What `init` and `update` ask of a rule."""
+    """The attributes and the method that `init` and `update` use."""
 
     @property
     def lr(self) -> float | Schedule: ...
@@ -69,7 +69,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 
 
 def _check_settings(rule: Any) -> None:
-    """Refuse a setting of a rule that could never train, when the rule is made."""
+    """Refuse a setting that could never train."""
     for setting in fields(rule):
         value = getattr(rule, setting.name)
         if setting.name in _RANGES and not (setting.name == "lr" and callable(value)):
@@ -127,8 +127,8 @@ class Momentum:
 class Nesterov:
     """v ← μ v - lr g; p ← p + μ v - lr g.
 
-    The gradient is taken where p itself stands, after a change of variables. Source:
-    Nesterov, 1983; in this form Sutskever et al., 2013, and Bengio et al., 2013.
+    A change of variables lets you compute the gradient at p itself. Source: Nesterov, 1983;
+    Sutskever et al., 2013, and Bengio et al., 2013, give this form.
 
     Examples
     --------
@@ -187,7 +187,7 @@ class RMSProp:
     --------
     >>> import numpy as np
     >>> p, h = RMSProp(0.1).rule(np.array([1.0]), np.array([2.0]), 0.1, np.array([4.0]))
-    >>> p.round(3).tolist(), h.round(3).tolist()  # h stays: g² is 4 too
+    >>> p.round(3).tolist(), h.round(3).tolist()  # h does not change: g² is also 4
     ([0.9], [4.0])
     """
 
@@ -210,15 +210,15 @@ class RMSProp:
 class Adam:
     """m ← β₁ m + (1 - β₁) g; v ← β₂ v + (1 - β₂) g²; p ← p - lr m̂ / (√v̂ + ε).
 
-    m̂ = m / (1 - β₁ᵏ) and v̂ = v / (1 - β₂ᵏ) correct for starting at 0. Source: Kingma and Ba,
-    "Adam", 2015, algorithm 1. (The book adds ε = 1e-7 to √v before the correction.)
+    m̂ = m / (1 - β₁ᵏ) and v̂ = v / (1 - β₂ᵏ) correct the bias of moments that start at 0. Source:
+    Kingma and Ba, "Adam", 2015, algorithm 1. (The book adds ε = 1e-7 to √v before the correction.)
 
     Examples
     --------
     >>> import numpy as np
     >>> params, grads = {"W": np.array([[1.0]])}, {"W": np.array([[-3.0]])}
     >>> params, _ = update(Adam(0.1), grads, init(Adam(0.1), params), params)
-    >>> params["W"].round(6).tolist()  # the first step has the length lr
+    >>> params["W"].round(6).tolist()  # the first step moves W by lr
     [[1.1]]
     """
 
@@ -232,7 +232,10 @@ class Adam:
         _check_settings(self)
 
     def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
-        """(lr √c₂ / c₁, ε √c₂) with cᵢ = 1 - βᵢᵏ: the corrections, moved out of the arrays."""
+        """Return (lr √c₂ / c₁, ε √c₂) with cᵢ = 1 - βᵢᵏ.
+
+        These two numbers apply the bias corrections without an array operation.
+        """
         root = namespace(step).sqrt(_correction(self.beta2, step))
         return lr * root / _correction(self.beta1, step), self.eps * root
 
@@ -249,7 +252,7 @@ class Adam:
 
 
 def _correction(beta: float, step: Array) -> Array:
-    """1 - βᵏ as -expm1(k log β): no cancellation in float32, where 1 - 0.999 has 4 digits."""
+    """Return 1 - βᵏ, as -expm1(k log β): in float32, 1 - 0.999 would keep only 4 digits."""
     xp = namespace(step)
     return -xp.expm1(step * math.log(beta)) if beta else xp.ones_like(step)
 
@@ -259,7 +262,7 @@ class AdamW:
     """Adam with decoupled weight decay: p ← p - lr λ p, then Adam's step.
 
     The decay applies to weights (two axes or more), not to biases. Source: Loshchilov and
-    Hutter, "Decoupled weight decay regularization", 2019, algorithm 2 (its λ times lr).
+    Hutter, "Decoupled weight decay regularization", 2019, algorithm 2 (with lr λ for its λ).
 
     Examples
     --------
@@ -285,7 +288,7 @@ class AdamW:
         return Adam(self.lr, self.beta1, self.beta2, self.eps)
 
     def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
-        """(lr λ, Adam's rates)."""
+        """Return (lr λ, Adam's rates)."""
         return lr * self.weight_decay, self._adam.rates(lr, step)
 
     def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
@@ -295,8 +298,8 @@ class AdamW:
         return self._adam.rule(p, g, adam, m, v)
 
 
-# The names on the command line. A rule with a `weight_decay` decays the weights itself; for the
-# others, the command lets the trainer add L2 to the gradients.
+# The names on the command line. A rule with a `weight_decay` decays the weights itself; for all
+# other rules, the command tells the trainer to add the L2 term to the gradients.
 OPTIMIZERS: dict[str, type[Any]] = {
     "sgd": SGD,
     "momentum": Momentum,
@@ -309,7 +312,7 @@ OPTIMIZERS: dict[str, type[Any]] = {
 
 
 def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
-    """Make the state before the first step.
+    """Return the optimizer state before the first step.
 
     Parameters
     ----------
@@ -319,7 +322,8 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
     Returns
     -------
     dict of str to array
-        "step", 0-d int32, and for each parameter and slot of the rule zeros: "W1.v", ...
+        "step" is a 0-d int32 zero. "W1.v", ...: for each parameter and each slot of the rule, an
+        array of zeros with the parameter's shape and dtype.
     """
     first = next(iter(params.values()))
     xp = namespace(first)
@@ -335,22 +339,30 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
 def update(
     optimizer: Optimizer, grads: Params, state: Params, params: Params
 ) -> tuple[Params, Params]:
-    """Take one step with a rule, for all parameters.
+    """Update all parameters by one step.
 
     Parameters
     ----------
     optimizer : Optimizer
     grads : dict of str to array
-        One per parameter; only read.
+        One gradient per parameter. `update` only reads them.
     state : dict of str to array
-        From `init`, or from the step before. Consumed.
+        The result of `init` or of the previous step. `update` consumes it.
     params : dict of str to array
-        Consumed.
+        `update` consumes them.
 
     Returns
     -------
     params, state : dict of str to array
-        What replaces them.
+        Use these from now on: the arrays that you passed may have been overwritten.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params, grads = {"W": np.array([1.0])}, {"W": np.array([2.0])}
+    >>> params, state = update(SGD(0.1), grads, init(SGD(0.1), params), params)
+    >>> params["W"].tolist(), int(state["step"])
+    ([0.8], 1)
     """
     lr: Any = optimizer.lr
     if callable(lr) or hasattr(optimizer, "rates"):
@@ -370,14 +382,17 @@ def update(
 
 @elementwise
 def _rates(optimizer: Any, step: Array, dtype: Any) -> Any:
-    """What the rule is given: lr of this step, or what the optimizer derives from it."""
-    k = namespace(step).astype(step, dtype)  # so many steps are done
+    """Return the lr of this step, or the rates that the optimizer computes from it."""
+    k = namespace(step).astype(step, dtype)  # the number of finished steps
     lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
 def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:
-    """L2: g ← g + λ W, the gradient of ½ λ ΣW², for weights (two axes or more), not biases."""
+    """Add the gradient of the L2 term ½ λ ΣW²: g ← g + λ W, where λ is `decay`.
+
+    The term applies to weights (two axes or more), not to biases.
+    """
     return {
         name: _decayed(g, params[name], decay) if g.ndim > 1 else g for name, g in grads.items()
     }
@@ -391,14 +406,14 @@ def _decayed(g: Array, p: Array, decay: float) -> Array:
 
 @underflowing
 def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
-    """Scale all gradients by max_norm / ‖g‖ where ‖g‖, over all of them, is the larger one.
+    """Scale all gradients by max_norm / ‖g‖ if ‖g‖, their norm taken together, exceeds max_norm.
 
     The squares do not overflow, however large the gradients are.
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training RNNs", 2013, algorithm 1.
     """
     norm, unit = scaled_norm(list(grads.values()), max_norm)
-    # Divides by max(‖g‖, max_norm), which is never 0: no branch on a value.
+    # max(‖g‖, max_norm) is never 0, so this line needs no branch on a value.
     most = max_norm / unit
     scale = most / namespace(norm).maximum(norm, most)
     return {name: g * scale for name, g in grads.items()}
@@ -406,19 +421,20 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
 
 @replaceable
 def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
-    """(‖a‖ / unit, unit) over all arrays, unit being so large that no square overflows.
+    """Return (‖a‖ / unit, unit) over all arrays, with a unit so large that no square overflows.
 
     Parameters
     ----------
-    arrays : sequence of array, of one dtype
+    arrays : sequence of array
+        All of one dtype.
     floor : float
-        What is small beside it may underflow.
+        The smallest unit. Values much smaller than `floor` may underflow.
 
     Returns
     -------
     norm : 0-d array
     unit : 0-d array, or float
-        The largest |a|, but not less than `floor`; a kernel may take 1 where nothing overflows.
+        The largest |a|, but at least `floor`. A kernel may use 1 if nothing overflows.
     """
     xp = namespace(arrays[0])
     unit = at_least(functools.reduce(xp.maximum, [xp.max(xp.abs(a)) for a in arrays]), floor)
@@ -427,39 +443,49 @@ def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
 
 
 def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
-    """lr throughout, after `warmup` steps of linear growth from lr / warmup.
+    """Return a constant learning rate.
 
-    Source of the warm-up, here and below: Goyal et al., "Accurate, large minibatch SGD", 2017.
+    Here and in all schedules below, `warmup` is a number of steps: the rate grows linearly from
+    lr / warmup to lr in these steps, and the schedule starts after them. Source: Goyal et al.,
+    "Accurate, large minibatch SGD", 2017. All schedules raise `xpnet.errors.UsageError` for a
+    number out of range.
     """
     lr, warmup = _checked(lr, warmup)
     return _warm(lambda k: lr, lr, warmup) if warmup else lr
 
 
 def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -> Schedule:
-    """lr factor^⌊k / every⌋: a fall by `factor` each `every` steps."""
+    """Return lr factor^⌊k / every⌋ at step k: multiply the rate by `factor` every `every` steps."""
     lr, warmup = _checked(lr, warmup)
     every = whole("every", every, 1)
     log = math.log(real("factor", factor, 0.0, 1.0, "(]"))
 
     def schedule(k: Array) -> Array:
         xp = namespace(k)
-        # Half a step off the edge: XLA divides by multiplying with a rounded reciprocal.
+        # The 0.5 keeps k / every away from a whole number: XLA multiplies by a rounded reciprocal.
         return lr * xp.exp(xp.floor((k + 0.5) / every) * log)
 
     return _warm(schedule, lr, warmup)
 
 
 def exponential(lr: float, steps: int, end: float = 0.01, *, warmup: int = 0) -> Schedule:
-    """lr end^(k / steps): a steady fall that reaches lr · end after `steps` steps."""
+    """Return lr end^(k / steps) at step k: the rate reaches lr · end after `steps` steps."""
     lr, warmup = _checked(lr, warmup)
     rate = math.log(real("end", end, 0.0, 1.0, "(]")) / whole("steps", steps, 1)
     return _warm(lambda k: lr * namespace(k).exp(k * rate), lr, warmup)
 
 
 def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Schedule:
-    """lr (end + (1 - end) (1 + cos(π k / steps)) / 2), lr · end from `steps` on.
+    """Return lr (end + (1 - end) (1 + cos(π k / steps)) / 2) at step k.
 
-    Source: Loshchilov and Hutter, "SGDR", 2017, eq. 5, one period.
+    The rate reaches lr · end after `steps` steps and stays there. Source: Loshchilov and Hutter,
+    "SGDR", 2017, eq. 5, one period.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [round(float(cosine(0.1, 100)(np.array(k))), 3) for k in (0.0, 50.0, 100.0)]
+    [0.1, 0.05, 0.0]
     """
     lr, warmup = _checked(lr, warmup)
     steps, end = whole("steps", steps, 1), real("end", end, 0.0, 1.0, "[]")

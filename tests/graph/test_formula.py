@@ -271,7 +271,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: np.dot(xyz()[1], xyz()[2]), TypeError, "numpy.dot takes arrays, not a node"),
     (lambda: np.asarray(xyz()[1]), TypeError, "'x' is a node of a graph, not an array"),
     (lambda: xyz()[1] / 0, ZeroDivisionError, "x / 0"),
-    (lambda: fn.exp(3), TypeError, "Exp is applied to no node"),  # type: ignore[arg-type]
+    (lambda: fn.exp(3), TypeError, "Exp: no argument is a node"),  # type: ignore[arg-type]
     (lambda: fn.affine(xyz()[1], 3, 4), TypeError, "Affine is applied to int; expected nodes"),
     (lambda: xyz()[0].apply(gates.Add), TypeError, "a gate such as Add(), got the class Add"),
     (lambda: xyz()[0].apply(None), TypeError, "a gate such as Add(), got None"),
