@@ -1,6 +1,6 @@
-"""What a user can get wrong: one class per exit status, and the checks of single settings.
+"""The errors that xpnet raises, with their exit statuses, and the checks of single settings.
 
-The library and the command line check a setting by the same function. Each message is one line.
+The library and the command line check a setting with the same function. Each message is one line.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = [
 
 
 class UsageError(ValueError):
-    """An option or argument is impossible; exit status 2."""
+    """An option or argument has an impossible value; exit status 2."""
 
     exit_status = 2
 
 
 class DataError(ValueError):
-    """Data that cannot be trained on, naming file, row or key; exit status 2."""
+    """xpnet cannot use the data; the message names the file, row or key; exit status 2."""
 
     exit_status = 2
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, missing, or of another run; exit status 2."""
+    """A checkpoint is damaged or missing, or it belongs to another run; exit status 2."""
 
     exit_status = 2
 
 
 class DeviceError(RuntimeError):
-    """A device or array library that cannot be used, and what to install; exit status 3."""
+    """xpnet cannot use a device or array library; the message says why; exit status 3."""
 
     exit_status = 3
 
@@ -46,7 +46,7 @@ class NonFiniteLossError(ArithmeticError):
     Attributes
     ----------
     epoch, step : int
-        Where, counted from 1 (epoch) and over the whole run (step).
+        The epoch counts from 1; the step counts over the whole run.
     """
 
     exit_status = 5
@@ -63,20 +63,25 @@ class NotCapturedWarning(RuntimeWarning):
 
 # -- Settings --------------------------------------------------------------------------
 
-# Of a whole number on the command line: beyond reason, and still far from where NumPy overflows.
+# The largest whole number on the command line: more makes no sense, and NumPy could overflow.
 LARGEST = 1_000_000_000
 
 
 def whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
-    """A setting that counts something, as an int; 3.0 counts as 3.
+    """Return a setting that counts something as an int; 3.0 counts as 3.
 
     Raises
     ------
     UsageError
-        It is no whole number from `least` to `most`.
+        The value is not a whole number from `least` to `most`.
+
+    Examples
+    --------
+    >>> whole("epochs", 3.0, 1)
+    3
     """
     number = _number(value)
-    if number is not None and number % 1 == 0:  # not so for infinity
+    if number is not None and number % 1 == 0:  # false for infinity
         count = int(number)
         if least <= count and (most is None or count <= most):
             return count
@@ -85,20 +90,26 @@ def whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int
 
 
 def real(name: str, value: Any, low: float, high: float = math.inf, ends: str = "[)") -> float:
-    """A setting that is a finite number in an interval, as a float.
+    """Return a setting that must be a finite number in an interval as a float.
 
     Parameters
     ----------
     name : str
-        For the message.
+        The name of the setting, for the message.
     value : any
     low, high : float
     ends : {"[]", "[)", "(]", "()"}
-        Whether `low` and `high` themselves belong to the interval, as in mathematics.
+        A square bracket means that `low` or `high` itself is allowed.
 
     Raises
     ------
     UsageError
+        The value is not a finite number in the interval.
+
+    Examples
+    --------
+    >>> real("dropout", 0, 0.0, 1.0)
+    0.0
     """
     number = _number(value)
     if number is not None and abs(number) <= sys.float_info.max:
@@ -116,15 +127,15 @@ def real(name: str, value: Any, low: float, high: float = math.inf, ends: str = 
 
 
 def _number(value: Any) -> Any:
-    """A real number of Python or NumPy, or that in a 0-d array; None for anything else."""
+    """Return a real number, or the one in a 0-d array; return None for anything else."""
     if getattr(value, "shape", None) == ():
         value = value.item()
-    if isinstance(value, bool):  # a number too, by inheritance: as a setting it is a mistake
+    if isinstance(value, bool):  # a bool inherits from int, but as a setting it is a mistake
         return None
     return value if isinstance(value, Real) else None
 
 
 def shown(value: Any) -> str:
-    """A wrong value in a message: one line, and not all of a large array."""
+    """Return a wrong value as text for a message: one line of at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Files that are written whole, and folders that one process at a time writes to."""
+"""Write files atomically, and reserve a folder for one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 Path_ = str | os.PathLike[str]
-# What a file system answers that cannot sync or lock, rather than that it has failed to.
+# A file system answers with these errors if it does not support syncing or locking at all.
 CANNOT = {
     errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP,
     errno.EOPNOTSUPP, errno.EPERM, errno.EROFS,
@@ -29,23 +29,23 @@ CANNOT = {
 
 
 def write_whole(path: Path_, text: str) -> None:
-    """Replace a file by a text, whole or not at all; see `replacing`."""
+    """Replace a file's content by a text, completely or not at all; see `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def replacing(path: Path_) -> Iterator[BinaryIO]:
-    """A file to write and read, which takes the place of `path` when the block ends.
+    """Open a file for writing and reading that replaces `path` when the block ends.
 
-    Nobody ever reads half of it: after a crash or a power cut, `path` holds the old file or the
-    new one, and after the block it is the new one. What a link leads to is replaced; a device or
-    a pipe is written to.
+    Nobody ever reads a half-written file: after a crash or a power cut, `path` holds the old file
+    or the new one; after the block, it holds the new one. If `path` is a link, the file that it
+    leads to is replaced. If it is a device or a pipe, the block writes straight into it.
 
     Raises
     ------
     OSError
-        With the name `path`. The old file is untouched, and no temporary is left.
+        The error names `path`. The old file is unchanged, and no temporary file remains.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -54,7 +54,7 @@ def replacing(path: Path_) -> Iterator[BinaryIO]:
                 yield file
             return
         temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(16)}.tmp"
-        # O_EXCL follows no link. The mode of a new file follows the umask by itself.
+        # O_EXCL follows no link. The system applies the umask to the mode.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666)
         try:
@@ -76,7 +76,7 @@ def replacing(path: Path_) -> Iterator[BinaryIO]:
 
 
 def sync(path: Path_) -> None:
-    """Bring a file, or the names in a folder, to the disk, where the file system can."""
+    """Flush a file, or the names in a folder, to the disk, if the file system supports it."""
     with _where_possible():
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -87,7 +87,7 @@ def sync(path: Path_) -> None:
 
 @contextmanager
 def _where_possible() -> Iterator[None]:
-    """Pass over what a file system cannot do, but not over what it has failed to do."""
+    """Ignore that a file system does not support an operation, but not that the operation fails."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,13 @@ def _where_possible() -> Iterator[None]:
 
 
 def make_folder(folder: Path_) -> list[Path]:
-    """Make a folder and those above it that are missing; returns the new ones, outermost first."""
+    """Make a folder and its missing parents; return the new folders, outermost first.
+
+    Raises
+    ------
+    OSError
+        The system refuses, or a file is in the way.
+    """
     made = []
     for path in (*reversed(Path(folder).parents), Path(folder)):
         if path.is_dir():
@@ -111,30 +117,32 @@ def make_folder(folder: Path_) -> list[Path]:
 
 
 def remove(path: Path_) -> None:
-    """Remove a file, if it is there, so that it stays away after a power cut."""
+    """Remove a file, if it exists, so that it does not return after a power cut."""
     with suppress(FileNotFoundError):
         os.unlink(path)
         sync(Path(path).parent)
 
 
 def leftovers(folder: Path_, name: str) -> list[Path]:
-    """What `replacing` left of a file, by name or pattern, when its process was killed.
+    """Return the temporary files that killed processes left in `replacing`, by name or pattern.
 
-    Ask only for a folder that you hold (`locked`): elsewhere, its process may be at work.
+    Call this only while you hold the folder (`locked`); otherwise, a process may still write them.
     """
     return list(Path(folder).glob(f".{name}.{'[0-9a-f]' * 32}.tmp"))
 
 
 @contextmanager
 def locked(folder: Path_) -> Iterator[None]:
-    """Hold a folder while the block runs, so that no other process that asks holds it too.
+    """Lock a folder while the block runs; a second call of `locked` then fails.
 
-    The system takes the lock from a process that ends, however it ends; no file is written.
+    The system releases the lock when the process ends, however it ends. The lock needs no file.
 
     Raises
     ------
     UsageError
-        Another process, or another training of this one, holds it.
+        Another process, or another training in this process, holds the folder.
+    OSError
+        The folder cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -148,8 +156,8 @@ def locked(folder: Path_) -> Iterator[None]:
             if error.errno not in CANNOT:
                 raise
             warnings.warn(
-                f"{folder}: this file system cannot lock ({error.strerror}): let no other process "
-                "train into this folder",
+                f"{folder}: this file system cannot lock ({error.strerror}); make sure that no "
+                "other process trains into this folder",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -159,11 +167,12 @@ def locked(folder: Path_) -> Iterator[None]:
 
 
 def open_regular(path: Path_) -> BinaryIO:
-    """Open a file to read; what may never end, a pipe or a device, is refused.
+    """Open a regular file for reading; refuse a pipe or a device, because it may never end.
 
     Raises
     ------
     OSError
+        The file cannot be opened, or it is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode

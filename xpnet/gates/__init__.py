@@ -1,4 +1,4 @@
-"""Gates: functions with hand-derived gradients; forward and backward are a pure pair."""
+"""Gates: functions with hand-derived gradients; `forward` and `backward` are pure functions."""
 
 from xpnet.gates.arrays import (
     Gather,

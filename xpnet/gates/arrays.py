@@ -1,7 +1,7 @@
-"""Gates that see an array as a whole: sums, products of matrices, changes of shape, choice.
+"""Gates that work on whole arrays: sums, matrix products, changes of shape, indexing.
 
-The protocol is that of `xpnet.gates`. `Gather` and `Pick` add up, or choose, by one-hot rows:
-the standard has no scatter.
+`xpnet.gates.Gate` describes their protocol. `Gather` and `Pick` use one-hot rows, because the
+Array API standard has no scatter.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ FIRST = (True, False)
 
 
 def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The shape with 1 in place of every axis that is summed over."""
+    """Return the shape with 1 in place of each summed axis."""
     axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
     summed = {a % len(shape) for a in axes} if shape else set()
     return tuple(1 if i in summed else n for i, n in enumerate(shape))
 
 
 def _spread(dout: Array, shape: tuple[int, ...], axis: Axis) -> Array:
-    """Repeat the gradient of a sum over the axes that were summed; a fresh array."""
+    """Repeat the gradient of a sum along the summed axes; return a new array."""
     xp = namespace(dout)
     return xp.asarray(xp.broadcast_to(xp.reshape(dout, _kept(shape, axis)), shape), copy=True)
 
 
 @dataclass(frozen=True)
 class Sum:
-    """y = Σ x over `axis` (all by default); each summand receives dout."""
+    """y = Σ x over `axis` (None: all axes); each summand receives dout."""
 
     axis: Axis = None
     keepdims: bool = False
@@ -53,7 +53,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Mean:
-    """y = Σ x / n over `axis` (all by default); each of the n receives dout / n."""
+    """y = Σ x / n over `axis` (None: all axes); each of the n values receives dout / n."""
 
     axis: Axis = None
     keepdims: bool = False
@@ -67,7 +67,7 @@ class Mean:
 
 
 class SquaredNorm:
-    """y = ‖x‖² = Σ x², over all of x; dx = 2 x dout."""
+    """y = ‖x‖² = Σ x² over all elements of x; dx = 2 x dout."""
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         return namespace(x).sum(x * x), x
@@ -77,14 +77,14 @@ class SquaredNorm:
 
 
 class MatMul:
-    r"""y = a b, the product of matrices.
+    r"""y = a b, the matrix product.
 
     Inputs
     ------
     a : array, shape=(..., N, K) or (K,)
     b : array, shape=(..., K, M) or (K,)
-        Leading axes are broadcast; a vector a is a row, a vector b a column, and their axis
-        is missing in the output.
+        Leading axes broadcast. A vector a is a row and a vector b is a column; the output does
+        not have their axis.
 
     Notes
     -----
@@ -96,7 +96,7 @@ class MatMul:
     def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
         if a.ndim == 0 or b.ndim == 0:
             raise ValueError(
-                f"a product of matrices needs axes; got shapes {tuple(a.shape)} and "
+                f"a matrix product needs axes; got shapes {tuple(a.shape)} and "
                 f"{tuple(b.shape)}: to multiply by a number, use *"
             )
         rows = a if a.ndim > 1 else a[None, :]
@@ -123,7 +123,7 @@ class MatMul:
             da = unbroadcast(matmul(dout, xp.matrix_transpose(columns)), rows.shape)
             da = xp.reshape(da, a_shape)
         if needs[1]:
-            if columns.ndim == 2 and rows.ndim > 2:  # one product, not one for each of a stack
+            if columns.ndim == 2 and rows.ndim > 2:  # one product is faster than a stack of them
                 stack = math.prod(rows.shape[:-1])
                 rows = xp.reshape(rows, (stack, rows.shape[-1]))
                 dout = xp.reshape(dout, (stack, dout.shape[-1]))
@@ -134,7 +134,7 @@ class MatMul:
 
 @dataclass(frozen=True)
 class Transpose:
-    """y = x with its axes in the order `axes`, reversed by default; dx undoes it."""
+    """y = x with its axes in the order `axes` (None: reversed); dx has x's order again."""
 
     axes: tuple[int, ...] | None = None
 
@@ -142,7 +142,7 @@ class Transpose:
 
     def _order(self, ndim: int) -> tuple[int, ...]:
         axes = tuple(reversed(range(ndim))) if self.axes is None else self.axes
-        order = tuple(axis + ndim * (axis < 0) for axis in axes)  # JAX knows none below 0 here
+        order = tuple(axis + ndim * (axis < 0) for axis in axes)  # JAX refuses negative axes here
         if sorted(order) != list(range(ndim)):
             raise ValueError(f"axes are {self.axes}; expected each of {ndim} axes once")
         return order
@@ -158,7 +158,10 @@ class Transpose:
 
 @dataclass(frozen=True)
 class Reshape:
-    """y = x in another shape of as many elements; one size may be -1. dx has x's shape."""
+    """y = x in another shape with the same number of elements; dx has x's shape.
+
+    One size may be -1: it follows from the others.
+    """
 
     shape: tuple[int, ...]
 
@@ -173,7 +176,7 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Index:
-    """y = x[key], key made of integers, slices and ``...``; dx is dout there, 0 elsewhere."""
+    """y = x[key] for integers, slices and ``...``; dx is dout at these elements, 0 elsewhere."""
 
     key: Key | tuple[Key, ...]
 
@@ -197,7 +200,7 @@ class Index:
                     )
 
     def _whole(self, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
-        """The key for every axis, within its bounds: some libraries would not complain."""
+        """Return one entry per axis, within its bounds: some libraries do not check them."""
         key = self.key if isinstance(self.key, tuple) else (self.key,)
         at = next((i for i, k in enumerate(key) if k is ...), len(key))
         before, after = key[:at], key[at + 1 :]
@@ -219,7 +222,7 @@ class Index:
         return x[self._whole(x.shape)], x.shape
 
     def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        # Nothing is assigned, as arrays may be immutable: zeros are put between and around.
+        # Arrays may be immutable, so this inserts zeros between and around instead of assigning.
         xp = namespace(dout)
         for axis, (k, n) in enumerate(zip(self._whole(cache), cache, strict=True)):
             if isinstance(k, int):
@@ -230,14 +233,14 @@ class Index:
                 dout = xp.expand_dims(dout, axis=axis + 1)
                 dout = _padded(dout, axis + 1, 0, step - 1)
                 shape = (*cache[:axis], m * step, *dout.shape[axis + 2 :])
-                last = (m - 1) * step + 1  # behind it, no zeros that x has no place for
+                last = (m - 1) * step + 1  # x has no place for the zeros after it
                 dout = xp.reshape(dout, shape)[(*[slice(None)] * axis, slice(0, last), ...)]
             dout = _padded(dout, axis, k.start, n - k.start - dout.shape[axis])
         return (dout,)
 
 
 def _padded(x: Array, axis: int, before: int, after: int) -> Array:
-    """x with so many zeros before and after it along an axis."""
+    """Return x with `before` and `after` zeros around it along an axis."""
     xp = namespace(x)
     zeros = [
         xp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), dtype=x.dtype, device=device(x))
@@ -248,14 +251,14 @@ def _padded(x: Array, axis: int, before: int, after: int) -> Array:
 
 @dataclass(frozen=True)
 class Gather:
-    """y = x at integer indices along an axis; dx adds up what each index received.
+    """y = x at integer indices along an axis; dx sums the gradients that each entry receives.
 
     Inputs
     ------
     x : array, shape=(..., n, ...), n along `axis`
     index : integer array, shape=(k,)
-        From -n to n - 1, in any order, with repetitions. One out of this range is an error on
-        NumPy and PyTorch, and gives NaN on the others.
+        From -n to n - 1, in any order; an index may occur more than once. An index out of range
+        raises an error on NumPy and PyTorch, and gives NaN on the other libraries.
     """
 
     axis: int = 0
@@ -272,11 +275,11 @@ class Gather:
             )
         index = xp.astype(index, xp.int32)
         index = xp.where(index < 0, index + n, index)
-        index = xp.where(index < 0, n, index)  # still: out of range, not counted from the end again
+        index = xp.where(index < 0, n, index)  # still negative: out of range
         y = xp.take(x, index, axis=self.axis)
         if not is_real(x):
             return y, (index, x.shape)
-        # NumPy and PyTorch have refused what is out of range; the others shall not take a row.
+        # NumPy and PyTorch refuse an index out of range; the other libraries take some row.
         shape = tuple(-1 if a == self.axis % x.ndim else 1 for a in range(x.ndim))
         return xp.where(xp.reshape(index < n, shape), y, xp.nan), (index, x.shape)
 
@@ -291,7 +294,7 @@ class Gather:
 
 
 class Pick:
-    """y = the entry of each row that its label names; that entry receives dout.
+    """y = x[..., t], one entry per row; that entry receives dout.
 
     Inputs
     ------
@@ -310,7 +313,7 @@ class Pick:
                 f"numbers, one per row, shape {tuple(x.shape[:-1])}"
             )
         hits = one_hot(t, x.shape[-1], x.dtype)
-        # Not x * hits: 0 times an infinite entry beside the label is not 0.
+        # x * hits would give NaN where another entry of the row is infinite.
         return xp.sum(xp.where(hits > 0, x, 0.0), axis=-1), hits
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = FIRST) -> Grads:

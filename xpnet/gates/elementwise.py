@@ -1,8 +1,8 @@
-"""Gates of arithmetic.
+"""Arithmetic gates.
 
-The gates of this module work element by element, and broadcast as NumPy does; an input
-that was repeated receives the sum of the gradients of its copies. Sums, products of
-matrices and changes of shape are in `xpnet.gates.arrays`.
+These gates work element by element and broadcast as NumPy does; the gradient of a broadcast
+input is the sum over its copies. `xpnet.gates.arrays` has sums, matrix products and changes of
+shape.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sub:
 
 
 class Mul:
-    """y = a b, the switch: each input receives dout times the other one."""
+    """y = a b, the switch: each input receives dout times the other input."""
 
     def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
         return a * b, (a, b)
@@ -78,7 +78,7 @@ class Div:
 
 
 class Max:
-    """y = max(a, b), the router: the larger input receives dout; at a tie, the first one."""
+    """y = max(a, b), the router: the larger input receives dout; at a tie, the first one does."""
 
     def forward(self, a: Array, b: Array) -> tuple[Array, Any]:
         return namespace(a).maximum(a, b), (a >= b, a.shape, b.shape)
@@ -94,7 +94,7 @@ class Max:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """y = max(x, bound), for a number that is no input; dx = dout where x > bound, else 0."""
+    """y = max(x, bound) for a constant `bound`; dx = dout where x > bound, else 0."""
 
     bound: float
 
@@ -117,7 +117,7 @@ class Neg:
 
 @dataclass(frozen=True)
 class Scale:
-    """y = factor x, for a number that is no input; dx = factor dout."""
+    """y = factor x for a constant `factor`; dx = factor dout."""
 
     factor: float
 
@@ -130,7 +130,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Over:
-    """y = x / divisor, for a number that is no input; dx = dout / divisor."""
+    """y = x / divisor for a constant `divisor`; dx = dout / divisor."""
 
     divisor: float
 
@@ -143,7 +143,7 @@ class Over:
 
 @dataclass(frozen=True)
 class Shift:
-    """y = x + offset, for a number that is no input; dx = dout."""
+    """y = x + offset for a constant `offset`; dx = dout."""
 
     offset: float
 
@@ -156,7 +156,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Power:
-    """y = x to a fixed exponent n; dx = dout n xⁿ⁻¹. A negative x needs a whole n."""
+    """y = xⁿ for a constant `exponent` n; dx = dout n xⁿ⁻¹. A negative x needs a whole n."""
 
     exponent: float
 
@@ -165,7 +165,7 @@ class Power:
 
     def backward(self, cache: Array, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         if self.exponent == 0:
-            return (namespace(cache).zeros_like(cache),)  # not 0 times an infinite 1 / x
+            return (namespace(cache).zeros_like(cache),)  # 0 times an infinite 1 / x is NaN
         return (dout * (self.exponent * cache ** (self.exponent - 1)),)
 
 
@@ -192,7 +192,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Reciprocal:
-    """y = 1 / x, or another number over x; dx = -dout y / x, which for 1 / x is -dout y²."""
+    """y = numerator / x for a constant `numerator`; dx = -dout y / x (-dout y² for 1 / x)."""
 
     numerator: float = 1.0
 

@@ -1,14 +1,13 @@
-"""The gate: a pure pair of functions, forward and backward.
+"""The gate: a pair of pure functions, forward and backward.
 
-A gate has no state of its own. ``forward(*inputs)`` returns the output and a cache;
+A gate has no state. ``forward(*inputs)`` returns the output and a cache;
 ``backward(cache, dout, needs)`` takes that cache and the gradient of the final output with
-respect to this gate's output, and returns one gradient per input. Parameters are inputs
-like any other; a layer is a gate with parameters, a loss a gate whose output is 0-d. So
-one protocol serves all of them, and one graph, one gradient check and one test table do.
+respect to this gate's output, and returns one gradient per input. Parameters are ordinary
+inputs: a layer is a gate with parameters, and a loss is a gate whose output is 0-d. So all of
+them share one protocol, one graph, one gradient check and one test table.
 
-A gate never writes into an array that it was handed, never branches on an array's value
-and never brings one to the host: that is what ``jax.jit``, CUDA graph capture and
-array-api-strict ask for, alike.
+A gate never writes into an input array, never branches on an array's value and never copies an
+array to the host. ``jax.jit``, CUDA graph capture and array-api-strict all require this.
 """
 
 from __future__ import annotations
@@ -31,26 +30,34 @@ BOTH = (True, True)
 
 
 class Gate(Protocol):
-    """What a graph asks of a node.
+    """The two methods that a graph calls, and the optional class attributes that it reads.
 
-    ``needs`` holds one bool per input: whether its gradient is wanted. Where it is False,
-    backward returns None in its place; the gradient of the data with respect to the first
-    layer, which nobody reads, is a third of the work of a step.
+    ``needs`` holds one bool per input: whether the caller needs its gradient. Where it is False,
+    backward returns None for that input. This saves work: nobody reads the gradient with respect
+    to the data, and to compute it in the first layer takes up to a third of a step.
 
-    A graph refuses arrays of integers, except at the positions that a gate names in an
-    attribute ``integers``: labels, indices, a count of steps. A gate with ``moves = True`` only
-    moves elements, so that it takes integers where whatever uses its output does.
+    A graph refuses arrays of integers, except at the input positions that the attribute
+    ``integers`` lists: labels, indices, a step counter. A gate with ``moves = True`` only moves
+    elements; it accepts integers if all gates that use its output do.
 
-    A gate with ``takes_number = True``, a loss, takes the Python number 1.0 for dout where its
-    output is what the graph differentiates: no array has to be made for it.
+    A gate with ``takes_number = True``, such as a loss, accepts the Python number 1.0 as dout if
+    the graph differentiates its output. So the graph creates no array for it.
 
-    Two more attributes let a graph join gates where a backend has kernels for that. A gate with
-    ``elementwise = True`` has one input, computes each element by itself in both passes, follows
-    what `xpnet.arrays.dispatch.elementwise` asks of lines, and never changes (a frozen dataclass).
-    A gate with ``bias_input = i`` adds its input i, shape=(M,), to every row of its output, and may
-    be given None in its place: the graph then adds the bias itself, in one kernel with the
-    elementwise gate that follows. These attributes are of the class; a subclass that overrides a
-    pass gives them again, if they still hold.
+    Two more attributes let a graph run two gates in one kernel, if the backend has such kernels.
+    A gate with ``elementwise = True`` has one input, computes each element independently in both
+    passes, follows the rules of `xpnet.arrays.dispatch.elementwise`, and is immutable (a frozen
+    dataclass). A gate with ``bias_input = i`` adds its input i, shape=(M,), to every row of its
+    output. The graph may pass None for it, and then adds the bias itself, in one kernel with the
+    elementwise gate that follows. A subclass that overrides a pass must set these two attributes
+    again, if they still hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.gates import Mul
+    >>> y, cache = Mul().forward(np.array(3.0), np.array(4.0))
+    >>> float(y), [float(g) for g in Mul().backward(cache, np.array(1.0))]
+    (12.0, [4.0, 3.0])
     """
 
     def forward(self, *inputs: Any) -> tuple[Array, Any]: ...

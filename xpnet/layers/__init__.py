@@ -1,8 +1,8 @@
-"""Layers: gates with parameters or an activation, hand-derived.
+"""Layers: affine, activations and dropout, with hand-derived gradients.
 
-Each is a gate (see `xpnet.gates`): ``forward(*inputs) -> (output, cache)`` beside
-``backward(cache, dout, needs) -> one gradient per input``. Letters of shapes: N batch, D
-inputs, M outputs.
+Each layer is a gate (see `xpnet.gates.Gate`): ``forward(*inputs)`` returns (output, cache), and
+``backward(cache, dout, needs)`` returns one gradient per input. In shapes, N is the batch size, D
+the number of inputs and M the number of outputs.
 """
 
 from xpnet.layers.activations import ACTIVATIONS, Identity, LeakyReLU, ReLU, Sigmoid, Tanh

@@ -1,4 +1,4 @@
-"""Activations: gates that compute each element by itself."""
+"""Activations: gates that compute each element independently."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tanh_backward(y: Array, dout: Array) -> Array:
 
 @dataclass(frozen=True)
 class ReLU:
-    """y = max(x, 0); dx = dout where x > 0, else 0 (so 0 at x = 0, as in the books)."""
+    """y = max(x, 0); dx = dout where x > 0, else 0 (also at x = 0, as in the books)."""
 
     elementwise: ClassVar[bool] = True
 
@@ -86,7 +86,7 @@ def relu_backward(y: Array, dout: Array) -> Array:
 
 @dataclass(frozen=True)
 class LeakyReLU:
-    """y = x where x > 0, else alpha x; dx = dout, or alpha dout (so also at x = 0).
+    """y = x where x > 0, else alpha x; dx = dout where x > 0, else alpha dout.
 
     Source: Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic
     models", 2013.
@@ -108,7 +108,7 @@ class LeakyReLU:
 
 @elementwise
 def _leaky_relu(x: Array, alpha: float) -> tuple[Array, Array]:
-    """Output and slope."""
+    """Return the output and its slope."""
     positive = namespace(x).astype(x > 0, x.dtype)
     slope = 1.0 - positive
     slope *= alpha
@@ -117,7 +117,7 @@ def _leaky_relu(x: Array, alpha: float) -> tuple[Array, Array]:
 
 
 class Identity:
-    """y = x: no activation, as at the output of a regression network."""
+    """y = x, dx = dout: for a layer without activation, such as the output of a regression."""
 
     def forward(self, x: Array) -> tuple[Array, None]:
         return x, None

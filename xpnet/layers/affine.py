@@ -1,4 +1,4 @@
-"""The affine layer. Letters of shapes: N batch, D inputs, M outputs."""
+"""The affine layer. N is the batch size, D the number of inputs, M the number of outputs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ class Affine:
     ------
     x : array, shape=(..., D)
         Images of shape (N, C, H, W) with C·H·W = D are flattened and give (N, M). Otherwise
-        the fewest trailing axes whose sizes multiply to D are the features, all before them
-        the batch: (N, T, D) gives (N, T, M), a single vector of shape (D,) gives (M,).
+        the features are the fewest trailing axes whose sizes multiply to D, and the axes before
+        them are the batch: (N, T, D) gives (N, T, M), and a single vector (D,) gives (M,).
     W : array, shape=(D, M)
     b : array, shape=(M,), or None
-        None where the graph adds it, see `xpnet.gates.Gate`.
+        None means that the graph adds the bias itself, see `xpnet.gates.Gate`.
 
     Notes
     -----
     With :math:`y_{nm} = \sum_d x_{nd} W_{dm} + b_m` and G the gradient with respect to y,
 
     .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Affine().forward(np.ones((1, 2)), np.eye(2), np.array([0.0, 3.0]))[0].tolist()
+    [[1.0, 4.0]]
     """
 
     bias_input: ClassVar[int] = 2
@@ -76,7 +82,7 @@ class Affine:
 
 
 def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
-    """How many leading axes of x are the batch."""
+    """Return the number of leading axes of x that are the batch."""
     if len(x_shape) == 4 and math.prod(x_shape[1:]) == W_shape[0]:
         return 1
     features = 1

@@ -1,4 +1,4 @@
-"""Dropout, with masks that are a hash: the same bits on every library."""
+"""Dropout. A hash gives the masks, so they are the same on every library."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Dropout:
     Parameters
     ----------
     ratio : float in [0, 1)
-        Share of the elements set to zero in training.
+        Share of the elements that dropout sets to 0 in training.
     seed, layer : int
-        Together with `step` and the element's number they determine the mask: the same
-        bits on every library, drawn again in a resumed run, never stored.
+        These two, `step` and the element's position determine the mask. So every library draws
+        the same mask, and a resumed run draws it again: no mask is stored.
 
     Notes
     -----
-    Dividing in training keeps the expected value, so that inference need not know of it.
-    Source: Srivastava et al., "Dropout", JMLR 15, 2014 (there, the division is in the test).
+    Training divides by 1 - ratio to keep the expected value, so inference needs no scaling.
+    Source: Srivastava et al., "Dropout", JMLR 15, 2014 (which scales at test time instead).
     """
 
     ratio: float = 0.5
@@ -68,9 +68,9 @@ class Dropout:
 
 @elementwise
 def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array]:
-    """Output and mask."""
-    # 24 of the 32 bits as a number in [0, 2^24), held against the ratio in integers: no rounding
-    # that could differ from one library to the next.
+    """Return the output and the mask."""
+    # Compare 24 of the 32 bits with the ratio as integers: no rounding can then differ between
+    # libraries.
     keep = (bits >> 8) & 0xFFFFFF >= limit
     return _kept(x, keep, scale), keep
 
