@@ -168,7 +168,7 @@ def test_options_that_cannot_be_read_end_with_2(in_tmp: Path, args: list[str]) -
 
 def test_a_missed_target_ends_with_4(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--target-acc", "0.999") == 4
-    assert "the target was 0.999" in capsys.readouterr().err
+    assert "is below the target 0.999" in capsys.readouterr().err
     assert summary()["test_accuracy"] < 0.999
 
 
@@ -186,7 +186,7 @@ def test_an_old_run_is_not_overwritten(in_tmp: Path, capsys: pytest.CaptureFixtu
     assert run() == 0
     before = Path("run/summary.json").read_bytes()
     assert run("--seed", "1") == 2
-    assert "holds a run already; go on with --resume" in capsys.readouterr().err
+    assert "holds a run already; continue it with --resume" in capsys.readouterr().err
     assert Path("run/summary.json").read_bytes() == before
 
 
@@ -218,7 +218,7 @@ def test_a_finished_run_says_that_nothing_is_left(
 ) -> None:
     assert run() == 0
     assert train.main(["--resume", "run"]) == 0
-    assert "nothing was left to train: 2 epochs are done; see --epochs" in capsys.readouterr().out
+    assert "nothing left to train: 2 epochs are done; see --epochs" in capsys.readouterr().out
 
 
 def test_what_was_taken_for_a_label_is_said(
@@ -475,7 +475,7 @@ def test_signals_save_and_a_resumed_run_ends_with_the_same_bits(in_tmp: Path) ->
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, err
-        assert "saved; go on with: python -m xpnet.train --resume cut" in out
+        assert "saved; continue with: python -m xpnet.train --resume cut" in out
         assert not Path("cut/summary.json").exists()
     process = start("--resume", "cut")
     process.communicate(timeout=60)

@@ -420,7 +420,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(
         nonlocal failing
         failing = epoch.epoch == 1
 
-    with pytest.warns(UserWarning, match="training goes on"):
+    with pytest.warns(UserWarning, match="training continues"):
         trainer().fit(x, t, epochs=3, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
     assert max(p.name for p in tmp_path.iterdir()) == "step-00000006.npz"
     failing = True

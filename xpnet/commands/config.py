@@ -1,4 +1,4 @@
-"""The settings of ``python -m xpnet.train``: a typed dataclass, its flags, its TOML file."""
+"""The settings of ``python -m xpnet.train``: a dataclass, its command-line flags, its TOML file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml"]
 
 
 def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
-    """How tyro reads an option that takes one word; "none" where it may be left open."""
+    """Tell tyro how to read an option that takes one word; None shows as "none"."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
@@ -38,7 +38,7 @@ def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = 
 
 
 def _choice(*names: str) -> Any:
-    """How tyro reads one of several names, as a Literal, but with the names from a table."""
+    """Tell tyro how to read one of several names: a Literal whose names come from a table."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(names) + "}",
@@ -49,7 +49,7 @@ def _choice(*names: str) -> Any:
     )
 
 
-# Of a file with settings, in bytes.
+# The largest settings file, in bytes.
 LARGEST_FILE = 1 << 20
 
 
@@ -114,7 +114,7 @@ Column = Annotated[
 ]
 Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
-# Each rule's own default, but for two where another rate suits more networks.
+# Each rule's own default, except for two rules: another rate suits more networks there.
 LEARNING_RATES: dict[str, float] = {
     **{name: rule.lr for name, rule in OPTIMIZERS.items()},
     "sgd": 0.1,
@@ -134,10 +134,10 @@ LearningRate = Annotated[Float, tyro.conf.arg(help=f"Learning rate; by default {
 
 @dataclass(frozen=True)
 class Config:
-    """Train a network on the CPU or a GPU; with no options, on the built-in digits."""
+    """Train a network on the CPU or a GPU. Without options, train on the built-in digits."""
 
     device: str = "auto"
-    """cpu, cuda, cuda:N, or auto: cuda where it is usable."""
+    """cpu, cuda, cuda:N, or auto: cuda if it is usable, else cpu."""
     backend: Library = "auto"
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
     dataset: Literal["digits", "mnist", "fashion-mnist"] = "digits"
@@ -147,26 +147,26 @@ class Config:
     data: File = None
     """Your own data: .npz with x and t, .csv with a label column, or .npy with --labels."""
     labels: File = None
-    """.npy with the targets of a --data file.npy."""
+    """.npy file with the targets for a --data file.npy."""
     label_column: Column = None
     """Label column of a .csv file, by name or number."""
     test_data: File = None
     """File to test on, like --data; by default xpnet sets a part of the data aside."""
     test_labels: File = None
-    """.npy with the targets of a --test-data file.npy."""
+    """.npy file with the targets for a --test-data file.npy."""
     task: Literal["auto", "classification", "regression"] = "auto"
-    """auto: whole numbers and text are classes, other numbers regression targets."""
+    """auto treats whole numbers and text as classes, and other numbers as regression targets."""
     standardize: bool = True
-    """Bring your own float features (and regression targets) to mean 0, deviation 1."""
+    """Scale your own float features (and regression targets) to mean 0, standard deviation 1."""
     test_fraction: float = 0.2
-    """Share to set aside for the test, if the data has no test part of its own."""
+    """Share of the data to set aside for the test, if the data has no test part."""
     val_fraction: float = 0.0
     """Share of the training part to measure on after each epoch; 0 sets none aside."""
     hidden: Sizes = (50,)
     """Sizes of the hidden layers; "" for none."""
     activation: Activations = ("relu",)
     loss: LossOrAuto = "auto"
-    """auto: softmax for classes, squared for a regression; hinge: as a support vector machine."""
+    """auto is softmax for classes and squared for a regression; hinge is the loss of an SVM."""
     dropout: float = 0.0
     """Share of the hidden values that dropout sets to 0 in training."""
     init: Init = "auto"
@@ -175,11 +175,12 @@ class Config:
     """Update rule."""
     lr: LearningRate = None
     schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
-    """Fall of the learning rate: to a tenth after each third (step), to 1 %, or to 0 (cosine)."""
+    """How the learning rate falls: step divides it by 10 after each third of the run, exponential
+    lowers it to 1 %, cosine to 0."""
     warmup: int = 0
     """Steps in which the learning rate grows linearly before the schedule starts."""
     weight_decay: Float = None
-    """L2 penalty of the weights, decoupled with adamw; by default 0.01 for adamw, else 0."""
+    """L2 penalty on the weights; adamw decouples it. The default is 0.01 for adamw, else 0."""
     clip_norm: Float = None
     """Largest norm of the gradient."""
     batch_size: int = 100
@@ -187,7 +188,7 @@ class Config:
     epochs: int = 30
     """Passes through the training part."""
     patience: Int = None
-    """Stop after so many epochs without a smaller validation loss; keep the best weights."""
+    """Stop after this many epochs without a smaller validation loss; keep the best weights."""
     target_acc: Float = None
     """End with status 4 if the test accuracy is below this."""
     seed: int = 0
@@ -195,7 +196,7 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
     """Data type of parameters and activations."""
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
-    """Precision of the matrix products in training; GPUs have all of them, and some processors have
+    """Precision of the matrix products in training. GPUs support all of them; some CPUs support
     bfloat16 with torch or jax."""
     out: File = None
     """Folder of the run; by default runs/DATASET-TIME."""
@@ -213,30 +214,30 @@ class Config:
     """Print only errors."""
 
 
-# What steers one call, and is no property of the run; the first three may stand in a file.
+# These options control one call and do not belong to the run. A file may set the first three.
 CALL_ONLY = ("out", "plot", "quiet", "resume", "config", "print_config", "dry_run")
 
 
 def parse(args: Sequence[str]) -> Config:
-    """Settings from the command line, over a --config file, over those of a --resume run.
+    """Read the settings; options override a --config file, which overrides a --resume run.
 
     Raises
     ------
     UsageError
-        A file cannot be read, or holds an unknown key.
+        A file cannot be read or holds an unknown key, or a setting is impossible.
     SystemExit
-        With 2 for a bad option, which tyro explains; with 0 after --help.
+        tyro explains a bad option and exits with 2; after --help it exits with 0.
     """
     args = list(args)
     given = tyro.cli(Config, args=args, prog="python -m xpnet.train")
-    # A file's settings become options in front of the user's own: read, checked and
-    # overridden by one mechanism.
+    # Put a file's settings in front of the user's options: one mechanism reads, checks and
+    # overrides them.
     from_files = [] if given.resume is None else _options(*_of_run(given.resume))
     if given.config is not None:
         from_files += _options(_read(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
     _check(config)
-    # What was left open is settled here, so that a run's file says what it was made with.
+    # Fill in the defaults here, so that the run's file holds the values in use.
     lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
     decay = getattr(OPTIMIZERS[config.optimizer], "weight_decay", 0.0)
     return replace(
@@ -245,13 +246,13 @@ def parse(args: Sequence[str]) -> Config:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The settings in a TOML file."""
+    """Return the settings in a TOML file."""
     try:
         with open_regular(file) as stream:
             content = stream.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise UsageError(f"{file}: is larger than {LARGEST_FILE:,} bytes; expected settings")
-        return tomllib.loads(content.decode("utf-8-sig"))  # Windows' editors begin with a mark
+        return tomllib.loads(content.decode("utf-8-sig"))  # Windows editors write a BOM
     except UsageError:
         raise
     except OSError as error:
@@ -261,10 +262,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _of_run(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The settings of a run, and the file that has them.
+    """Return the settings of a run, and the file that has them.
 
-    They are those of its newest checkpoint: a run that was resumed with others, and killed, may
-    have left the config.toml of before, and a power cut an empty one.
+    The newest checkpoint has the right ones. If a run was resumed with other settings and then
+    killed, its config.toml may be old; after a power cut, it may be empty.
     """
     file, checkpoints = folder / "config.toml", folder / "checkpoints"
     stored, path = None, file
@@ -295,7 +296,7 @@ def _of_run(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
-    """The settings of a file as command-line words."""
+    """Return the settings of a file as command-line words."""
     known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
     words = []
     for key, value in settings.items():
@@ -305,14 +306,14 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
-        else:  # in one word: a value may begin with a dash
+        else:  # one word, because a value may begin with a dash
             several = isinstance(value, list)
             words.append(f"{flag}={','.join(map(str, value)) if several else value}")
     return words
 
 
 def _check(config: Config) -> None:
-    """Refuse what no data could make sense of."""
+    """Refuse settings that are impossible for any data."""
 
     def need(holds: bool, message: str) -> None:
         if not holds:
@@ -355,19 +356,19 @@ def _check(config: Config) -> None:
     )
     need(
         config.resume is None or config.out is None,
-        "--resume goes on in the run's own folder; leave out --out",
+        "--resume continues in the run's own folder; leave out --out",
     )
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """The run's settings as plain values that --config reads; those left open are left out."""
+    """Return the run's settings as plain values for --config, without those that are None."""
     settings: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in CALL_ONLY or value is None:
             continue
         if isinstance(value, Path):
-            value = str(value.resolve())  # a run may be resumed from another folder
+            value = str(value.resolve())  # you may resume a run from another folder
         settings[field.name] = list(value) if isinstance(value, tuple) else value
     return settings
 
@@ -381,7 +382,7 @@ def to_toml(config: Config, encoding: str = "utf-8") -> str:
 
 
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
-    """The learning rate, or its schedule over a run of `steps` steps."""
+    """Return the learning rate, or its schedule over a run of `steps` steps."""
     assert config.lr is not None  # parse() has settled it
     lr = config.lr
     rest = max(1, steps - config.warmup)

@@ -1,8 +1,8 @@
 """``python -m xpnet.train``: from a data set to a trained network in a run folder.
 
-Exit status: 0 done; 1 a file could not be read or written; 2 usage or bad data; 3 device; 4 the
-target accuracy was missed; 5 the loss became infinite or NaN; 129 / 130 / 143 ended by SIGHUP /
-SIGINT / SIGTERM, saved.
+Exit status: 0 the run is complete; 1 a file cannot be read or written; 2 a wrong option or bad
+data; 3 the device cannot be used; 4 the test accuracy is below --target-acc; 5 the loss became
+infinite or NaN; 129 / 130 / 143 SIGHUP / SIGINT / SIGTERM stopped the run, which is saved.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from xpnet.trainer.trainer import Trainer
 
 __all__ = ["build_trainer", "main"]
 
-# All that a run may write into its folder.
+# The files and folders that a run may write into its folder.
 FILES = (
     "config.toml", "checkpoints", "metrics.jsonl", "summary.json", "model.npz", "curves.png",
     "confusion.png", "mistakes.png", "predictions.png", "weights.png", "activations.png",
 )  # fmt: skip
-SHOWN_FALLBACKS = 5  # lines about what runs slower than it could, at a time
+SHOWN_FALLBACKS = 5  # the most lines at a time about fallbacks that slow the run down
 
 
 def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
-    """The network, optimizer and trainer that the settings ask for."""
+    """Build the network, the optimizer and the trainer from the settings."""
     train = parts.train
     loss = config.loss
     if loss == "auto":
@@ -74,7 +74,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     )
     steps = config.epochs * -(-len(train) // config.batch_size)
     rule = OPTIMIZERS[config.optimizer]
-    decouples = hasattr(rule, "weight_decay")  # its own decay, as AdamW's
+    decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
     decay = config.weight_decay or 0.0
     return Trainer(
         network,
@@ -93,7 +93,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT, SIGTERM and SIGHUP in a list; a second one ends the process at once."""
+    """Collect SIGINT, SIGTERM and SIGHUP in a list; a second one ends the process at once."""
     seen: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -105,7 +105,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 class _Log:
-    """The run's words on stdout and its metrics.jsonl."""
+    """Print the run's progress on stdout and write its metrics.jsonl."""
 
     def __init__(self, config: Config, folder: Path, metric: str) -> None:
         self.config, self.path, self.metric = config, folder / "metrics.jsonl", metric
@@ -124,7 +124,7 @@ class _Log:
         try:
             self._append(epoch)
         except OSError as error:  # the whole file is written again at the end
-            warnings.warn(f"metrics not written, training goes on: {error}", stacklevel=2)
+            warnings.warn(f"cannot write the metrics; training continues: {error}", stacklevel=2)
         self.tell(trainer.backend)
         words = [f"epoch {epoch.epoch:3d}/{self.config.epochs}"]
         for name, value in self._fields(epoch).items():
@@ -133,7 +133,7 @@ class _Log:
         self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
 
     def tell(self, backend: Backend) -> None:
-        """What has turned out to run slower than it could, since it was last told."""
+        """Report new fallbacks of the backend, which make the run slower."""
         found = backend.fallbacks[self.told :]
         for line in found[:SHOWN_FALLBACKS]:
             self.say(f"slower    {line} (docs/gpu.md)")
@@ -143,7 +143,7 @@ class _Log:
 
     def _append(self, epoch: Epoch) -> None:
         if not self.trimmed and self.path.exists():
-            # A run that was killed wrote epochs that are now done again.
+            # A killed run may have written epochs that this run repeats.
             lines = self.path.read_text("utf-8", errors="replace").splitlines(keepends=True)
             write_whole(self.path, "".join(lines[: epoch.epoch - 1]))
         self.trimmed = True
@@ -164,7 +164,8 @@ def _check_folder(config: Config) -> None:
     held = [name for name in FILES if (config.out / name).exists()]
     if "config.toml" in held or "checkpoints" in held:
         raise UsageError(
-            f"--out {config.out}: holds a run already; go on with --resume, or name another"
+            f"--out {config.out}: holds a run already; continue it with --resume, or name another "
+            "folder"
         )
     if held:
         raise UsageError(
@@ -175,7 +176,7 @@ def _check_folder(config: Config) -> None:
 
 @contextmanager
 def _claimed(config: Config) -> Iterator[Path]:
-    """The run's folder, held against other processes; a new one that stays empty goes again."""
+    """Lock the run's folder against other processes; remove a new folder that stays empty."""
     folder, made = (config.resume, []) if config.resume is not None else _new_folder(config)
     try:
         with locked(folder):
@@ -190,7 +191,7 @@ def _claimed(config: Config) -> Iterator[Path]:
 
 
 def _new_folder(config: Config) -> tuple[Path, list[Path]]:
-    """(folder, those that were made for it); one that xpnet names, nobody else has."""
+    """Return (folder, new folders on its path); a folder that xpnet names is always new."""
     if config.out is not None:
         return config.out, make_folder(config.out)
     name = config.dataset if config.data is None else config.data.stem[:40]
@@ -224,7 +225,7 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
 
 
 def _labels(data: Dataset) -> str:
-    """What was taken for the labels of your own file; it may not be what you meant."""
+    """Say which labels xpnet found in your own file, so that you can check them."""
     names = listed(data.classes or (), 10)
     if not data.label_column:
         return f"labels    {names}\n" if names else ""
@@ -239,7 +240,7 @@ def _run(config: Config) -> int:
     library = None if config.backend == "auto" else config.backend
     backend = select(
         config.device, library, config.dtype, quiet=True, precision=config.precision
-    )  # said below, once
+    )  # `_describe` names the backend
     parts = load_parts(config)
     trainer = build_trainer(config, parts, backend)
     if config.target_acc is not None and parts.train.classes is None:
@@ -261,10 +262,10 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
     begun = False
 
     def stop() -> bool:
-        """After each chunk of steps; from the first on, the folder is no longer what it was."""
+        """Say whether to stop, after each chunk of steps; the first chunk outdates the summary."""
         nonlocal begun
         if not begun:
-            remove(folder / "summary.json")  # which says that all the rest is complete
+            remove(folder / "summary.json")  # it says that the run is complete
             write_whole(folder / "config.toml", to_toml(config))
         begun = True
         return bool(seen)
@@ -297,10 +298,10 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
         epoch = len(history.epochs) + (history.reason == "stop")
         log.say(
             f"stopped in epoch {epoch}, step {history.steps}, and saved; "
-            f"go on with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
+            f"continue with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
         )
         return 128 + seen[0]
-    if not begun:  # the given settings were not used: those of the run stay
+    if not begun:  # no step used the given settings: keep those of the run
         own = parse(["--resume", str(folder)])
         write_whole(folder / "config.toml", to_toml(own))
         config = replace(own, plot=config.plot, quiet=config.quiet, target_acc=config.target_acc)
@@ -316,7 +317,7 @@ def _finish(
     log: _Log,
     extra: dict[str, Any],
 ) -> int:
-    """Test, and write model, metrics, summary and pictures."""
+    """Test the model; write model, metrics, summary and pictures."""
     trainer.save(folder / "model.npz", extra)
     result = trainer.evaluate(parts.test.x, parts.test.t)
     seconds = sum(epoch.seconds for epoch in history.epochs)
@@ -348,10 +349,10 @@ def _finish(
     text = json.dumps(summary, indent=2, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
     if not log.trimmed:
-        log.say(f"nothing was left to train: {len(history.epochs)} epochs are done; see --epochs")
+        log.say(f"nothing left to train: {len(history.epochs)} epochs are done; see --epochs")
     if history.best_params:
         ended = "stopped by --patience; " if history.reason == "patience" else ""
-        log.say(f"{ended}the weights are those of epoch {history.best_epoch}, the best")
+        log.say(f"{ended}the model has the weights of epoch {history.best_epoch}, the best one")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if value is not None)
     log.say(f"test      {scores}")
     for path in drawn:
@@ -359,13 +360,13 @@ def _finish(
     log.say(f"run       {folder}")
     accuracy = result.get("accuracy")
     if config.target_acc is not None and (accuracy is None or accuracy < config.target_acc):
-        complain(f"test accuracy {accuracy:.4f}, the target was {config.target_acc}")
+        complain(f"test accuracy {accuracy:.4f} is below the target {config.target_acc}")
         return 4
     return 0
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return the exit status."""
 
     def command() -> int:
         config = parse(sys.argv[1:] if args is None else args)

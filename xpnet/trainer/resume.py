@@ -1,4 +1,4 @@
-"""A run on disk: what a checkpoint must hold for training to go on to the same bits."""
+"""A run on disk: checkpoints from which a training continues with bit-identical results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from xpnet.trainer.history import History, finite_or_none
 
 __all__ = ["SavedRun", "identity", "rules"]
 
-# Of data up to WHOLE bytes every byte is compared, in blocks that fit a processor's cache: 0.1 to
-# 0.4 s. Of larger data PIECES pieces are, each of which may still be on a disk.
+# Data of up to WHOLE bytes are compared completely, in blocks that fit the CPU's cache: this takes
+# 0.1 to 0.4 s. Larger data, which may still be on a disk, are compared in PIECES pieces.
 WHOLE, BLOCK = 256 << 20, 512 << 10
 PIECES, PIECE = 1024, 16 << 10
-# Where a schedule of the learning rate is looked at.
+# Two learning-rate schedules count as equal if they agree at these steps.
 STEPS = (0, 10, 100, 1000, 10_000)
-# What one of identity's values stands for, where its name alone does not say it.
+# Messages for values of `identity` that are checksums.
 WORDS = {
     "samples": "the samples have changed",
     "targets": "the targets have changed",
@@ -53,7 +53,7 @@ def identity(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What must not differ between a run and its continuation, comparable after JSON."""
+    """Return what a run and its continuation must have in common, as values that JSON can hold."""
     network = model.network
     shapes = {name: list(p.shape) for name, p in network.params.items()}
     scalings = (*(model.feed.scaling or ()), *(model.feed.target_scaling or ()))
@@ -77,7 +77,7 @@ def identity(
 def rules(
     optimizer: Optimizer, backend: Backend, *, weight_decay: float, clip_norm: float | None
 ) -> dict[str, Any]:
-    """The numbers of an update, which may change from one part of a run to the next."""
+    """Return the numbers of an update, which you may change when you resume a run."""
     settings = dict(getattr(optimizer, "__dict__", {}))
     if callable(lr := settings.pop("lr", optimizer.lr)):
         steps = [backend.asarray(np.asarray(step, np.float32)) for step in STEPS]
@@ -90,10 +90,10 @@ def rules(
 
 
 def _digest(x: Any) -> list[Any]:
-    """Shape, dtype and checksum: of all bytes, or of evenly spaced pieces of a large array."""
+    """Return shape, dtype and checksum; of a large array, only evenly spaced pieces count."""
     if isinstance(x, Rows):
         return [*_digest(x.array), *_digest(x.rows)]
-    x = np.asarray(x)  # a file stays one
+    x = np.asarray(x)  # a memory-mapped file stays on disk
     sample = max(1, x.nbytes // len(x))
     height = max(1, (BLOCK if x.nbytes <= WHOLE else PIECE) // sample)
     starts = np.arange(0, len(x), height)
@@ -109,7 +109,7 @@ def _digest(x: Any) -> list[Any]:
 
 @dataclass
 class SavedRun:
-    """Saves a training in the middle of its work, and reads it back; without a folder, nothing."""
+    """Save a running training and read it back; without a folder, do nothing."""
 
     folder: str | Path | None
     identity: dict[str, Any]
@@ -118,12 +118,12 @@ class SavedRun:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and keep other processes out of it while the block runs.
+        """Make the folder and lock it against other processes while the block runs.
 
         Raises
         ------
         UsageError
-            Another process holds it.
+            Another process holds the folder.
         """
         if self.folder is None:
             yield
@@ -133,7 +133,7 @@ class SavedRun:
             with locked(self.folder):
                 yield
         finally:
-            for folder in reversed(made):  # what was refused before it saved leaves no trace
+            for folder in reversed(made):  # a refused run leaves no empty folder
                 with suppress(OSError):
                     folder.rmdir()
 
@@ -142,8 +142,9 @@ class SavedRun:
     ) -> None:
         """Write a checkpoint.
 
-        If the disk is full during the training, a warning says so and the training goes on; a
-        checkpoint that is required, the first and the last one, raises the error.
+        If the system cannot write it, for example because the disk is full, `save` warns and the
+        training continues. If the checkpoint is required (the first and the last one), `save`
+        raises the OSError.
         """
         if self.folder is None:
             return
@@ -159,27 +160,32 @@ class SavedRun:
         except OSError as error:
             if required:
                 raise
-            warnings.warn(f"checkpoint not written, training goes on: {error}", stacklevel=3)
+            warnings.warn(f"cannot write a checkpoint; training continues: {error}", stacklevel=3)
 
     def begin(self) -> History:
-        """Refuse to train into the folder of another run, whose checkpoints would mix."""
+        """Return a new history; refuse a folder that holds the checkpoints of another run."""
         if self.folder is not None:
-            # That of step 0 holds no work: its run ended, or was refused, in its first step.
+            # A checkpoint of step 0 holds no work: its run ended in its first step.
             steps = [path.name for path in checkpoint.numbered(self.folder)]
             if [name for name in steps if name != "step-00000000.npz"]:
                 raise CheckpointError(
                     f"{self.folder}: holds the checkpoints of another run; "
-                    "go on with it (resume=True), or name another folder"
+                    "continue it (resume=True), or name another folder"
                 )
         return History()
 
     def restore(
         self, params: dict[str, Array], state: dict[str, Array]
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
-        """(params, state, history) of the newest checkpoint that verifies; None without one.
+        """Return (params, state, history) of the newest valid checkpoint; None if there is none.
 
-        The arrays must have the shapes of those given. Prints each number of the update that has
-        changed.
+        The stored arrays must have the shapes of `params` and `state`. `restore` prints each number
+        of the update that has changed.
+
+        Raises
+        ------
+        CheckpointError
+            No checkpoint is valid, or the newest valid one belongs to another run.
         """
         if self.folder is None or not checkpoint.numbered(self.folder):
             return None
@@ -202,19 +208,19 @@ class SavedRun:
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
-            # No warning: this is what was asked for, and only to be seen.
+            # The user asked for this change, so it is no warning.
             print(f"xpnet: {path}: going on with other settings: {changed}", file=sys.stderr)
         return found["params"], found["state"], History.unpack(arrays, meta["history"])
 
     def _changes(self, then: dict[str, Any]) -> str:
-        """How this run differs from the one that was saved; "" if it does not."""
+        """Return how this run differs from the saved one; "" if it does not."""
         now = checkpoint.plain(self.identity)
-        # A validation set may come and go; while it is away, that of before is remembered.
+        # You may leave out the validation set and give it again later: keep the old digest.
         kept = now["validation"] or then.get("validation")
         self.identity = {**self.identity, "validation": kept}
         if not then.get("validation"):
             then = {**then, "validation": kept}
-        if now["network"] != then.get("network"):  # of which other gates are a consequence
+        if now["network"] != then.get("network"):  # then the gates differ too: report one change
             then = {**then, "gates": now["gates"]}
         return _change("", then, {**now, "validation": kept})
 
@@ -224,7 +230,7 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
 
 
 def _change(name: str, was: Any, now: Any) -> str:
-    """What has changed, in the words of the settings where it has some; "" if nothing."""
+    """Return what has changed, as text for the user; "" if nothing has."""
     if was == now:
         return ""
     if isinstance(was, dict) and isinstance(now, dict):
@@ -232,4 +238,6 @@ def _change(name: str, was: Any, now: Any) -> str:
         return "; ".join(filter(None, parts))
     if name == "gates" and isinstance(was, list) and isinstance(now, list):
         was, now = next(p for p in itertools.zip_longest(was, now) if p[0] != p[1])
-    return WORDS.get(name, " ".join(f"{name} was {was}, is {now}".split()))  # of a foreign file too
+    return WORDS.get(
+        name, " ".join(f"{name} was {was}, is {now}".split())
+    )  # one line, whatever the file holds

@@ -1,4 +1,4 @@
-"""The trainer: epochs of steps, evaluation, early stopping, saving."""
+"""The trainer runs epochs of steps, evaluates, stops early and saves."""
 
 from __future__ import annotations
 
@@ -35,57 +35,58 @@ from xpnet.trainer.step import make_step
 
 __all__ = ["Trainer"]
 
-# The training score, measured every epoch, is taken on at most so many samples.
+# The trainer measures the training score of an epoch on at most this many samples.
 TRAIN_SCORE_SAMPLES = 10_000
 
-# How old the copies of parameters and state may be to which an error in a step goes back.
+# If a step fails, the trainer restores copies of parameters and state. It renews them when they
+# are older than this.
 KEEP_SECONDS = 1.0
 
 Callback = Callable[["Trainer", Epoch], bool | None]
 
 
 class Trainer:
-    """Trains a model, and uses it.
+    """Train a model, and use it.
 
     Parameters
     ----------
     network : Network or Model
-        A network's initial parameters are copied, never written to. A model goes on from where it
-        is: training consumes and replaces its parameters. It has its own backend, dtype, scalings
-        and names, so the options of that kind are for networks.
+        The trainer copies a network's initial parameters and never writes to them. It continues to
+        train a model: training consumes and replaces the model's parameters. A model has its own
+        backend, dtype, scalings and names, so you can pass these options only with a network.
     optimizer : Optimizer, optional
         A rule of `xpnet.optim`; SGD(0.01) by default.
     backend : Backend, optional
         From `xpnet.select`; NumPy by default.
     dtype : {"float32", "float64"}
     scaling : Scaling, optional
-        What is done to x before it enters the network. By default uint8 values are divided
-        by 255, and all others left as they are: features of your own want
+        The scaling of x before it enters the network. By default, the model divides uint8 values
+        by 255 and leaves all others unchanged: for your own features, use
         ``scaling=xpnet.data.standardize(x)``.
     target_scaling : Scaling, optional
-        Likewise for the targets of a regression, ``xpnet.data.standardize(t)``. You give
-        targets and get predictions in their own units; only losses are in the scaled ones.
+        The scaling of the targets of a regression, such as ``xpnet.data.standardize(t)``. You give
+        targets and get predictions in their own units; only losses are in scaled units.
     classes, columns : sequence of str, optional
-        Names of the classes and of the features, kept with the model.
+        Names of the classes and of the features; the model stores them.
     weight_decay : float
-        λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss is without it.
+        λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss excludes this term.
     clip_norm : float, optional
         Largest norm of all gradients together.
     seed : int
-        Of the batch order.
+        Random seed for the batch order.
 
     Attributes
     ----------
     model : Model
-        What is trained: it predicts, evaluates and saves. The trainer's methods of those names
-        call the model's.
+        The model that you train: it predicts, evaluates and saves. The trainer's methods of those
+        names call the model's.
     params, state : dict of str to array
-        Parameters (the model's) and optimizer state, arrays of the backend. Training consumes and
-        replaces them: read them anew after each `fit`.
+        The model's parameters and the optimizer state, arrays of the backend. Training consumes
+        and replaces them: read them again after each `fit`.
     run : callable
         The backend's epoch loop of this trainer's step, see `xpnet.backend.Backend`.
     classifies : bool
-        Whether `predict` answers with classes; after `fit`, as its targets were.
+        Whether `predict` returns classes. `fit` sets it from its targets.
 
     Examples
     --------
@@ -148,7 +149,7 @@ class Trainer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle or a copy goes on from here; the compiled loop is made anew.
+        # A pickle or a copy continues from here, with a new compiled loop.
         state = {name: self.backend.to_numpy(value) for name, value in self.state.items()}
         return _revived, (self.model, self.optimizer, self._rules, state)
 
@@ -202,46 +203,46 @@ class Trainer:
         extra: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> History:
-        """Train.
+        """Train the model.
 
-        A second call goes on from the weights and the optimizer's state, with a history,
-        epochs and batch orders of its own.
+        A second call continues from the weights and the optimizer state, but starts a new history
+        and counts epochs and batch orders from the beginning.
 
         Parameters
         ----------
         x : array, shape=(N, ...)
-            Features or images, of any array library: they are brought to the backend once.
-            A memory-mapped array is read batch by batch, never whole.
+            Features or images, in an array of any library. `fit` copies them to the backend once.
+            It reads a memory-mapped array batch by batch, never as a whole.
         t : array
             Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs), or
-            (N,) where there is one output.
+            (N,) if there is one output.
         epochs, batch_size : int
-            The last batch of an epoch is smaller where batch_size does not divide N.
+            The last batch of an epoch is smaller if batch_size does not divide N.
         validation : (x, t), optional
-            Measured after each epoch.
+            Data to measure after each epoch.
         sample_weight : array, shape=(N,), optional
-            How much each sample counts, relative to the others of its batch. Class weights:
-            ``np.where(t == 1, 5.0, 1.0)``, say.
+            How much each sample counts, relative to the others of its batch. For class weights,
+            pass an array such as ``np.where(t == 1, 5.0, 1.0)``.
         patience : int, optional
-            Stop when val_loss has not fallen for so many epochs, and restore the weights of
-            its best epoch. Needs `validation`.
-        callbacks : sequence of callable
-            ``callback(trainer, epoch)`` after each epoch, with its `xpnet.trainer.Epoch`; True
-            ends the training.
+            Stop after this many epochs without a smaller val_loss, and restore the weights of the
+            best epoch. Needs `validation`.
+        callbacks : callable or sequence of callable
+            `fit` calls ``callback(trainer, epoch)`` after each epoch, with its
+            `xpnet.trainer.Epoch`. Return True to end the training.
         stop : callable, optional
-            Called after each chunk of steps (about 0.1 s; on JAX up to 100 steps); True saves and
-            ends.
+            `fit` calls it after each chunk of steps (about 0.1 s; on JAX up to 100 steps). Return
+            True to save and end.
         folder : path, optional
-            Where checkpoints are written: before the first step, at most every `save_seconds`, and
-            at the end. Without `resume` it must hold none of a trained step. One training at a time
-            writes into it.
+            Folder for checkpoints: `fit` writes one before the first step, then at most one every
+            `save_seconds`, and one at the end. Without `resume`, the folder must not hold a
+            checkpoint of a trained step. Only one training at a time can write into it.
         resume : bool
-            Go on from the newest checkpoint in `folder`, if there is one; on NumPy, to the
-            very bits that an undisturbed run reaches. Data, their order and weights, network, loss
-            and scaling must be those of the run; numbers of the optimizer may change, and are
-            printed, old and new.
+            Continue from the newest checkpoint in `folder`, if there is one. On NumPy the result
+            is bit-identical to an uninterrupted run. Data, sample order, sample weights, network,
+            loss and scaling must be the same as before. Numbers of the optimizer may change; `fit`
+            then prints the old and the new ones.
         extra : mapping, optional
-            Put into each checkpoint's meta data, see `Model.save`.
+            Meta data to add to each checkpoint, see `Model.save`.
         progress : bool
             Show a progress bar on stderr.
 
@@ -252,15 +253,17 @@ class Trainer:
         Raises
         ------
         DataError, UsageError
-            Before the first step; also if another process trains into `folder`.
+            An argument is wrong, or another process trains into `folder`. Raised before the first
+            step.
         CheckpointError
-            The checkpoint is of another network, data set, seed or batch size; or `folder`
+            The checkpoint belongs to another network, data set, seed or batch size; or `folder`
             holds one although `resume` is False.
         OSError
-            Before the first step, if `folder` cannot be written to; after the last one, if the
-            last checkpoint cannot be written.
+            Before the first step: `fit` cannot write into `folder`. After the last step: it cannot
+            write the last checkpoint.
         NonFiniteLossError
-            With the epoch and step; the checkpoints on disk are of before.
+            The loss became infinite or NaN; the error has the epoch and the step. The checkpoints
+            on disk are from before.
         """
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
         if patience is not None:
@@ -297,7 +300,7 @@ class Trainer:
             if patience is None:
                 history.best_params, history.patience_from = {}, None
             elif not history.best_params and history.patience_from is None:
-                # The weights of the epochs before were not kept.
+                # No copy of the earlier epochs' weights exists.
                 history.best_epoch, history.patience_from = 0, len(history.epochs)
             held = None if validation is None else self.model.resident(*validation, own=True)
             scored = self._scored_part(x, t)
@@ -309,7 +312,7 @@ class Trainer:
             self._keep()
             begun = history.steps
             if not _ended(history, epochs, patience):
-                # Whoever cannot write hears of it now, and a crash finds the settings of this part.
+                # A folder that refuses writes fails now, and a crash finds the current settings.
                 self._save(saved, history, required=True)
             bar = tqdm(
                 total=epochs * -(-len(x) // batch_size), initial=history.steps, unit="step",
@@ -333,7 +336,7 @@ class Trainer:
                     if record.val_loss is not None and record.val_loss < history.best_val_loss:
                         history.best_epoch = record.epoch
                         history.best_params = self.model.to_host() if patience else {}
-                    asked = [callback(self, record) for callback in callbacks]  # every one of them
+                    asked = [callback(self, record) for callback in callbacks]  # call all of them
                     if any(asked):
                         history.reason = "callback"
             history.reason = history.reason or _ended(history, epochs, patience)
@@ -343,8 +346,8 @@ class Trainer:
                 self.params = self.feed.copies(history.best_params)
             elif history.reason == "patience":
                 warnings.warn(
-                    "no epoch had a finite validation loss: the weights are those of the last one; "
-                    "is the validation set scaled as the training set is?",
+                    "no epoch had a finite validation loss: the model keeps the weights of the "
+                    "last epoch; check that you scale validation and training set the same way",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -359,7 +362,7 @@ class Trainer:
         batch_size: int,
         extra: Mapping[str, Any] | None,
     ) -> SavedRun:
-        """This training as a folder knows it; without one, no data is looked at."""
+        """Describe this training for its folder; without a folder, read no data."""
         if folder is None:
             return SavedRun(None, {}, {}, {})
         described = identity(
@@ -375,7 +378,7 @@ class Trainer:
     def _train_epoch(
         self, data: tuple[Any, ...], history: History, batch_size: int
     ) -> Iterator[np.ndarray]:
-        """Run what is left of an epoch; yields the losses of each chunk of steps."""
+        """Run the remaining steps of an epoch; yield the losses of each chunk of steps."""
         epoch = len(history.epochs)
         began = time.perf_counter()
         chunks = train_epoch(
@@ -385,7 +388,7 @@ class Trainer:
         stepping = True
         try:
             with held_signals() as deliver:
-                # Stored before the losses are waited for: what came before is consumed.
+                # Store them before waiting for the losses: the old arrays are consumed.
                 for self.params, self.state, on_device in chunks:
                     losses = self.backend.to_numpy(on_device)
                     history.seconds_in_epoch += time.perf_counter() - began
@@ -399,13 +402,13 @@ class Trainer:
                     stepping, began = True, time.perf_counter()
                 stepping = False
         except BaseException:
-            if stepping:  # it may have consumed some of the parameters, and not replaced them
+            if stepping:  # a step may have consumed parameters without replacing them
                 _, params, state = self._kept
                 self.params, self.state = self.feed.copies(params), self.feed.copies(state)
             raise
 
     def _keep(self) -> None:
-        """Copy parameters and state, for an error in the steps that follow."""
+        """Copy parameters and state, to restore them if one of the next steps fails."""
         params, state = (
             {name: self.backend.to_numpy(value) for name, value in arrays.items()}
             for arrays in (self.params, self.state)
@@ -413,7 +416,7 @@ class Trainer:
         self._kept = time.monotonic(), params, state
 
     def _save(self, saved: SavedRun, history: History, *, required: bool = False) -> None:
-        """Write a checkpoint, of finite numbers only."""
+        """Write a checkpoint; refuse numbers that are not finite."""
         self._check_finite(history)
         saved.save(self.model, self.state, history, required)
 
@@ -422,7 +425,7 @@ class Trainer:
         check_finite_values({**self.params, **self.state}, epoch, history.steps)
 
     def _restored(self, saved: SavedRun) -> History:
-        """The history of the newest checkpoint, with parameters and state brought back."""
+        """Restore parameters and state from the newest checkpoint; return its history."""
         found = saved.restore(self.params, self.state)
         if found is None:
             return History()
@@ -433,7 +436,7 @@ class Trainer:
     def _close_epoch(
         self, history: History, n: int, batch_size: int, scored: Any, held: Any
     ) -> Epoch:
-        """Measure, and append the epoch's record."""
+        """Measure the epoch, append its record to the history and return it."""
         losses = np.array(history.unfinished)
         sizes = np.full(len(losses), batch_size)
         sizes[-1] = n - batch_size * (len(losses) - 1)
@@ -442,7 +445,7 @@ class Trainer:
         measure = self.model.evaluation.measure
         val_loss, val_score = measure(self.params, *held) if held else (None, None)
         train_loss, train_score = measure(self.params, *scored)
-        # The last update of all may be the one that blew up, and no step comes to notice.
+        # The last update may have diverged, and no later step would notice.
         check_finite_losses(np.array([train_loss]), len(history.epochs) + 1, history.steps - 1)
         self._check_finite(history)
         record = Epoch(
@@ -467,23 +470,23 @@ class Trainer:
     # -- Use, by the model -------------------------------------------------------------
 
     def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
-        """Loss and score on a data set, see `Model.evaluate`."""
+        """Return loss and score on a data set, see `Model.evaluate`."""
         return self.model.evaluate(x, t)
 
     def scores(self, x: Any) -> np.ndarray:
-        """The network's outputs, see `Model.scores`."""
+        """Return the network's outputs, see `Model.scores`."""
         return self.model.scores(x)
 
     def hidden(self, x: Any) -> dict[str, np.ndarray]:
-        """The outputs of the hidden layers, see `Model.hidden`."""
+        """Return the outputs of the hidden layers, see `Model.hidden`."""
         return self.model.hidden(x)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Classes or values, see `Model.predict`."""
+        """Return class indices or values, see `Model.predict`."""
         return self.model.predict(x)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Probabilities of the classes, see `Model.predict_proba`."""
+        """Return the probabilities of the classes, see `Model.predict_proba`."""
         return self.model.predict_proba(x)
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -502,7 +505,7 @@ class Trainer:
         seed: int = 0,
         **options: Any,
     ) -> Trainer:
-        """A trainer of a saved model or checkpoint; the optimizer starts afresh.
+        """Make a trainer from a saved model or checkpoint; the optimizer state starts at 0.
 
         Parameters
         ----------
@@ -514,13 +517,14 @@ class Trainer:
         Raises
         ------
         CheckpointError
+            As `Model.load` raises it.
         """
         model = Model.load(path, network=network, **options)
         return cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
 
 
 def _ended(history: History, epochs: int, patience: int | None) -> str:
-    """Why there is nothing left to train; "" while there is."""
+    """Return why the training has ended; "" if it has not."""
     if history.reason or len(history.epochs) >= epochs:
         return history.reason or "epochs"
     return "patience" if patience and history.epochs_since_best >= patience else ""
@@ -529,7 +533,7 @@ def _ended(history: History, epochs: int, patience: int | None) -> str:
 def _revived(
     model: Model, optimizer: optim.Optimizer, rules: dict[str, Any], state: dict[str, np.ndarray]
 ) -> Trainer:
-    """A trainer out of a pickle or for a copy."""
+    """Rebuild a trainer from a pickle or for a copy."""
     trainer = Trainer(model, optimizer, **rules)
     trainer.state = trainer.feed.copies(state)
     return trainer
