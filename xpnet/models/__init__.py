@@ -1,4 +1,4 @@
-"""Models: networks, their first weights, and trained ones that answer."""
+"""Networks, their initial weights, and trained models that predict."""
 
 from xpnet.models.model import Model
 from xpnet.models.network import Network

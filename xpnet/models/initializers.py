@@ -1,7 +1,7 @@
 """Initial weights, drawn on the host from one seeded NumPy Generator.
 
-So a seed means the same weights on every library and device. All return float64, shape
-(fan_in, fan_out); who trains in float32 rounds them.
+So a seed gives the same weights on every library and device. All functions return float64 arrays,
+shape (fan_in, fan_out); training in float32 rounds them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["he", "initializer", "normal", "xavier"]
 
 
 def normal(rng: np.random.Generator, fan_in: int, fan_out: int, std: float = 0.01) -> np.ndarray:
-    """W ~ N(0, std²): the books' first choice, 0.01 (weights so small that depth kills them)."""
+    """W ~ N(0, std²). The books start with std = 0.01, which is too small for deep networks."""
     return std * rng.standard_normal((fan_in, fan_out))
 
 
 def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
     r"""W ~ N(0, 2 / (fan_in + fan_out)), for sigmoid, tanh and no activation.
 
-    Keeps the variance of activations and of gradients about equal from layer to layer.
+    It keeps the variance of activations and gradients about equal from layer to layer.
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
     neural networks", 2010, eq. 12. (The book's "Xavier" is the one-sided 1 / fan_in.)
     """
@@ -32,7 +32,7 @@ def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
 
 
 def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
-    """W ~ N(0, 2 / fan_in), for ReLU: half of whose inputs, and of their variance, is lost.
+    """W ~ N(0, 2 / fan_in), for ReLU, which sets half of its inputs to 0.
 
     Source: He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015, eq. 10.
     """
@@ -42,9 +42,14 @@ def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
 def initializer(
     name: str | float, activation: str
 ) -> Callable[[np.random.Generator, int, int], np.ndarray]:
-    """The function for "he", "xavier", a standard deviation, or "auto".
+    """Return the function for "he", "xavier", a standard deviation, or "auto".
 
     "auto" is he before a rectifier (relu, leaky_relu), else xavier.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown, or the standard deviation is not a finite number >= 0.
     """
     if isinstance(name, int | float):
         std = real("init", name, 0.0)

@@ -35,21 +35,20 @@ def mlp(
     Parameters
     ----------
     sizes : sequence of int
-        Inputs, hidden layers, outputs: [784, 50, 10].
-    activation : str, or one per layer
-        Of every hidden layer; or a list of as many as there are hidden layers; or one more,
-        for the output too, which has none otherwise. Each of sigmoid, tanh, relu,
-        leaky_relu, identity.
+        Sizes of input, hidden layers and output: [784, 50, 10].
+    activation : str, or sequence of str
+        One of sigmoid, tanh, relu, leaky_relu and identity, for all hidden layers. Or a list with
+        one name per hidden layer; one more name adds an activation to the output.
     loss : str or gate
         softmax, squared, sigmoid, hinge, or a gate of the same signature.
     dropout : float
-        Ratio after each hidden activation.
+        Ratio of the dropout after each hidden activation.
     init : str or float
         auto, he, xavier, or a standard deviation.
     seed : int
-        Of the weights and of the dropout masks.
+        Random seed for the weights and the dropout masks.
     params : mapping of str to array, optional
-        Initial weights and biases, W1, b1, W2, ..., which stand in place of drawn ones.
+        Initial weights and biases, W1, b1, W2, ...; without them, `mlp` draws new ones.
 
     Returns
     -------
@@ -58,8 +57,14 @@ def mlp(
     Raises
     ------
     ValueError
-        Too few or non-positive sizes, an unknown name, a wrong number of activations; `params`
-        that are missing or of another shape.
+        There are too few sizes, a size is not positive, a name is unknown, or the number of
+        activations is wrong; or one of `params` is missing or has a wrong shape.
+
+    Examples
+    --------
+    >>> network = mlp([784, 50, 10], "sigmoid")
+    >>> network.params["W1"].shape
+    (784, 50)
     """
     sizes = [whole("each of sizes", n, 1) for n in _listed("sizes", sizes)]
     if len(sizes) < 2:
@@ -120,7 +125,7 @@ def _given(params: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) 
 
 
 def _listed(name: str, values: Any) -> list[Any]:
-    """A sequence as a list; a single number or text is none."""
+    """Return a sequence as a list; refuse a single number or text."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UsageError(f"{name} is {shown(values)}; expected a list")
     return list(values)
@@ -132,6 +137,6 @@ def _lookup(what: str, name: Any, table: dict[str, type]) -> type:
     return table[name]
 
 
-# Who can make a network anew from what a file keeps: by name, from plain arguments, and `params`,
-# the arrays in place of drawn ones.
+# The functions that rebuild a network from a file, by name. Each takes the plain arguments that the
+# file stores, and `params`, the arrays to use instead of drawing new ones.
 BUILDERS: dict[str, Callable[..., Network]] = {"mlp": mlp}

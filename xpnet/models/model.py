@@ -1,4 +1,4 @@
-"""A trained model: a network with its parameters, and all that it needs to answer."""
+"""A trained model: a network with its parameters and all that it needs to predict."""
 
 from __future__ import annotations
 
@@ -54,16 +54,15 @@ class Model:
         The parameters, and the network's statistics, arrays of the backend. A `xpnet.Trainer`
         consumes and replaces them.
     classifies : bool
-        Whether `predict` answers with classes.
+        Whether `predict` returns classes.
     sample_dtype : str or None
-        The dtype of the samples that the network was trained on. Without `scaling`, x must be
-        uint8 if they were, and must not be uint8 if they were not: the values would mean another
-        thing.
+        The dtype of the training samples. Without `scaling`, x must be uint8 if they were, and
+        must not be uint8 if they were not: the model divides only uint8 values by 255.
 
     Notes
     -----
-    A pickle or a deep copy holds host arrays and the backend's name. Where that backend is missing,
-    the model opens on NumPy and warns once; `backend` says where it is.
+    A pickle holds host arrays and the backend's name. If you cannot use that backend where you
+    open it, the model opens on NumPy and warns once; `backend` says where it is.
 
     Examples
     --------
@@ -139,11 +138,12 @@ class Model:
         return x
 
     def check_shape(self, shape: Sequence[int], name: str = "x") -> None:
-        """Refuse samples of which each has more or fewer values than the network has inputs.
+        """Refuse samples that do not have as many values as the network has inputs.
 
         Raises
         ------
         DataError
+            The samples have more or fewer values.
         """
         expected = self.network.input_shape
         if expected is not None and math.prod(shape[1:]) != math.prod(expected):
@@ -176,33 +176,43 @@ class Model:
     # -- Answers -----------------------------------------------------------------------
 
     def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
-        """Loss (per sample) and score on a data set.
+        """Return the loss per sample and the score on a data set.
 
         Returns
         -------
         dict
-            "loss", and "accuracy" for classification or "r2" for regression (None where
-            the targets do not vary).
+            "loss", and "accuracy" for classification or "r2" for regression (None if the targets
+            do not vary).
+
+        Raises
+        ------
+        DataError
+            x or t does not fit the network.
         """
         x, t = self.checked_pair(x, t)
         loss, score = self.evaluation.measure(self.params, *self.resident(x, t))
         return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
 
     def scores(self, x: Any) -> np.ndarray:
-        """The network's outputs, shape=(N, outputs): logits, margins or regression values."""
+        """Return the outputs, shape=(N, outputs): logits, margins or scaled regression values."""
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.scores(self.params, x)
 
     def hidden(self, x: Any) -> dict[str, np.ndarray]:
-        """The outputs of the hidden layers by node name (ReLU1 ...), each shape=(N, units)."""
+        """Return the outputs of the hidden layers by node name (ReLU1 ...), shape=(N, units)."""
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.hidden(self.params, x)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Class indices, shape=(N,); after a regression its values, shape=(N, outputs).
+        """Return class indices, shape=(N,), or the values of a regression, shape=(N, outputs).
 
-        Indices count from 0; `classes`, if given, has their names. The values of a
+        Indices count from 0; `classes`, if you gave it, has their names. The values of a
         regression are in the units of its targets.
+
+        Raises
+        ------
+        DataError
+            x does not fit the network.
         """
         scores = self.scores(x)
         if self.classifies:
@@ -210,7 +220,7 @@ class Model:
         return self.feed.original(scores)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Probabilities of the classes, shape=(N, classes).
+        """Return the probabilities of the classes, shape=(N, classes).
 
         Raises
         ------
@@ -228,7 +238,7 @@ class Model:
     # -- Files, pickles, copies --------------------------------------------------------
 
     def to_host(self) -> dict[str, np.ndarray]:
-        """The parameters as NumPy arrays of their own."""
+        """Return the parameters and statistics as NumPy arrays."""
         return {name: self.backend.to_numpy(value) for name, value in self.params.items()}
 
     def packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -259,7 +269,7 @@ class Model:
         ----------
         path : path
         extra : mapping, optional
-            Put into the file's meta data: text, finite numbers, lists, and dicts with text as keys.
+            Meta data to add: text, finite numbers, lists, and dicts with text as keys.
 
         Raises
         ------
@@ -268,7 +278,7 @@ class Model:
         CheckpointError
             A parameter or a scaling is not finite.
         OSError
-            Whatever `path` was before, it still is.
+            The file cannot be written. An old file at `path` is unchanged.
         """
         arrays, meta = self.packed()
         meta = checkpoint.plain(meta | {"extra": dict(extra or {})})
@@ -277,23 +287,23 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path, *, network: Network | None = None, **options: Any) -> Model:
-        """The model of a file: one that `save` wrote, or the checkpoint of a run.
+        """Load a model from a file that `save` wrote, or from the checkpoint of a run.
 
-        A checkpoint's parameters are those of its last step, also under early stopping.
+        A checkpoint gives the parameters of its last step, even with early stopping.
 
         Parameters
         ----------
         path : path
         network : Network, optional
-            Needed for a network that no builder such as `xpnet.mlp` made. It must have the gates of
-            the file's.
+            Needed for a network that you built by hand, without `xpnet.mlp`. It must have the same
+            gates as the one in the file.
         **options
-            As for Model: backend, ...; they win over what the file says.
+            The options of `Model`, such as backend; they override the file's values.
 
         Raises
         ------
         CheckpointError
-            The file is missing or damaged, xpnet has not written it, or `network` is another one.
+            The file is missing or damaged, xpnet did not write it, or `network` differs from it.
         """
         arrays, meta = schema.load(path)
         return cls.unpacked(arrays, meta, path=path, network=network, **options)
@@ -359,8 +369,8 @@ def _opened(
     except DeviceError as error:
         backend = select("cpu")
         warnings.warn(
-            f"the model was on {where[1]}, {where[0]}, which cannot be used here ({error}); it is "
-            "on numpy, cpu",
+            f"cannot use the model's backend {where[1]}, {where[0]} here ({error}); the model "
+            "is now on numpy, cpu",
             RuntimeWarning,
             stacklevel=2,
         )
