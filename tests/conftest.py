@@ -18,8 +18,9 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 from xpnet.backend.select import select
 
-# A stand-in for CuPy, that must not be found by chance: `test_simulator` puts it in its place.
-collect_ignore = ["simulator"]
+# A stand-in for CuPy, that must not be found by chance: `test_simulator` puts it in its place. And
+# scripts that take minutes.
+collect_ignore = ["simulator", "campaigns"]
 
 
 def _identity(function: Callable[..., Any]) -> Callable[..., Any]:
