@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xpnet
 from xpnet import Trainer, layers, losses, mlp, optim
 from xpnet.data import batch_order, split
 from xpnet.errors import UsageError, real, whole
@@ -148,3 +149,34 @@ def test_settings_of_every_right_kind_train() -> None:
     trainer = Trainer(mlp([3.0, np.int64(4), 2], seed=2**40), rule, clip_norm=1)  # type: ignore[list-item]
     history = trainer.fit(X, T, epochs=np.int32(2), batch_size=5.0, save_seconds=INF)  # type: ignore[arg-type]
     assert len(history.epochs) == 2
+
+
+def itself() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value: xpnet.select(value),
+        lambda value: xpnet.select("cpu", value),
+        lambda value: xpnet.select("cpu", precision=value),
+        lambda value: xpnet.Trainer(xpnet.mlp([3, 2]), backend=value),
+        lambda value: xpnet.Trainer(xpnet.mlp([3, 2]), scaling=value),
+        lambda value: xpnet.Model.load(value),
+        lambda value: xpnet.Graph().input(value),
+        lambda value: xpnet.data.split(np.arange(9), 0.5, seed=value),
+        lambda value: xpnet.data.standardize([value, [1.0]]),
+        lambda value: xpnet.jacobian(xpnet.Graph(), value, "x", "x"),
+        lambda value: xpnet.jacobian(xpnet.Graph(), {}, "x", value),
+    ],
+)
+@pytest.mark.parametrize(
+    "value", [np.ones((30, 4)), 1.5, {1: 2}, itself(), b"x", {1.0}, object()], ids=type
+)
+def test_a_value_of_another_kind_is_refused_in_one_line(call: Any, value: Any) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, UsageError)) as caught:
+        call(value)
+    assert "\n" not in str(caught.value)

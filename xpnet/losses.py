@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid, targets_like
-from xpnet.errors import real
+from xpnet.errors import real, shown
 from xpnet.gates.protocol import Grads
 
 __all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
@@ -62,7 +62,7 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     """
     mean = reduction == "mean"
     if not mean and reduction != "sum":
-        raise ValueError(f"reduction is {reduction!r}; expected mean or sum")
+        raise ValueError(f"reduction is {shown(reduction)}; expected mean or sum")
     shape = tuple(scores.shape[:-1])
     if weight is None:
         return 1.0 / max(math.prod(shape), 1) if mean else 1.0

@@ -133,7 +133,9 @@ def test_a_pickle_whose_backend_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
         return select(device, library, *rest, **more)
 
     monkeypatch.setattr(module, "select", without)
-    with pytest.warns(RuntimeWarning, match="was on strict, cpu.*is on numpy, cpu") as warned:
+    with pytest.warns(
+        RuntimeWarning, match="backend strict, cpu here.*is now on numpy, cpu"
+    ) as warned:
         opened = pickle.loads(content)
     assert len(warned) == 1
     assert opened.backend.library == "numpy"

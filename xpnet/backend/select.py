@@ -6,10 +6,11 @@ import importlib
 import os
 import re
 import sys
+from typing import Any
 
 from xpnet.backend.cpu import cpu_flags, multiplies_bfloat16
 from xpnet.backend.interface import Backend
-from xpnet.errors import DeviceError, UsageError
+from xpnet.errors import DeviceError, UsageError, shown
 
 __all__ = ["LIBRARIES", "PRECISIONS", "select"]
 
@@ -73,14 +74,14 @@ def select(
     'numpy'
     """
     kind, index = _parse(device)
-    if library is not None and library not in LIBRARIES:
-        raise UsageError(f"backend {library!r}: expected one of {', '.join(LIBRARIES)}")
+    if library is not None and not _is_one(library, LIBRARIES):
+        raise UsageError(f"backend {shown(library)}: expected one of {', '.join(LIBRARIES)}")
     if kind == "cuda" and library in ("numpy", "strict"):
         raise UsageError(f"{library} runs on the CPU only: use device cpu, or backend cupy")
     if kind == "cpu" and library == "cupy":
         raise UsageError("cupy runs on CUDA only: use device cuda, or backend numpy")
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if not _is_one(precision, PRECISIONS):
+        raise UsageError(f"precision {shown(precision)}: expected one of {', '.join(PRECISIONS)}")
     if precision != "float32" and dtype != "float32":
         raise UsageError(
             f"precision {precision} keeps weights in float32; got dtype {dtype}: leave out one of "
@@ -142,10 +143,15 @@ def _without(precision: str, library: str, kind: str) -> str:
     return f"{library} has no products in {precision}: use backend {' or '.join(there)}"
 
 
+def _is_one(name: Any, known: tuple[str, ...]) -> bool:
+    return isinstance(name, str) and name in known
+
+
 def _parse(device: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(cpu|auto)|cuda(?::(\d+))?", device.strip().lower())
+    text = device.strip().lower() if isinstance(device, str) else ""
+    match = re.fullmatch(r"(cpu|auto)|cuda(?::(\d+))?", text)
     if not match:
-        raise UsageError(f"device {device!r}: expected cpu, cuda, cuda:N or auto")
+        raise UsageError(f"device {shown(device)}: expected cpu, cuda, cuda:N or auto")
     return (match[1], 0) if match[1] else ("cuda", int(match[2] or 0))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.data.checks import check_features, check_targets
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.readers import idx_shape, read_idx, read_npz
-from xpnet.errors import DataError, UsageError
+from xpnet.errors import DataError, UsageError, shown
 from xpnet.files import make_folder, replacing
 
 __all__ = ["NAMES", "load"]
@@ -92,7 +92,7 @@ def load(
         t = arrays["labels"].astype(np.int32)
         return Dataset(arrays["images"], t, digits, Scaling(0.0, 1 / 16), (8, 8)), None
     if name not in _SOURCES:
-        raise UsageError(f"dataset {name!r}: expected one of {', '.join(NAMES)}")
+        raise UsageError(f"dataset {shown(name)}: expected one of {', '.join(NAMES)}")
     paths = _find(Path(data_dir)) if data_dir is not None else _download(name)
     classes = tuple("0123456789") if name == "mnist" else _FASHION
     train, test = (_images(x, t, classes) for x, t in (paths[:2], paths[2:]))

@@ -10,7 +10,7 @@ from array_api_compat import is_array_api_obj, to_device
 
 from xpnet.arrays.ops import computes_its_own_way
 from xpnet.data.dataset import Rows, Scaling, chunks
-from xpnet.errors import DataError, UsageError
+from xpnet.errors import DataError, UsageError, shown
 
 __all__ = [
     "check_features",
@@ -73,9 +73,10 @@ def host(array: Any, name: str = "x") -> Any:
         ) from error
 
 
-def _hides_values(array: Any) -> bool:
+def _hides_values(array: Any, depth: int = 0) -> bool:
     if isinstance(array, list | tuple):
-        return any(map(_hides_values, array))
+        # A list may contain itself; NumPy then says what is wrong with it.
+        return depth < 64 and any(_hides_values(part, depth + 1) for part in array)
     return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
 
 
@@ -205,7 +206,7 @@ def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
         shift, scale = (np.array(value, np.float64) for value in scaling)
     except (TypeError, ValueError):
         raise UsageError(
-            f"{name} is {scaling!r:.80}; expected (shift, scale), such as xpnet.data.standardize(x)"
+            f"{name} is {shown(scaling)}; expected (shift, scale): xpnet.data.standardize(x), say"
         ) from None
     for what, value in (("shift", shift), ("scale", scale)):
         bad = ~np.isfinite(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet.data.checks import check_numbers, host, is_one_hot
 from xpnet.data.dataset import Scaling, chunks
-from xpnet.errors import DataError, UsageError, real
+from xpnet.errors import DataError, real, whole
 
 __all__ = ["split", "standardize"]
 
@@ -44,10 +44,11 @@ def split(
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one target a sample")
     fraction = real("fraction", fraction, 0.0, 1.0)
-    try:
-        random = np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise UsageError(f"seed is {seed!r}; expected whole numbers, 0 or more") from None
+    if isinstance(seed, tuple | list):
+        seed = [whole("seed", part) for part in seed]
+    else:
+        seed = whole("seed", seed)
+    random = np.random.default_rng(seed)
     n = len(t)
     classes = _classes(t) if stratify else None
     shuffled = random.permutation(n)

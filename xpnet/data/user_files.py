@@ -14,7 +14,7 @@ from xpnet.data.csv import read_csv
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.labels import array_targets, text_targets
 from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
-from xpnet.errors import DataError, UsageError
+from xpnet.errors import DataError, UsageError, shown
 
 __all__ = ["load_file"]
 
@@ -61,7 +61,7 @@ def load_file(
     if label_column is not None and suffix != ".csv":
         raise UsageError(f"--label-column goes with a .csv file, not with {path.name}")
     if task not in TASKS:
-        raise UsageError(f"task is {task!r}; expected {', '.join(TASKS)}")
+        raise UsageError(f"task is {shown(task)}; expected {', '.join(TASKS)}")
     if classes is not None:
         task = "classification"
     if suffix == ".csv":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.arrays.ops import Array
+from xpnet.errors import shown
 from xpnet.files import write_whole
 from xpnet.gates.protocol import Gate
 from xpnet.graph.autodiff import (
@@ -169,9 +170,11 @@ class Graph:
         for i, name in enumerate(names):
             # Pictures show names, and spaces separate them in lists.
             if not isinstance(name, str) or not name.isprintable() or name.split() != [name]:
-                raise ValueError(f"{name!r} is not a valid name; expected a word without spaces")
+                raise ValueError(
+                    f"{shown(name)} is not a valid name; expected a word without spaces"
+                )
             if name in self.nodes or name in names[:i]:
-                raise ValueError(f"the graph already has a node named {name!r}")
+                raise ValueError(f"the graph already has a node named {shown(name)}")
 
     def _add(self, node: Node) -> Node:
         self.nodes[node.name] = node
@@ -370,6 +373,8 @@ class Graph:
         return sort(self.nodes, self._ends(outputs))
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        if not isinstance(inputs, Mapping):
+            raise TypeError(f"inputs are {shown(inputs)}; expected a dict, from names to arrays")
         if not inputs.keys() <= self._inputs.keys():
             unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
             raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")

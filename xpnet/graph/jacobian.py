@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpnet.arrays.ops import Array, device, namespace
+from xpnet.errors import shown
 from xpnet.graph.graph import Graph
 from xpnet.graph.node import Node
 
@@ -65,6 +66,8 @@ def jacobian(
     array([[2., 0.],
            [0., 4.]])
     """
+    if not isinstance(wrt, str | Node):
+        raise TypeError(f"wrt is {shown(wrt)}; expected a node or its name")
     value, tape = graph.forward(inputs, output)
     xp = namespace(value)
     wrt_name = wrt if isinstance(wrt, str) else wrt.name

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xpnet.data.readers import available_memory
-from xpnet.errors import CheckpointError, UsageError
+from xpnet.errors import CheckpointError, UsageError, shown
 from xpnet.files import leftovers, make_folder, open_regular, replacing
 
 __all__ = [
@@ -97,6 +97,8 @@ def load(path: Path_) -> Content:
     CheckpointError
         It is missing, cut short, altered, larger than the free memory, or not a checkpoint at all.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"{shown(path)}: expected the path of a file")
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size - FOOTER

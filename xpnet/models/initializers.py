@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpnet.errors import UsageError, real
+from xpnet.errors import UsageError, real, shown
 
 __all__ = ["he", "initializer", "normal", "xavier"]
 
@@ -58,5 +58,7 @@ def initializer(
         name = "he" if activation in ("relu", "leaky_relu") else "xavier"
     functions = {"he": he, "xavier": xavier}
     if name not in functions:
-        raise UsageError(f"init is {name!r}; expected auto, he, xavier or a standard deviation")
+        raise UsageError(
+            f"init is {shown(name)}; expected auto, he, xavier or a standard deviation"
+        )
     return functions[name]

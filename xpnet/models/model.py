@@ -18,7 +18,7 @@ from xpnet.backend.select import select
 from xpnet.data.checks import check_features, check_targets, checked_scaling, host
 from xpnet.data.dataset import Scaling
 from xpnet.data.loader import Feed
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, shown
 from xpnet.models import checkpoint, schema
 from xpnet.models.evaluation import Evaluation
 from xpnet.models.mlp import BUILDERS
@@ -83,12 +83,12 @@ class Model:
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(backend, str):
+        if backend is not None and not isinstance(backend, Backend):
             raise UsageError(
-                f"backend is {backend!r}; expected a backend such as xpnet.select('cpu', 'jax')"
+                f"backend is {shown(backend)}; expected one such as xpnet.select('cpu', 'jax')"
             )
         if dtype not in ("float32", "float64"):
-            raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
+            raise UsageError(f"dtype is {shown(dtype)}; expected float32 or float64")
         if network.outputs is None:
             raise UsageError(
                 "the network does not say how many outputs it has; pass outputs=... to Network"

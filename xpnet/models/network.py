@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.arrays.ops import Array
+from xpnet.errors import shown
 from xpnet.graph.graph import Graph, Tape
 from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
@@ -59,7 +60,7 @@ class Network:
         for name in self.statistics:
             if name in self.params or name not in self.graph.nodes:
                 raise ValueError(
-                    f"statistics has {name!r}; expected the name of an input that is no parameter"
+                    f"statistics has {shown(name)}; expected an input that is no parameter"
                 )
 
     @property
