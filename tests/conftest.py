@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def usable_cupy() -> Any:
     if not cupy.is_available():
         missing("no CUDA GPU")
     return cupy
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_products_thread_by_thread() -> Iterator[None]:
+    """The simulator runs a kernel's threads one by one: there, only tiny products are for ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        spec = importlib.util.find_spec("cupy")
+        if spec is not None and "simulator" in str(spec.origin):
+            patch.setattr("xpnet.backend.cuda.products.MOST_OPERATIONS", 5_000)
+        yield
 
 
 def _readonly(array: np.ndarray) -> np.ndarray:

@@ -434,8 +434,10 @@ def test_small_products(cuda: Backend, threads: int) -> None:
             np.testing.assert_array_equal(cuda.to_numpy(again), cuda.to_numpy(product))
 
 
-def test_which_products_are_small(cuda: Backend) -> None:
+def test_which_products_are_small(cuda: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnet.backend.cuda.products import SmallProducts, threads_for
+
+    monkeypatch.setattr("xpnet.backend.cuda.products.MOST_OPERATIONS", 1 << 22)
 
     assert threads_for(100, 50, 10, 132) == 64  # rows, columns, terms
     assert threads_for(50, 10, 100, 132) == 128
