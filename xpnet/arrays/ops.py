@@ -57,7 +57,7 @@ _OWN_WAY: dict[type, bool] = {}
 def computes_its_own_way(x: Array) -> bool:
     """Whether an array's operators are not those of NumPy's array that its type derives from.
 
-    In ``np.matrix`` * is the product of matrices; a masked array leaves values out; others carry
+    On an ``np.matrix``, * multiplies matrices; a masked array leaves values out; other types carry
     units.
     """
     kind = type(x)

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: one checksummed file, written beside and renamed.
+"""Write and read checkpoints that survive a crash: files with a checksum, renamed into place.
 
 A checkpoint is an uncompressed NPZ file with a 40-byte footer, 8 bytes of magic and the
 SHA-256 of all that precedes; ``numpy.load`` still reads it. Neither NPZ's own checksums nor
@@ -37,7 +37,7 @@ Content = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def save(path: Path_, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that `path` holds, at any moment, the old file or the new one.
+    """Write a checkpoint; at any moment `path` holds the old file or the new one.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def save(path: Path_, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def plain(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Meta data as it is read back: tuples are lists, and NumPy's values Python's.
+    """Return meta data as `load` returns it: tuples become lists, NumPy's values Python's.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def load(path: Path_) -> Content:
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """Of the first `size` bytes, of which no more than a piece is in memory."""
+    """Compute the checksum of the first `size` bytes, piece by piece to save memory."""
     digest = hashlib.sha256()
     file.seek(0)
     while size > 0 and (piece := file.read(min(size, PIECE))):
@@ -133,7 +133,7 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 
 def _content(file: BinaryIO, size: int) -> Content:
-    """(arrays, meta) of an archive that claims no more than the bytes that it has."""
+    """Return (arrays, meta) of an archive; refuse one that claims more bytes than it has."""
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
@@ -155,7 +155,7 @@ def _content(file: BinaryIO, size: int) -> Content:
 
 
 def _array(content: bytes) -> np.ndarray:
-    """An NPY file: a header, then exactly the numbers that it announces."""
+    """Read an NPY file: a header, then exactly the numbers that it announces."""
     stream = io.BytesIO(content)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("has an array of another version")
@@ -178,7 +178,7 @@ def _finite(word: str) -> float:
 def save_numbered(
     folder: Path_, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
 ) -> Path:
-    """Save ``step-00001200.npz`` in `folder`, and keep the one before it; all others go.
+    """Save ``step-00001200.npz`` in `folder`; keep the checkpoint before it, remove all others.
 
     Those with a larger number too: they are of a future that did not come, because they
     were damaged and the run went on from before them. Where several processes could save, one
@@ -200,7 +200,7 @@ def save_numbered(
 def load_latest(
     folder: Path_, read: Callable[[Path], Content] = load
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], Path, list[CheckpointError]]:
-    """The newest checkpoint of `folder` that `read` reads: (arrays, meta, path, skipped).
+    """Read the newest checkpoint of `folder` that is whole: (arrays, meta, path, skipped).
 
     `skipped` holds what was wrong with newer ones, for the user to be told.
 
@@ -221,19 +221,19 @@ def load_latest(
 
 
 def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names start with `prefix`, without it."""
+    """Return the arrays whose names start with `prefix`, under names without it."""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def numbered(folder: Path_) -> list[Path]:
-    """The checkpoints of a folder, newest first: by number, since digits may differ."""
+    """List the checkpoints of a folder by their number, newest first."""
     names = (path for path in Path(folder).glob("step-*.npz"))
     paths = [path for path in names if re.fullmatch(r"step-[0-9]+", path.stem)]
     return sorted(paths, key=lambda path: int(path.stem[5:]), reverse=True)
 
 
 def model_file(path: Path) -> Path:
-    """Of a run's folder, the finished model, or the newest checkpoint that verifies."""
+    """Return the model of a run's folder, or else its newest checkpoint that is whole."""
     if not path.is_dir():
         return path
     if (path / "model.npz").exists():

@@ -1,4 +1,4 @@
-"""What a network is worth on a data set: its loss, its score, its outputs."""
+"""Measure a network on a data set: its loss, its score, its outputs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Evaluation:
         self._hidden = feed.backend.compile(self._hidden_batch)
 
     def classifies(self, t: Array) -> bool:
-        """Squared loss on real targets is regression; all else is classification."""
+        """Return whether the targets are classes; real targets with squared loss are not."""
         real = self.network.loss_gate.targets == "real"
         return bool(not real or (t.ndim == 1 and self.network.outputs != 1))
 
     def _measure_batch(self, params: Any, x: Array, t: Array) -> tuple[Array, Array]:
-        """The loss of a batch, and what its score is made of.
+        """Return the loss of a batch, and what its score is made of.
 
-        For classification the number of right answers; for a regression the errors.
+        A classification counts the right answers; a regression keeps the errors.
         """
         net = self.network
         inputs = {**params, "x": self.feed.prepare(x), "t": t}
@@ -60,7 +60,7 @@ class Evaluation:
         return list(outputs[:-1])
 
     def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
-        """(loss per sample, accuracy or R²) of samples and targets that `Feed` has brought.
+        """Return (loss per sample, accuracy or R²) for data that `Feed` brought to the device.
 
         R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
 
@@ -82,7 +82,7 @@ class Evaluation:
         return total / len(t), _r2([to_numpy(errors) for _, _, errors in measured], t)
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
-        """The hidden layers' outputs by node name, each of shape=(N, units)."""
+        """Return the outputs of the hidden layers by node name, each of shape=(N, units)."""
         if not self._hidden_nodes:
             return {}
         to_numpy = self.feed.backend.to_numpy
@@ -93,7 +93,7 @@ class Evaluation:
         }
 
     def scores(self, params: Any, x: Any) -> np.ndarray:
-        """The network's outputs on samples that `Feed` has brought, shape=(N, outputs)."""
+        """Return the outputs, shape=(N, outputs), for samples that `Feed` brought."""
         to_numpy = self.feed.backend.to_numpy
         return np.concatenate(
             [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
@@ -101,7 +101,7 @@ class Evaluation:
 
 
 def _r2(errors: list[np.ndarray], t: np.ndarray) -> float | None:
-    """1 - Σ errors² / Σ(t - mean t)²; None where t does not vary, to the bit."""
+    """Return R² = 1 - Σ errors² / Σ(t - mean t)², or None if all t are equal."""
     with np.errstate(all="ignore"):  # what is infinite here shows in the result
         # From the first row, and in units of the widest: means of large numbers and squares of
         # small ones stay exact.

@@ -1,4 +1,4 @@
-"""Networks: a graph, its initial parameters, and which of its nodes are scores and loss."""
+"""Define a network: a graph, its initial parameters, and the nodes of its scores and loss."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Network:
     ----------
     graph : Graph
     params : dict of str to numpy array, float64
-        Initial values on the host, in layer order: W1, b1, W2, ... Never written to.
+        Initial values on the host, in layer order: W1, b1, W2, ... xpnet never writes to them.
     scores, loss : Node
         The network's output, and the 0-d loss.
     outputs : int, optional
         The scores' last axis; a `xpnet.Trainer` needs it.
     input_shape : tuple of int, optional
-        The shape in which one sample enters the network: samples are reshaped to it. None: they
-        enter as they are.
+        The shape in which one sample enters the network; xpnet reshapes samples to it. If None,
+        samples enter as they are.
     statistics : dict of str to numpy array, float64
         What gates learn beside gradients, such as running means: inputs of the graph, with their
         first values. A gate that takes some has a method ``observed(cache)``, which returns their
@@ -65,12 +65,12 @@ class Network:
 
     @property
     def values(self) -> dict[str, np.ndarray]:
-        """Parameters and statistics, as they are first."""
+        """Return the initial parameters and statistics in one dict."""
         return {**self.params, **self.statistics}
 
     @cached_property
     def _observers(self) -> list[tuple[str, Any, list[str]]]:
-        """(node, gate, statistics among its inputs) of each gate that has some."""
+        """Return (node, gate, names of its statistics) for each gate that takes statistics."""
         found = []
         for node in self.graph.nodes_topologically_sorted(self.loss):
             if names := [name for name in node.inputs if name in self.statistics]:
@@ -78,7 +78,7 @@ class Network:
         return found
 
     def observed(self, tape: Tape) -> dict[str, Array]:
-        """The statistics' new values, after a forward pass of the loss."""
+        """Return the new values of the statistics after a forward pass of the loss."""
         found: dict[str, Array] = {}
         for node, gate, names in self._observers:
             found.update(zip(names, gate.observed(tape.caches[node]), strict=True))
@@ -86,9 +86,9 @@ class Network:
 
     @property
     def form(self) -> Hashable:
-        """Equal for two networks that compute the same function of parameters and inputs.
+        """A value that is equal for two networks if they compute the same function.
 
-        The builder and its arguments; the graph itself where it was built by hand.
+        It holds the builder and its arguments, or the graph itself if you built it by hand.
         """
         arguments = json.dumps(self.arguments, sort_keys=True)
         built = (self.builder, arguments) if self.builder else self.graph
@@ -96,7 +96,7 @@ class Network:
 
     @cached_property
     def gates(self) -> list[str]:
-        """What the network computes, gate by gate in order: ``ReLU1 = ReLU()(Affine1)``.
+        """List what the network computes, gate by gate: ``ReLU1 = ReLU()(Affine1)``.
 
         A gate that is no dataclass is known by its class alone.
         """
@@ -109,12 +109,12 @@ class Network:
 
     @property
     def loss_gate(self) -> Any:
-        """The loss, which also knows how to read scores: decide(), probabilities()."""
+        """Return the gate of the loss; it also reads scores: decide(), probabilities()."""
         return self.loss.gate
 
     @property
     def hidden(self) -> list[Node]:
-        """The outputs of the hidden layers, first to last, before dropout."""
+        """Return the nodes of the hidden layers' outputs, first to last, before dropout."""
         nodes = []
         for node in self.graph.nodes_topologically_sorted(self.scores):
             if isinstance(node.gate, Affine):
@@ -127,20 +127,20 @@ class Network:
 
     @property
     def first_weights(self) -> str | None:
-        """The name of the first Affine layer's weights; None if they are no parameter."""
+        """Return the name of the first Affine layer's weights; None if they are no parameter."""
         for node in self.graph.nodes_topologically_sorted(self.scores):
             if isinstance(node.gate, Affine):
                 return node.inputs[1] if node.inputs[1] in self.params else None
         return None
 
     def predict(self, params: Mapping[str, Array], x: Array) -> Array:
-        """Scores of a batch, in inference mode; shape=(N, outputs)."""
+        """Compute the scores of a batch in inference mode, shape=(N, outputs)."""
         return self.graph.forward({**params, "x": x}, self.scores)[0]
 
     def gradient(
         self, params: Mapping[str, Array], x: Array, t: Array, **inputs: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """The loss of a batch and its gradients, one per parameter.
+        """Compute the loss of a batch, and its gradient with respect to each parameter.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Network:
 
 
 def _described(gate: Any) -> str:
-    """A gate's class and settings, without the addresses that a repr may have."""
+    """Name a gate's class and settings, without the memory addresses that a repr may show."""
     settings = []
     if is_dataclass(gate):
         values = ((setting.name, getattr(gate, setting.name)) for setting in fields(gate))

@@ -1,4 +1,4 @@
-"""What a model file and a checkpoint hold: one schema, for the writer and for the reader.
+"""Define what a model file and a checkpoint hold: one schema for the writer and the reader.
 
 A checksum says that a file is as it was written, not that xpnet wrote it. So names, types, shapes
 and values are held against this schema before a network is built or memory is taken for one.
@@ -70,7 +70,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """A file's meta data as version FORMAT has them.
+    """Convert the meta data of a file to version FORMAT.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str |
 
 
 def _misfit(value: Any, form: Any, where: str) -> str:
-    """What does not fit the form, and where; "" if all does."""
+    """Say what does not fit the form, and where; "" if all fits."""
     match form:
         case dict():
             if not isinstance(value, dict):
@@ -140,7 +140,7 @@ def _misfit(value: Any, form: Any, where: str) -> str:
 
 
 def _bad_arrays(arrays: Mapping[str, np.ndarray], dtype: str, is_run: bool) -> str:
-    """As `_misfit`: each array has a known name, its dtype and shape, and finite values."""
+    """Like `_misfit`; each array needs a known name, its dtype and shape, and finite values."""
     params = {name[7:]: a.shape for name, a in arrays.items() if name.startswith("params/")}
     best = {name[5:] for name in arrays if name.startswith("best/")}
     free = ("scaling/shift", "scaling/scale", "target_scaling/shift", "target_scaling/scale")
@@ -176,7 +176,7 @@ def _bad_arrays(arrays: Mapping[str, np.ndarray], dtype: str, is_run: bool) -> s
 
 
 def _bad_history(history: Mapping[str, Any], losses: int) -> str:
-    """As `_misfit`: epochs and steps are counted without a gap."""
+    """Like `_misfit`; epochs and steps must be counted without a gap."""
     epochs = history["epochs"]
     if [epoch["epoch"] for epoch in epochs] != list(range(1, len(epochs) + 1)):
         return "its epochs are not numbered from 1"
