@@ -280,3 +280,16 @@ def test_what_json_cannot_hold_is_refused_before_the_file_is_touched(
         checkpoint.save(tmp_path / "c.npz", {}, {"a": [value]})
     assert checkpoint.load(tmp_path / "c.npz")[1] == {"old": True}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 0xFFFF_FF00])
+def test_an_array_of_two_sizes_is_refused(tmp_path: Path, size: int) -> None:
+    """zipfile reads as many bytes as the directory claims, 4 GB here."""
+    path = tmp_path / "m.npz"
+    checkpoint.save(path, {"W": np.ones(5)}, {})
+    body = bytearray(path.read_bytes()[: -checkpoint.FOOTER])
+    place = body.index(b"PK\x01\x02") + 20  # of the compressed size in the directory
+    body[place : place + 4] = size.to_bytes(4, "little")
+    path.write_bytes(body + checkpoint.MAGIC + hashlib.sha256(body).digest())
+    with pytest.raises(CheckpointError, match="two sizes"):
+        checkpoint.load(path)

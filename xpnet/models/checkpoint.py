@@ -139,6 +139,8 @@ def _content(file: BinaryIO, size: int) -> Content:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its arrays are compressed")
+        if any(member.compress_size != member.file_size for member in members):
+            raise ValueError("its arrays have two sizes")
         if sum(member.file_size for member in members) > size:
             raise ValueError("its arrays are larger than the file")
         for member in members:
