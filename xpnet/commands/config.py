@@ -218,8 +218,10 @@ class Config:
 CALL_ONLY = ("out", "plot", "quiet", "resume", "config", "print_config", "dry_run")
 
 
-def parse(args: Sequence[str]) -> Config:
+def parse(args: Sequence[str], *, quiet: bool = False) -> Config:
     """Read the settings; options override a --config file, which overrides a --resume run.
+
+    Unless `quiet`, it prints a warning if the config.toml of a --resume run is out of date.
 
     Raises
     ------
@@ -232,7 +234,7 @@ def parse(args: Sequence[str]) -> Config:
     given = tyro.cli(Config, args=args, prog="python -m xpnet.train")
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.
-    from_files = [] if given.resume is None else _options(*_of_run(given.resume))
+    from_files = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
     if given.config is not None:
         from_files += _options(_read(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
@@ -261,7 +263,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: is not TOML: {' '.join(str(error).split())}") from error
 
 
-def _of_run(folder: Path) -> tuple[dict[str, Any], Path]:
+def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     """Return the settings of a run, and the file that has them.
 
     The newest checkpoint has the right ones. If a run was resumed with other settings and then
@@ -286,11 +288,11 @@ def _of_run(folder: Path) -> tuple[dict[str, Any], Path]:
     except UsageError:
         found = {}
     differing = sorted(k for k in stored | found if stored.get(k) != found.get(k))
-    if differing:
-        what = ", ".join(differing) if found else "it has none"
+    if differing and not quiet:
+        what = f"another {', '.join(differing)}" if found else "no settings"
         complain(
-            f"warning: {file}: has other settings than {path.name}, whose are used: {what}; "
-            "give others as options"
+            f"warning: {file} has {what}; the run continues with the settings in {path.name}, "
+            "unless you give an option"
         )
     return stored, path
 

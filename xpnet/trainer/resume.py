@@ -209,7 +209,8 @@ class SavedRun:
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
             # The user asked for this change, so it is no warning.
-            print(f"xpnet: {path}: going on with other settings: {changed}", file=sys.stderr)
+            with suppress(OSError, ValueError):  # a full or closed stderr must not stop the run
+                print(f"xpnet: {path}: going on with other settings: {changed}", file=sys.stderr)
         return found["params"], found["state"], History.unpack(arrays, meta["history"])
 
     def _changes(self, then: dict[str, Any]) -> str:

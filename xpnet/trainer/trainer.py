@@ -395,8 +395,8 @@ class Trainer:
                     check_finite_losses(losses, epoch + 1, history.steps)
                     history.unfinished.extend(losses.tolist())
                     stepping = False
-                    yield losses
                     deliver()
+                    yield losses
                     if time.monotonic() - self._kept[0] > KEEP_SECONDS:
                         self._keep()
                     stepping, began = True, time.perf_counter()
