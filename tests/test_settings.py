@@ -41,7 +41,7 @@ BAD: dict[str, list[Callable[[], Any]]] = {
     "momentum": [
         (lambda rule=rule, mu=mu: rule(0.1, mu))
         for rule in (optim.Momentum, optim.Nesterov)
-        for mu in (1.0, -0.1, NAN, "0.9")
+        for mu in (1.1, -0.1, NAN, "0.9")
     ],
     "decay_rate": [lambda: optim.RMSProp(decay_rate=1.0), lambda: optim.RMSProp(decay_rate=-1)],
     "eps": [

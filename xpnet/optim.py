@@ -59,7 +59,7 @@ class Optimizer(Protocol):
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "lr": (0.0, math.inf, "()"),
-    "momentum": (0.0, 1.0, "[)"),
+    "momentum": (0.0, 1.0, "[]"),
     "decay_rate": (0.0, 1.0, "[)"),
     "beta1": (0.0, 1.0, "[)"),
     "beta2": (0.0, 1.0, "[)"),
@@ -347,7 +347,9 @@ def update(
     grads : dict of str to array
         One gradient per parameter. `update` only reads them.
     state : dict of str to array
-        The result of `init` or of the previous step. `update` consumes it.
+        The result of `init` or of the previous step. `update` consumes it. If you add an entry
+        "lr", a 0-d array of the parameters' dtype, it replaces the optimizer's rate: so you can
+        change the rate between two steps, and a compiled or captured step stays valid.
     params : dict of str to array
         `update` consumes them.
 
@@ -364,9 +366,10 @@ def update(
     >>> params["W"].tolist(), int(state["step"])
     ([0.8], 1)
     """
-    lr: Any = optimizer.lr
+    lr: Any = state.get("lr", optimizer.lr)
     if callable(lr) or hasattr(optimizer, "rates"):
-        lr = _rates(optimizer, state["step"], next(iter(params.values())).dtype)
+        dtype = next(iter(params.values())).dtype
+        lr = _rates(optimizer, state.get("lr"), state["step"], dtype)
     rows: list[tuple[Array, ...]] = [(p, grads[name]) for name, p in params.items()]
     if optimizer.slots:
         named = [[f"{name}.{slot}" for slot in optimizer.slots] for name in params]
@@ -374,6 +377,8 @@ def update(
     updated, step = for_each(optimizer.rule, lr, rows, state["step"])
     new_params = {name: values[0] for name, values in zip(params, updated, strict=True)}
     new_state = {"step": step}
+    if "lr" in state:
+        new_state["lr"] = state["lr"]
     if optimizer.slots:
         for names, values in zip(named, updated, strict=True):
             new_state.update(zip(names, values[1:], strict=True))
@@ -381,10 +386,11 @@ def update(
 
 
 @elementwise
-def _rates(optimizer: Any, step: Array, dtype: Any) -> Any:
+def _rates(optimizer: Any, lr: Array | None, step: Array, dtype: Any) -> Any:
     """Return the lr of this step, or the rates that the optimizer computes from it."""
     k = namespace(step).astype(step, dtype)  # the number of finished steps
-    lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
+    if lr is None:
+        lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 

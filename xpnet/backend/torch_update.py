@@ -35,12 +35,12 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     ]
     if not all(_is_plain(a) and a.dtype == row[0].dtype for row in rows for a in row):
         return NotImplemented
-    lr, count = optimizer.lr, state["step"]
+    lr, count = state.get("lr", optimizer.lr), state["step"]
     if callable(lr):
         lr = lr(count.to(rows[0][0].dtype))
-        # On a GPU, the kernels read the rate as float32.
-        if isinstance(lr, torch.Tensor) and lr.is_cuda and lr.dtype != torch.float32:
-            return NotImplemented
+    # On a GPU, the kernels read the rate as float32.
+    if isinstance(lr, torch.Tensor) and lr.is_cuda and lr.dtype != torch.float32:
+        return NotImplemented
     count += 1
     step = count.to(torch.float32)  # the kernels require float32
     groups = [(0.0, rows)]
