@@ -31,6 +31,7 @@ __all__ = [
     "norm",
     "one_hot",
     "sigmoid",
+    "squares",
     "sum_rows",
     "targets_like",
     "unbroadcast",
@@ -191,6 +192,12 @@ def at_least(x: Array, low: float) -> Array:
 def at_most(x: Array, high: float) -> Array:
     """Return min(x, high) element by element; NaN stays NaN."""
     return namespace(x).minimum(x, high)
+
+
+@replaceable
+def squares(x: Array) -> Array:
+    """Return the sum of the squares of all elements, 0-d."""
+    return namespace(x).sum(x * x)
 
 
 @replaceable

@@ -73,11 +73,17 @@ def _scaled_norm(arrays: Sequence[np.ndarray], floor: float) -> Any:
     return (np.sqrt(total), 1.0) if known else NotImplemented
 
 
+def _squares(x: np.ndarray) -> Any:
+    flat = x.ravel(order="K")
+    return np.dot(flat, flat)
+
+
 _KERNELS: dict[str, Callable[..., Any]] = {
     "masked": _masked,
     "scaled_norm": _scaled_norm,
     "sigmoid": _sigmoid,
     "softmax_cross_entropy": _softmax_cross_entropy,
+    "squares": _squares,
     "target_scores": _target_scores,
 }
 

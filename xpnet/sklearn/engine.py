@@ -1,0 +1,259 @@
+"""What computes for an estimator: a network on a backend, its step, scores and gradients.
+
+The pieces compare by value: on JAX, all estimators of one form share what is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy import sparse
+
+from xpnet import optim
+from xpnet.arrays.ops import Array, add_scaled, namespace, squares
+from xpnet.backend.interface import Backend
+from xpnet.models.mlp import mlp
+from xpnet.models.network import Network
+from xpnet.sklearn.arrays import dtype_name
+
+__all__ = ["Engine", "Form"]
+
+Params = dict[str, Array]
+
+# Samples of a sparse matrix become dense in parts of about this size.
+PART_BYTES = 16 << 20
+# Predictions and the gradients of L-BFGS are computed for so many samples at a time: what they
+# leave behind then stays in the processor's cache.
+PART_SAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class Form:
+    """All that a network depends on beside its parameters.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Features, units of the hidden layers, outputs.
+    activations : tuple of str
+        One of xpnet's names per hidden layer.
+    loss : gate
+    dropout : float
+    seed : int
+        Of the dropout.
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    loss: Any
+    dropout: float = 0.0
+    seed: int = 0
+
+    def network(self, params: Mapping[str, Array]) -> Network:
+        return mlp(
+            self.sizes, self.activations, loss=self.loss, dropout=self.dropout, seed=self.seed,
+            params=params,
+        )  # fmt: skip
+
+    @property
+    def key(self) -> Hashable:
+        """Equal to another's if both compute the same; a gate that may change equals no other."""
+        kind = getattr(type(self.loss), "__dataclass_params__", None)
+        return self if kind is not None and kind.frozen else object()
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function of a network's parameters that compares by what it computes."""
+
+    key: Hashable
+    network: Network = field(compare=False, repr=False)
+
+
+class Scores(_Function):
+    """``scores(params, x)``, shape=(N, outputs)."""
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        return self.network.predict(params, x)
+
+
+class Gradient(_Function):
+    """``gradient(params, x, t[, weight]) -> (loss, grads)``, without the penalty."""
+
+    def __call__(self, params: Params, x: Array, t: Array, *weight: Array) -> tuple[Array, Params]:
+        return self.network.gradient(params, x, t, **dict(zip(["weight"], weight, strict=False)))
+
+
+@dataclass(frozen=True)
+class Step(_Function):
+    r"""A training step whose L2 term is divided by the weight of its batch, as scikit-learn's.
+
+    The loss is :math:`\frac{1}{S} (\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2)` with
+    :math:`S = \sum_i w_i`; it penalizes weights, not biases. α is an array in the state, as the
+    rate may be: neither is compiled into the step.
+    """
+
+    rule: optim.Optimizer
+
+    def __call__(
+        self, params: Params, state: Params, x: Array, t: Array, *weight: Array
+    ) -> tuple[Params, Params, Array]:
+        inputs = {"weight": weight[0]} if weight else {}
+        loss, grads = self.network.gradient(params, x, t, step=state["step"], **inputs)
+        alpha = state["alpha"]
+        share = alpha / (namespace(x).sum(weight[0]) if weight else x.shape[0])
+        total: Any = 0.0
+        for name, p in params.items():
+            if p.ndim > 1:
+                grads[name] = add_scaled(grads[name], p, share)
+                total = squares(p) + total
+        loss = loss + 0.5 * share * total
+        params, state = optim.update(self.rule, grads, state, params)
+        state["alpha"] = alpha
+        return params, state, loss
+
+
+class Engine:
+    """A network on a backend.
+
+    Parameters
+    ----------
+    backend : Backend
+    form : Form
+    params : mapping of str to array
+        Only their shapes and their dtype matter.
+    rule : Optimizer, optional
+        Without one, there is no loop.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        form: Form,
+        params: Mapping[str, Array],
+        rule: optim.Optimizer | None = None,
+    ) -> None:
+        self.backend, self.form, self.rule = backend, form, rule
+        # Compiled functions must not keep the arrays alive.
+        names: dict[str, Any] = dict.fromkeys(params)
+        network = replace(form.network(params), params=names)
+        key = form.key
+        self._scores = backend.compile(Scores(key, network))
+        self._gradient = backend.compile(Gradient(key, network))
+        self._run = None if rule is None else backend.loop(Step(key, network, rule), _as_it_is)
+
+    def serves(self, backend: Backend, form: Form, rule: optim.Optimizer | None) -> bool:
+        """Say whether this engine computes just this."""
+        same = self.form == form and self.rule == rule and str(self.backend) == str(backend)
+        return same and form.key is form
+
+    def begin(
+        self, params: Params, state: Params, *, alpha: float, lr: float | None = None
+    ) -> Params:
+        """Return the state before the first step, or an earlier one, with these numbers.
+
+        A rate `lr` takes the place of the rule's.
+        """
+        assert self.rule is not None
+        if not state:
+            state = optim.init(self.rule, params)
+        on_host = {name: v for name, v in state.items() if isinstance(v, np.ndarray)}
+        state = state | {name: self.backend.asarray(v) for name, v in on_host.items()}
+        rate = {} if lr is None else {"lr": lr}
+        return state | self.numbers(params, alpha=alpha, **rate)
+
+    def numbers(self, params: Params, **values: float) -> Params:
+        """Return numbers as 0-d arrays of the parameters' dtype."""
+        dtype = dtype_name(next(iter(params.values())))
+        return {name: self.backend.asarray(np.array(v, dtype)) for name, v in values.items()}
+
+    def epoch(
+        self, params: Params, state: Params, data: tuple[Any, ...], orders: list[np.ndarray]
+    ) -> Iterator[tuple[Params, Params, Array]]:
+        """Run the steps of one epoch; yield as `xpnet.backend.interface.Run` does.
+
+        Parameters
+        ----------
+        params, state : dict of str to array
+            Consumed.
+        data : (X, targets[, weights])
+            On the backend, but a sparse X.
+        orders : list of integer arrays, shape=(steps, batch)
+        """
+        assert self._run is not None
+        for order in orders:
+            for part, rows in self._parts(data, order):
+                for chunk in self._run(params, state, part, rows):
+                    params, state, _ = chunk
+                    yield chunk
+
+    def _parts(
+        self, data: tuple[Any, ...], order: np.ndarray
+    ) -> Iterator[tuple[tuple[Any, ...], Array]]:
+        """Yield data with the order into it: all at once, or dense parts of a sparse X."""
+        x, *rest = data
+        if not sparse.issparse(x):
+            yield data, self.backend.asarray(order)
+            return
+        steps = max(1, PART_BYTES // max(1, order.shape[1] * x.shape[1] * x.dtype.itemsize))
+        for start in range(0, len(order), steps):
+            rows = order[start : start + steps]
+            flat = self.backend.asarray(rows.reshape(-1))
+            dense = self.backend.asarray(x[rows.reshape(-1)].toarray())
+            others = [namespace(a).take(a, flat, axis=0) for a in rest]
+            places = np.arange(rows.size).reshape(rows.shape)
+            yield (dense, *others), self.backend.asarray(places)
+
+    def _slices(self, x: Any) -> Iterator[tuple[slice, Array]]:
+        """Yield consecutive parts of the samples, dense and on the backend."""
+        n = x.shape[0]
+        size = PART_SAMPLES if self.backend.device == "cpu" else n
+        if sparse.issparse(x):
+            size = max(1, PART_BYTES // max(1, x.shape[1] * x.dtype.itemsize))
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
+            if sparse.issparse(x):
+                yield part, self.backend.asarray(x[part].toarray())
+            else:
+                yield part, x if size >= n else x[part, ...]
+
+    def scores(self, params: Params, x: Any) -> Array:
+        """Return the outputs before any softmax, shape=(N, outputs), on the backend."""
+        parts = [self._scores(params, part) for _, part in self._slices(x)]
+        return parts[0] if len(parts) == 1 else array_namespace(parts[0]).concat(parts, axis=0)
+
+    def gradient(
+        self, params: Params, data: tuple[Any, ...], total: float
+    ) -> tuple[float, list[Array]]:
+        """Return the mean loss of all samples, and its gradients in the parameters' order.
+
+        `total` is the weight of all samples.
+        """
+        x, *rest = data
+        loss, sums = 0.0, None
+        for part, dense in self._slices(x):
+            others = [a[part, ...] for a in rest]
+            weight = total
+            if sums is not None or part.stop < x.shape[0]:
+                weight = (
+                    float(namespace(others[1]).sum(others[1]))
+                    if others[1:]
+                    else (part.stop - part.start)
+                )
+            if not weight:
+                continue
+            part_loss, grads = self._gradient(params, dense, *others)
+            share = weight / total
+            loss += share * float(part_loss)
+            scaled = [grads[name] if share == 1.0 else grads[name] * share for name in params]
+            sums = scaled if sums is None else [a + b for a, b in zip(sums, scaled, strict=True)]
+        assert sums is not None
+        return loss, sums
+
+
+def _as_it_is(x: Array) -> Array:
+    return x

@@ -1,0 +1,330 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's interface and results, on any array library."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+
+from xpnet import losses
+from xpnet.arrays.ops import Array, namespace
+from xpnet.sklearn.arrays import dtype_name, to_host
+from xpnet.sklearn.losses import AveragedSquares, BinaryLogLoss, LogLoss
+from xpnet.sklearn.perceptron import ACTIVATIONS, Perceptron
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+# The parameters that both have beside scikit-learn's.
+_OURS: dict[str, list[Any]] = {
+    "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"}), HasMethods("rule")],
+    "verbose": ["verbose", StrOptions({"bar"})],
+    "device": [str, None],
+    "backend": [StrOptions({"numpy", "cupy", "torch", "jax", "strict"}), None],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+    "precision": [str],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "callbacks": [callable, "array-like", None],
+}
+
+
+class MLPClassifier(ClassifierMixin, Perceptron):
+    """A classifier.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> MLPClassifier(max_iter=300, random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TheirClassifier._parameter_constraints,
+        **_OURS,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        device: str | None = None,
+        backend: str | None = None,
+        dtype: str | None = None,
+        precision: str = "float32",
+        dropout: float = 0.0,
+        class_weight: Any = None,
+        callbacks: Any = None,
+    ) -> None:
+        _store(self, locals())
+
+    def _out_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _loss_gate(self) -> Any:
+        return LogLoss() if self.out_activation_ == "softmax" else BinaryLogLoss()
+
+    def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
+        weights = super()._weights(sample_weight, X, y)
+        if self.class_weight is None:
+            return weights
+        per_class = compute_sample_weight(self.class_weight, y).astype(dtype_name(X))
+        return per_class if weights is None else weights * per_class
+
+    def _targets(self, y: Any, incremental: bool) -> np.ndarray:
+        """Return one column per output, 0 or 1, after scikit-learn's checks of the classes."""
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            classes = unique_labels(y)
+            if self.warm_start:
+                if set(classes) != set(self.classes_):
+                    raise ValueError(
+                        "warm_start can only be used where `y` has the same classes as in the "
+                        f"previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                    )
+            elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+                raise ValueError(
+                    "`y` has classes not in `self.classes_`. `self.classes_` has "
+                    f"{self.classes_}. 'y' has {classes}."
+                )
+        return self._label_binarizer.transform(y).astype(bool)
+
+    def _network_targets(self, targets: np.ndarray, dtype: str) -> np.ndarray:
+        """Return class indices, or a number per output."""
+        if self.out_activation_ == "softmax":
+            return targets.argmax(axis=1).astype(np.int32)
+        return targets.astype(dtype)
+
+    def _labels_of(self, outputs: np.ndarray) -> Any:
+        """Return the labels for scores, or for targets of 0 and 1 shifted below and above 0."""
+        outputs = outputs - 0.5 if outputs.dtype == bool else outputs
+        if self.n_outputs_ == 1:
+            outputs = outputs.reshape(-1)
+        return self._label_binarizer.inverse_transform(outputs, threshold=0.0)
+
+    def _score_of(self, scores: np.ndarray, y: Any, weight: Any) -> float:
+        return float(accuracy_score(y, self._labels_of(scores), sample_weight=weight))
+
+    @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Run one epoch over X and y, and keep the solver's state for the next call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array, shape=(n_classes,), optional
+            All classes that will come; the first call needs it.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            y = to_host(y)
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Any:
+        """Return the class of each sample, in X's library where labels are numbers.
+
+        Parameters
+        ----------
+        X : array, data frame or sparse matrix, shape=(n_samples, n_features)
+
+        Returns
+        -------
+        array, shape=(n_samples,) or, for several labels a sample, (n_samples, n_classes)
+        """
+        scores, backend = self._scores(X, "predict")
+        origin = self._origin
+        if origin.library == "numpy" or self.classes_.dtype.kind not in "biuf":
+            return self._labels_of(backend.to_numpy(scores))
+        xp = namespace(scores)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return origin.give_back(xp.astype(scores > 0, xp.int32), backend)
+        if self.n_outputs_ == 1:
+            places = xp.astype(scores[:, 0] > 0, xp.int32)
+            places = xp.minimum(places, len(self.classes_) - 1)
+        else:
+            places = xp.argmax(scores, axis=-1)
+        classes = backend.asarray(self.classes_)
+        return origin.give_back(xp.take(classes, places, axis=0), backend)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities of the classes, shape=(n_samples, n_classes), in X's library."""
+        return self._proba(X, "predict_proba")
+
+    def _proba(self, X: Any, method: str) -> Any:
+        scores, backend = self._scores(X, method)
+        return self._origin.give_back(self._loss_gate().probabilities(scores), backend)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of `predict_proba`."""
+        proba = self._proba(X, "predict_log_proba")
+        return namespace(proba).log(proba)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of `predict` on X and y."""
+        found = to_host(self.predict(X))
+        return float(accuracy_score(to_host(y), found, sample_weight=to_host(sample_weight)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPRegressor(RegressorMixin, Perceptron):
+    """A regressor.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> X, y = make_regression(200, 5, random_state=0)
+    >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TheirRegressor._parameter_constraints,
+        **_OURS,
+        "loss": [
+            StrOptions({"squared_error", "absolute_error", "huber", "poisson", "quantile"}),
+            HasMethods("forward"),
+        ],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        max_fun: int = 15000,
+        device: str | None = None,
+        backend: str | None = None,
+        dtype: str | None = None,
+        precision: str = "float32",
+        dropout: float = 0.0,
+        quantile: float = 0.5,
+        callbacks: Any = None,
+    ) -> None:
+        _store(self, locals())
+
+    def _out_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _loss_gate(self) -> Any:
+        if not isinstance(self.loss, str):
+            return self.loss
+        if self.loss == "squared_error":
+            return AveragedSquares()
+        if self.loss == "quantile":
+            return losses.QuantileLoss(self.quantile)
+        names = {"absolute_error": "absolute", "huber": "huber", "poisson": "poisson"}
+        return losses.LOSSES[names[self.loss]]()
+
+    def _targets(self, y: Any, incremental: bool) -> np.ndarray:
+        y = y.reshape(-1, 1) if y.ndim == 1 else y
+        if self.loss == "poisson" and (y < 0).any():
+            raise ValueError(f"y: got {y.min()}; expected 0 or more with loss='poisson'")
+        return y
+
+    def _network_targets(self, targets: np.ndarray, dtype: str) -> np.ndarray:
+        return targets.astype(dtype)
+
+    def _labels_of(self, outputs: np.ndarray) -> Any:
+        return outputs
+
+    def _values(self, scores: Array) -> Array:
+        gate = self._loss_gate()
+        values = gate.predictions(scores) if hasattr(gate, "predictions") else scores
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def _score_of(self, scores: np.ndarray, y: Any, weight: Any) -> float:
+        values = self._values(scores)
+        if not np.isfinite(values).all():
+            return math.nan
+        return float(r2_score(y, values, sample_weight=weight))
+
+    @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Run one epoch over X and y, and keep the solver's state for the next call."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Any:
+        """Return the values, shape=(n_samples,) or (n_samples, n_outputs), in X's library."""
+        scores, backend = self._scores(X, "predict")
+        return self._origin.give_back(self._values(scores), backend)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R² of `predict` on X and y."""
+        found = to_host(self.predict(X))
+        return float(r2_score(to_host(y), found, sample_weight=to_host(sample_weight)))
+
+
+def _store(estimator: Any, arguments: dict[str, Any]) -> None:
+    """Keep the arguments of a constructor as they are, as `sklearn.base.clone` needs it."""
+    names = type(estimator)._get_param_names()
+    vars(estimator).update({name: arguments[name] for name in names})

@@ -1,0 +1,57 @@
+"""Losses that report what scikit-learn reports; their gradients are those of `xpnet.losses`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.ops import Array, at_least, at_most, namespace, targets_like
+from xpnet.losses import (
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+    SquaredLoss,
+    _binary_cross_entropy,
+    sample_factors,
+    softmax_cross_entropy,
+    weighted_sum,
+)
+
+__all__ = ["AveragedSquares", "BinaryLogLoss", "LogLoss"]
+
+
+@elementwise
+def _clipped(losses: Array, eps: float) -> Array:
+    """Return -log p for p clipped to [ε, 1 - ε]."""
+    return at_most(at_least(losses, -math.log1p(-eps)), -math.log(eps))
+
+
+def _eps(x: Array) -> float:
+    return float(namespace(x).finfo(x.dtype).eps)
+
+
+class LogLoss(SoftmaxWithLoss):
+    """Softmax and cross-entropy; probabilities are clipped in the loss, not in its gradient."""
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        factor = sample_factors(x, weight, self.reduction)
+        losses, gradient = softmax_cross_entropy(x, t, factor)
+        return weighted_sum(_clipped(losses, _eps(x)), factor), gradient
+
+
+class BinaryLogLoss(SigmoidWithLoss):
+    """Sigmoid and cross-entropy of each output; probabilities are clipped as in `LogLoss`."""
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        factor = sample_factors(x, weight, self.reduction)
+        losses, gradient = _binary_cross_entropy(x, targets_like(t, x), factor)
+        losses = namespace(x).sum(_clipped(losses, _eps(x)), axis=-1)
+        return weighted_sum(losses, factor), gradient
+
+
+class AveragedSquares(SquaredLoss):
+    """½ (y - t)², averaged over the outputs; its gradient is that of the sum over the outputs."""
+
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        loss, cache = super().forward(y, t, weight)
+        return loss / y.shape[-1], cache

@@ -1,0 +1,333 @@
+"""What both estimators share: checks of X and y, where to compute, answers and pickles."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import chain
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, _fit_context, is_regressor
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from xpnet.arrays.ops import Array, namespace
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
+from xpnet.errors import DeviceError
+from xpnet.sklearn.arrays import (
+    NUMPY,
+    Origin,
+    dtype_name,
+    is_foreign,
+    numbers,
+    origin_of,
+    stand_in,
+    to_host,
+)
+from xpnet.sklearn.engine import Engine, Form
+from xpnet.sklearn.solvers import by_lbfgs, by_steps
+
+__all__ = ["ACTIVATIONS", "Perceptron"]
+
+# scikit-learn's names of the activations, and ours.
+ACTIVATIONS = {
+    "identity": "identity",
+    "logistic": "sigmoid",
+    "tanh": "tanh",
+    "relu": "relu",
+    "leaky_relu": "leaky_relu",
+}
+
+
+class Perceptron(BaseEstimator):
+    """What the two estimators have in common: checks, where to compute, answers, pickles.
+
+    A subclass says what its targets are: `_targets`, `_network_targets`, `_loss_gate`,
+    `_out_activation`, `_labels_of`, `_score_of`.
+    """
+
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    _best: Any
+    _dropout_seed = 0
+
+    # -- What is to be computed, and where ----------------------------------------------
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return sizes
+
+    def _activations(self, layers: int) -> list[str]:
+        """Return scikit-learn's name of the activation of each hidden layer."""
+        if isinstance(self.activation, str):
+            return [self.activation] * layers
+        names = list(self.activation)
+        unknown = [name for name in names if name not in ACTIVATIONS]
+        if len(names) != layers or unknown:
+            raise ValueError(
+                f"activation is {names}; expected one name, or {layers}, one per hidden layer, of "
+                + ", ".join(ACTIVATIONS)
+            )
+        return names
+
+    def _backend(self, origin: Origin, dtype: str) -> Backend:
+        """Open the backend; without `device` and `backend`, it is where X lies."""
+        device, library = self.device, self.backend
+        if library is None and (device is None or origin.library not in ("numpy", "cupy")):
+            library = origin.library
+        if device is None:
+            kind = {"numpy": "cpu", "strict": "cpu", "cupy": "cuda"}
+            device = origin.device if origin.library == library else kind.get(library, "cpu")
+            device = device if device.startswith(("cpu", "cuda")) else kind.get(library, device)
+        return select(device, library, dtype, quiet=True, precision=self.precision)
+
+    def _engine_on(self, backend: Backend, params: dict[str, Array], rule: Any = None) -> Engine:
+        """Return what computes; the one of the last call, if it computes the same."""
+        sizes = [self.n_features_in_, *self._hidden_sizes(), self.n_outputs_]
+        activations = [ACTIVATIONS[name] for name in self._activations(len(sizes) - 2)]
+        form = Form(
+            tuple(sizes), tuple(activations), self._loss_gate(), self.dropout, self._dropout_seed
+        )
+        known = self.__dict__.get("_engine")
+        if known is not None and known.serves(backend, form, rule):
+            return known
+        return Engine(backend, form, params, rule)
+
+    # -- Fitting -------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Fit the model to data X and targets y.
+
+        Parameters
+        ----------
+        X : array, data frame or sparse matrix, shape=(n_samples, n_features)
+            Its library and device decide where all results come back.
+        y : array, shape=(n_samples,) or (n_samples, n_outputs)
+            Class labels, or real numbers for a regression.
+        sample_weight : array, shape=(n_samples,), optional
+        validation_data : (X, y), optional
+            Data to score after each epoch, in `validation_scores_`. With ``early_stopping=True``
+            it replaces the part of the training data that would be held out.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        incremental: bool = False,
+    ) -> Self:
+        self._hidden_sizes()
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        origin, X, y = self._checked_pair(X, y, first, "partial_fit" if incremental else "fit")
+        weights = self._weights(sample_weight, X, y)
+        targets = self._targets(y, incremental)
+        held = None
+        if validation_data is not None:
+            held = self._checked_validation(validation_data, origin)
+        dtype = dtype_name(X)
+        backend = self._backend(origin, dtype)
+        self._origin = origin
+        self._opened = (backend.device, backend.library, dtype, backend.precision)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(targets.shape[1], dtype, backend)
+        self.n_outputs_ = targets.shape[1]
+        if self.solver == "lbfgs":
+            by_lbfgs(self, backend, X, targets, weights)
+        else:
+            by_steps(self, backend, X, targets, weights, held, incremental)
+        host = (to_host(a) for a in chain(self.coefs_, self.intercepts_))
+        if not all(np.isfinite(a).all() for a in host):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    def _checked_pair(self, X: Any, y: Any, reset: bool, method: str) -> tuple[Origin, Any, Any]:
+        """Check X and y as scikit-learn does; return X ready to compute with, and y on the host."""
+        origin = self._checked_origin(X, reset, method)
+        given, X = X, stand_in(X) if is_foreign(X) else X
+        X, y = validate_data(
+            self, X, to_host(y), accept_sparse=["csr", "csc"], multi_output=True,
+            y_numeric=is_regressor(self),
+            dtype=self.dtype or (np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if sparse.issparse(X):
+            X = X.tocsr()
+        return origin, numbers(given, self.dtype) if is_foreign(given) else X, y
+
+    def _checked_origin(self, X: Any, reset: bool, method: str) -> Origin:
+        origin = origin_of(X)
+        if not reset and hasattr(self, "_origin") and origin != self._origin:
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                "and the same device as those passed to fit(). "
+                f"Got {origin}, expected {self._origin}."
+            )
+        return origin
+
+    def _checked_samples(self, X: Any, method: str) -> Any:
+        """Check samples to predict; return them in the dtype of the fit."""
+        check_is_fitted(self)
+        self._checked_origin(X, False, method)
+        dtype = dtype_name(self.coefs_[0])
+        if is_foreign(X):
+            validate_data(self, stand_in(X), reset=False)
+            return numbers(X, dtype)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        X = X.tocsr() if sparse.issparse(X) else X
+        return X.astype(dtype, copy=False)
+
+    def _checked_validation(self, validation_data: Any, origin: Origin) -> tuple[Any, Any]:
+        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+            raise ValueError("validation_data: expected a pair (X, y)")
+        X, y = validation_data
+        if origin_of(X) != origin:
+            raise ValueError(
+                f"validation_data: its X is of {origin_of(X)}; expected {origin}, as X of fit()"
+            )
+        _, X, y = self._checked_pair(X, y, False, "fit")
+        return X, y
+
+    def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        X = stand_in(X) if is_foreign(X) else X
+        dtype = dtype_name(X)
+        return _check_sample_weight(to_host(sample_weight), X, dtype=dtype)
+
+    def _initialize(self, outputs: int, dtype: str, backend: Backend) -> None:
+        """Draw the parameters as scikit-learn draws them, and begin to count."""
+        self.n_iter_ = self.t_ = 0
+        self.n_outputs_ = outputs
+        sizes = [self.n_features_in_, *self._hidden_sizes(), outputs]
+        names = self._activations(len(sizes) - 2)
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._out_activation()
+        self.coefs_, self.intercepts_ = [], []
+        last = names[-1] if names else self.activation
+        for fan_in, fan_out, name in zip(sizes, sizes[1:], [*names, last], strict=False):
+            bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (fan_in + fan_out))
+            for shape, arrays in (((fan_in, fan_out), self.coefs_), (fan_out, self.intercepts_)):
+                drawn = self._random_state.uniform(-bound, bound, shape).astype(dtype, copy=False)
+                arrays.append(self._origin.asarray(drawn))
+        self._dropout_seed = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
+        self._best = self._copies()
+        if self.solver != "lbfgs":
+            self.loss_curve_ = []
+            self._no_improvement_count = 0
+            self.validation_scores_ = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _copies(self) -> tuple[list[Array], list[Array]]:
+        def copy(array: Array) -> Array:
+            return namespace(array).asarray(array, copy=True)
+
+        return [copy(a) for a in self.coefs_], [copy(a) for a in self.intercepts_]
+
+    def _params(self, backend: Backend) -> dict[str, Array]:
+        """Return weights, then biases, on the backend."""
+        named = {f"W{i}": W for i, W in enumerate(self.coefs_, 1)}
+        named |= {f"b{i}": b for i, b in enumerate(self.intercepts_, 1)}
+        return {name: self._origin.take_in(array, backend) for name, array in named.items()}
+
+    def _taken_in(self, X: Any, backend: Backend) -> Any:
+        """Return X on the backend; a sparse X stays on the host."""
+        return X if sparse.issparse(X) else self._origin.take_in(X, backend)
+
+    def _on_backend(
+        self, backend: Backend, X: Any, targets: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[Any, ...]:
+        """Return X, targets and, if there are any, weights as a step takes them."""
+        others = [self._network_targets(targets, self._opened[2])]
+        if weights is not None:
+            others.append(weights)
+        return self._taken_in(X, backend), *map(backend.asarray, others)
+
+    def _keep(self, params: dict[str, Array], backend: Backend) -> None:
+        """Make these the fitted parameters."""
+        layers = range(1, self.n_layers_)
+        self.coefs_ = [self._origin.give_back(params[f"W{i}"], backend) for i in layers]
+        self.intercepts_ = [self._origin.give_back(params[f"b{i}"], backend) for i in layers]
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    # -- Answers ------------------------------------------------------------------------
+
+    def _scores(self, X: Any, method: str) -> tuple[Array, Backend]:
+        """Return the outputs before the last activation, on the backend."""
+        X = self._checked_samples(X, method)
+        known = self.__dict__.get("_engine")
+        backend = (
+            known.backend
+            if known is not None
+            else select(*self._opened[:3], quiet=True, precision=self._opened[3])
+        )
+        params = self._params(backend)
+        engine = known or self._engine_on(backend, params)
+        return engine.scores(params, self._taken_in(X, backend)), backend
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+    # -- Pickles --------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays as NumPy's: a machine without the GPU can read them. What is compiled stays here.
+        state = dict(super().__getstate__())
+        state.pop("_engine", None)
+        if "coefs_" in state and "_origin" in state:
+            for name in ("coefs_", "intercepts_"):
+                state[name] = [to_host(a) for a in state[name]]
+            state["_best"] = tuple([to_host(a) for a in arrays] for arrays in state["_best"])
+        if "_optimizer" in state:
+            state["_optimizer"] = state["_optimizer"].on_host()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_opened" not in self.__dict__:
+            return
+        try:
+            select(*self._opened[:3], quiet=True, precision=self._opened[3])
+            asarray = self._origin.asarray
+            arrays = [[asarray(a) for a in part] for part in (self.coefs_, self.intercepts_)]
+            best = tuple([asarray(a) for a in part] for part in self._best)
+        except DeviceError as error:
+            warnings.warn(
+                f"cannot use {self._opened[1]} on {self._opened[0]} here ({error}); the estimator "
+                "is now on numpy, and takes and gives NumPy arrays",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self._origin, self._opened = NUMPY, ("cpu", "numpy", self._opened[2], "float32")
+            return
+        (self.coefs_, self.intercepts_), self._best = arrays, best
