@@ -28,7 +28,7 @@ Params = dict[str, Array]
 PART_BYTES = 16 << 20
 # Predictions and the gradients of L-BFGS are computed for so many samples at a time: what they
 # leave behind then stays in the processor's cache.
-PART_SAMPLES = 2048
+PART_SAMPLES = 1000
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def by_steps(
                     solver.state = state
                     waiting.append(losses)
                     deliver()
-                losses = np.concatenate([backend.to_numpy(losses) for losses in waiting])
+                losses = [loss for part in waiting for loss in backend.to_numpy(part).tolist()]
                 est.n_iter_ += 1
                 est.t_ += n
                 est.loss_ = _mean(losses, batches, n)
@@ -172,8 +172,9 @@ def by_steps(
                 if solver.learning_rate is not None and solver.learning_rate != rate:
                     state |= engine.numbers(params, lr=solver.learning_rate)
                     solver.state = state
-                bar.set_postfix_str(f"loss {est.loss_:.4g}", refresh=False)
-                bar.update()
+                if not bar.disable:
+                    bar.set_postfix_str(f"loss {est.loss_:.4g}", refresh=False)
+                    bar.update()
                 if est.callbacks is not None:
                     est._keep(params, backend)
                     going = _call_back(est, len(losses), seconds) and going
@@ -244,11 +245,10 @@ def _check_batches(weights: np.ndarray, batches: list[np.ndarray]) -> None:
         )
 
 
-def _mean(losses: np.ndarray, batches: list[np.ndarray], n: int) -> float:
+def _mean(losses: list[float], batches: list[np.ndarray], n: int) -> float:
     """Return the mean loss of an epoch's samples from the losses of its batches."""
-    sizes = np.repeat([rows.shape[1] for rows in batches], [len(rows) for rows in batches])
-    with np.errstate(all="ignore"):
-        return float(losses.astype(np.float64) @ sizes) / n
+    sizes = (rows.shape[1] for rows in batches for _ in range(len(rows)))
+    return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / n
 
 
 def _say(est: Any, text: str) -> None:
