@@ -364,7 +364,6 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
     import cupy
 
     import xpnet
-    from xpnet import losses
     from xpnet.arrays import ops
     from xpnet.arrays.dispatch import for_each
     from xpnet.backend.cuda.gather import Gather
@@ -372,6 +371,8 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
     from xpnet.data.loader import Feed
     from xpnet.graph.autodiff import add_bias_then
     from xpnet.layers import Affine, Sigmoid
+    from xpnet.losses.classification import SoftmaxWithLoss, softmax_cross_entropy
+    from xpnet.losses.samples import weighted_sum
 
     problem = case.problem()
     inputs, hidden, classes = problem.sizes[0], problem.sizes[1], problem.sizes[-1]
@@ -393,7 +394,7 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
     count, factor = cupy.asarray(np.int32(0)), 1.0 / problem.batch
     feed = Feed(xpnet.select("cuda"), "float32")
     gather, graphs = Gather(feed.prepare, []), CupyGraphs(0)
-    loss = losses.SoftmaxWithLoss()
+    loss = SoftmaxWithLoss()
     rule = xpnet.optim.SGD(1e-6)
     pairs = [(p, normal(*p.shape)) for p in (W1, b1, W2, b2)]
 
@@ -417,9 +418,9 @@ def parts(case: Case) -> dict[str, Callable[[], Any]]:
         "bias": lambda: cupy.add(h, b1, out=h),
         "sigmoid": lambda: Sigmoid().forward(h),
         "sigmoid back": lambda: Sigmoid().backward(h, h),
-        "softmax": lambda: losses.softmax_cross_entropy(z, t, factor),
+        "softmax": lambda: softmax_cross_entropy(z, t, factor),
         "softmax with loss and back": both_ways,
-        "mean": lambda: losses.weighted_sum(each, factor),
+        "mean": lambda: weighted_sum(each, factor),
         "mean by CuPy": lambda: each.mean(),
         "bias gradients": lambda: ops.sum_rows([h, z]),
         "sum of columns, hidden": lambda: h.sum(axis=0),

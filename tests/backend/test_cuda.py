@@ -143,20 +143,20 @@ ARGUMENTS: dict[str, list[Any]] = {
     ],
     "arrays.random._bits": [[np.arange(40, dtype=np.int32), np.array([3], np.int32), -123456789]],
     "layers.dropout._kept": [[normal(5, 7), RNG.random((5, 7)) > 0.5, 1.5]],
-    "losses._squared_error": [
+    "losses.regression._squared_error": [
         [normal(5, 7), normal(5, 7), 0.2],
         [normal(5, 7), normal(5, 7), normal(5, 1)],
     ],
-    "losses._binary_cross_entropy": [
+    "losses.classification._binary_cross_entropy": [
         [30 * normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, 0.2],
         [normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, normal(5, 1)],
         [np.array([[np.inf, -np.inf]], np.float32), np.array([[1.0, 0.0]]), 1.0],
     ],
-    "losses.target_scores": [
+    "losses.classification.target_scores": [
         [BESIDE, LABELS, np.eye(8, dtype=np.float32)[LABELS]],
         [normal(33, 7), np.eye(7, dtype=np.float32)[LABELS], np.eye(7, dtype=np.float32)[LABELS]],
     ],
-    "losses.softmax_cross_entropy": [
+    "losses.classification.softmax_cross_entropy": [
         [10 * normal(33, 7), LABELS, 0.1],
         [normal(33, 1000), 100 * LABELS, 1.0],
         [normal(33, 33), LABELS - 3, 0.1],  # some of no class
@@ -167,7 +167,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [BESIDE, LABELS, 0.1],
         [normal(3, 11, 7), LABELS.reshape(3, 11), normal(3, 11, 1)],
     ],
-    "losses.weighted_sum": [
+    "losses.samples.weighted_sum": [
         [normal(100), 0.01],
         [normal(3, 7), 1.0],
         [normal(0), 1.0],
@@ -347,7 +347,7 @@ def test_kernels_agree_with_the_lines(
         "arrays.ops.add_scaled",
         "arrays.ops.at_least",
         "arrays.ops.at_most",
-        "losses.target_scores",  # a sum
+        "losses.classification.target_scores",  # a sum
         "optim.scaled_norm",
     ):
         # It was a kernel of ours that computed it.

@@ -1,96 +1,26 @@
-"""Losses: gates whose output is 0-d, and whose targets receive no gradient.
-
-All take ``forward(x, t, weight=None)`` with
-
-- x, shape=(..., C): the network's outputs ("scores"), before any softmax or sigmoid;
-- t: class indices, shape=(...), or one-hot rows or real targets, shape=(..., C);
-- weight, shape=(...): how much each sample counts; 1 if you leave it out.
-
-Let l_i be the loss of sample i. ``reduction="mean"`` gives Σ w_i l_i / Σ w_i, and "sum" gives
-Σ w_i l_i. A loss also reads scores: ``decide`` turns them into class indices, and
-``probabilities`` into probabilities. A loss used by `Trainer` must define ``reduction``,
-``targets`` and ``decide``.
-
-A loss is nearly always the end of its graph, where the gradient starts as 1. So most losses
-compute their gradient in the forward pass, which needs the same exponentials, and multiply it by
-each sample's factor. Their backward pass then has nothing left to do.
-"""
+"""Losses of a classification; their targets are class indices, or rows of probabilities."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise, replaceable, underflowing
 from xpnet.arrays.ops import Array, at_least, masked, namespace, sigmoid, targets_like
-from xpnet.errors import real, shown
+from xpnet.errors import real
 from xpnet.gates.protocol import Grads
+from xpnet.losses.samples import (
+    SCORES_ONLY,
+    T_AND_WEIGHT,
+    Reduction,
+    Targets,
+    sample_factors,
+    times,
+    weighted_sum,
+)
 
-__all__ = ["LOSSES", "HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
-
-Reduction = Literal["mean", "sum"]
-# The targets that a loss takes besides class indices: "probabilities" are rows that add up to 1,
-# "unit" are independent numbers from 0 to 1, and "real" are any real numbers, as in a regression.
-Targets = Literal["probabilities", "unit", "real"]
-SCORES_ONLY = (True, False, False)
-T_AND_WEIGHT = (1, 2)
-
-
-def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
-    r"""Return the derivative of the batch's loss with respect to the loss of each sample.
-
-    Parameters
-    ----------
-    scores : array, shape=(..., C)
-        Only their shape and dtype matter.
-    weight : array, shape=(...), or None
-        How much each sample counts; None means 1 each.
-    reduction : str
-        mean: :math:`w_i / \sum_k w_k`; sum: :math:`w_i`.
-
-    Returns
-    -------
-    float, or array, shape=(..., 1)
-        It broadcasts against the scores.
-
-    Raises
-    ------
-    ValueError
-        `reduction` is unknown, or `weight` has a wrong shape.
-    """
-    mean = reduction == "mean"
-    if not mean and reduction != "sum":
-        raise ValueError(f"reduction is {shown(reduction)}; expected mean or sum")
-    shape = tuple(scores.shape[:-1])
-    if weight is None:
-        return 1.0 / max(math.prod(shape), 1) if mean else 1.0
-    if weight.shape != shape:
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; expected one value per sample, shape {shape}"
-        )
-    xp = namespace(scores)
-    weight = xp.astype(weight, scores.dtype)
-    return (weight / xp.sum(weight) if mean else weight)[..., None]
-
-
-@replaceable
-def weighted_sum(losses: Array, factor: Any) -> Array:
-    """Return the loss of the batch, 0-d: Σ loss · factor over the samples, shape=(...).
-
-    A sample whose factor is 0 does not count, even if its loss is infinite.
-    """
-    xp = namespace(losses)
-    if isinstance(factor, float):
-        return xp.sum(losses) * factor
-    factor = factor[..., 0]
-    return xp.sum(masked(losses, factor != 0) * factor)
-
-
-def _times(gradient: Array, dout: Any) -> Array:
-    """Return gradient · dout; at the end of a graph, dout is the Python number 1."""
-    return gradient if isinstance(dout, float) and dout == 1.0 else gradient * dout
+__all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
 
 
 def _softmax(x: Array) -> tuple[Array, Array, Array]:
@@ -155,7 +85,7 @@ class SoftmaxWithLoss:
         return weighted_sum(losses, factor), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
-        return _times(cache, dout), None, None
+        return times(cache, dout), None, None
 
     @underflowing
     def probabilities(self, x: Array) -> Array:
@@ -167,51 +97,6 @@ class SoftmaxWithLoss:
     def decide(self, x: Array) -> Array:
         """Return the class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
-
-
-@elementwise
-@underflowing
-def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
-    """Return ½ (y - t)², and its gradient times the sample's factor."""
-    difference = y - t
-    return (0.5 * difference) * difference, difference * factor
-
-
-@dataclass(frozen=True)
-class SquaredLoss:
-    r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
-
-    ``reduction="sum"`` gives E = ½ Σ (y - t)² over the whole batch; "mean" divides E by the
-    number of samples (not of elements). Class indices count as one-hot rows.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(SquaredLoss().forward(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))[0])
-    2.5
-    """
-
-    reduction: Reduction = "mean"
-    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
-    targets: ClassVar[Targets] = "real"
-    takes_number: ClassVar[bool] = True
-
-    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        # Targets of y's shape and dtype may be a formula too, as in an autoencoder.
-        formula = t.shape == y.shape and t.dtype == y.dtype
-        factor = sample_factors(y, weight, self.reduction)
-        errors, gradient = _squared_error(y, targets_like(t, y), factor)
-        loss = weighted_sum(namespace(y).sum(errors, axis=-1), factor)
-        return loss, (gradient, formula)
-
-    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
-        gradient, formula = cache
-        dy = _times(gradient, dout)
-        return dy, -dy if formula and needs[1] else None, None
-
-    def decide(self, y: Array) -> Array:
-        """Return the class of the largest output, shape=(...); for one-hot targets."""
-        return namespace(y).argmax(y, axis=-1)
 
 
 @elementwise
@@ -252,7 +137,7 @@ class SigmoidWithLoss:
         return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
-        return _times(cache, dout), None, None
+        return times(cache, dout), None, None
 
     def probabilities(self, x: Array) -> Array:
         """Return sigmoid(x), shape=(..., C); for a single output, those of 0 and 1, (..., 2)."""
@@ -314,12 +199,3 @@ class HingeLoss:
     def decide(self, x: Array) -> Array:
         """Return the class of the largest score, shape=(...)."""
         return namespace(x).argmax(x, axis=-1)
-
-
-# The names in `mlp` and on the command line.
-LOSSES: dict[str, type[Any]] = {
-    "softmax": SoftmaxWithLoss,
-    "squared": SquaredLoss,
-    "sigmoid": SigmoidWithLoss,
-    "hinge": HingeLoss,
-}

@@ -1,0 +1,35 @@
+"""Losses: gates whose output is 0-d, and whose targets receive no gradient.
+
+All take ``forward(x, t, weight=None)`` with
+
+- x, shape=(..., C): the network's outputs ("scores"), before any softmax or sigmoid;
+- t: class indices, shape=(...), or one-hot rows or real targets, shape=(..., C);
+- weight, shape=(...): how much each sample counts; 1 if you leave it out.
+
+Let l_i be the loss of sample i. ``reduction="mean"`` gives Σ w_i l_i / Σ w_i, and "sum" gives
+Σ w_i l_i. A loss also reads scores: ``decide`` turns them into class indices, and
+``probabilities`` into probabilities. A loss used by `Trainer` must define ``reduction``,
+``targets`` and ``decide``.
+
+A loss is nearly always the end of its graph, where the gradient starts as 1. So most losses
+compute their gradient in the forward pass, which needs the same exponentials, and multiply it by
+each sample's factor. Their backward pass then has nothing left to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet.losses.classification import HingeLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.losses.regression import SquaredLoss
+from xpnet.losses.samples import Reduction
+
+__all__ = ["LOSSES", "HingeLoss", "Reduction", "SigmoidWithLoss", "SoftmaxWithLoss", "SquaredLoss"]
+
+# The names in `mlp` and on the command line.
+LOSSES: dict[str, type[Any]] = {
+    "softmax": SoftmaxWithLoss,
+    "squared": SquaredLoss,
+    "sigmoid": SigmoidWithLoss,
+    "hinge": HingeLoss,
+}
