@@ -46,6 +46,10 @@ def one_hot(n: int, classes: int) -> Callable[[np.random.Generator], np.ndarray]
     return lambda rng: np.eye(classes)[rng.integers(0, classes, n)]
 
 
+def counts(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:
+    return lambda rng: rng.poisson(1.5, shape).astype(float)
+
+
 def fixed(value: Any, dtype: Any = np.int32) -> Callable[[np.random.Generator], np.ndarray]:
     return lambda rng: np.asarray(value, dtype)
 
@@ -154,6 +158,16 @@ for name, reduction in (("mean", "mean"), ("sum", "sum")):
                  normal(6, 1), labels(2, 6), weight, ulps=16),
             case(f"HingeLoss {name}{weighted}", losses.HingeLoss(1.0, reduction),
                  _spread(6, 4), labels(4, 6), weight, ulps=16),
+            case(f"AbsoluteLoss {name}{weighted}", losses.AbsoluteLoss(reduction),
+                 apart(6, 3), fixed(np.zeros((6, 3)), float), weight, ulps=16),
+            case(f"HuberLoss {name}{weighted}", losses.HuberLoss(0.7, reduction),
+                 _spread(6, 4), fixed(np.zeros((6, 4)), float), weight, ulps=16),
+            case(f"QuantileLoss {name}{weighted}", losses.QuantileLoss(0.9, reduction),
+                 apart(6, 3), fixed(np.zeros((6, 3)), float), weight, ulps=16),
+            case(f"PoissonLoss {name}{weighted}", losses.PoissonLoss(reduction),
+                 normal(6, 3), counts(6, 3), weight, ulps=16),
+            case(f"PoissonLoss indices {name}{weighted}", losses.PoissonLoss(reduction),
+                 normal(6, 3), labels(3, 6), weight, ulps=16),
         ]  # fmt: skip
 CASES.append(
     case("SoftmaxWithLoss sequence", losses.SoftmaxWithLoss(), normal(2, 3, 4), labels(4, 2, 3),

@@ -20,9 +20,10 @@ from xpnet.gates.arrays import Axis
 from xpnet.graph.node import Node
 
 __all__ = [
-    "affine", "exp", "gather", "hinge_loss", "log", "matmul", "maximum", "mean", "pick", "relu",
-    "reshape", "sigmoid", "sigmoid_with_loss", "softmax_with_loss", "sqrt", "square",
-    "squared_loss", "squared_norm", "sum", "tanh", "transpose",
+    "absolute_loss", "affine", "exp", "gather", "hinge_loss", "huber_loss", "log", "matmul",
+    "maximum", "mean", "pick", "poisson_loss", "quantile_loss", "relu", "reshape", "sigmoid",
+    "sigmoid_with_loss", "softmax_with_loss", "sqrt", "square", "squared_loss", "squared_norm",
+    "sum", "tanh", "transpose",
 ]  # fmt: skip
 
 
@@ -156,3 +157,25 @@ def squared_loss(y: Node, t: Node, reduction: losses.Reduction = "mean") -> Node
 def hinge_loss(x: Node, t: Node, margin: float = 1.0, reduction: losses.Reduction = "mean") -> Node:
     """Return the multiclass SVM loss Σ max(0, x_j - x_c + margin), j ≠ c; t names the class c."""
     return _apply(losses.HingeLoss(margin, reduction), x, t)
+
+
+def absolute_loss(y: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
+    """Return Σ |y - t|, divided by the number of samples if `reduction` is "mean"."""
+    return _apply(losses.AbsoluteLoss(reduction), y, t)
+
+
+def huber_loss(y: Node, t: Node, delta: float = 1.0, reduction: losses.Reduction = "mean") -> Node:
+    """Return Huber's loss: ½ (y - t)² where that is within ±delta, else it grows linearly."""
+    return _apply(losses.HuberLoss(delta, reduction), y, t)
+
+
+def quantile_loss(
+    y: Node, t: Node, quantile: float = 0.5, reduction: losses.Reduction = "mean"
+) -> Node:
+    """Return the pinball loss of a quantile, Σ max(q (t - y), (q - 1) (t - y))."""
+    return _apply(losses.QuantileLoss(quantile, reduction), y, t)
+
+
+def poisson_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:
+    """Return half the Poisson deviance of counts t from the rates exp(x)."""
+    return _apply(losses.PoissonLoss(reduction), x, t)

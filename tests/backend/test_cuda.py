@@ -147,6 +147,23 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(5, 7), normal(5, 7), 0.2],
         [normal(5, 7), normal(5, 7), normal(5, 1)],
     ],
+    "losses.regression._absolute_error": [
+        [normal(5, 7), normal(5, 7), 0.2],
+        [np.array([[1.0, 2.0, 3.0]], np.float32), np.full((1, 3), 2.0), normal(1, 1)],
+    ],
+    "losses.regression._huber_error": [
+        [normal(5, 7), normal(5, 7), 0.2, 0.5],
+        [normal(5, 7), normal(5, 7), normal(5, 1), 2.0],
+    ],
+    "losses.regression._quantile_error": [
+        [normal(5, 7), normal(5, 7), 0.2, 0.9],
+        [np.array([[1.0, 2.0, 3.0]], np.float32), np.full((1, 3), 2.0), normal(1, 1), 0.1],
+    ],
+    "losses.regression._poisson_deviance": [
+        [normal(5, 7), RNG.poisson(2.0, (5, 7)) * 1.0, 0.2],
+        [normal(5, 7), RNG.poisson(2.0, (5, 7)) * 1.0, normal(5, 1)],
+        [np.array([[-np.inf, 0.0]], np.float32), np.zeros((1, 2)), 1.0],
+    ],
     "losses.classification._binary_cross_entropy": [
         [30 * normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, 0.2],
         [normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, normal(5, 1)],

@@ -290,9 +290,7 @@ def test_a_bias_that_does_not_fit_is_refused_as_ever(shape: tuple[int, ...]) -> 
     assert str(joined.value) == str(plain.value)
 
 
-LOSSES = [
-    losses.SoftmaxWithLoss(), losses.SquaredLoss(), losses.SigmoidWithLoss(), losses.HingeLoss()
-]  # fmt: skip
+LOSSES = [kind() for kind in losses.LOSSES.values()]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

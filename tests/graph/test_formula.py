@@ -100,6 +100,10 @@ def test_losses_as_functions() -> None:
         (fn.sigmoid_with_loss, "SigmoidWithLoss1"),
         (fn.squared_loss, "SquaredLoss1"),
         (fn.hinge_loss, "HingeLoss1"),
+        (fn.absolute_loss, "AbsoluteLoss1"),
+        (fn.huber_loss, "HuberLoss1"),
+        (fn.quantile_loss, "QuantileLoss1"),
+        (fn.poisson_loss, "PoissonLoss1"),
     ):
         node = write(scores, t)
         assert node.name == gate

@@ -12,6 +12,7 @@ from xpnet.arrays.ops import namespace
 from xpnet.commands import gradcheck as command
 from xpnet.graph import gradcheck
 from xpnet.layers import Affine, Sigmoid
+from xpnet.losses import LOSSES
 from xpnet.models import Network
 from xpnet.models.mlp import mlp
 
@@ -46,7 +47,7 @@ def test_numerical_gradient_of_a_cubic() -> None:
     np.testing.assert_allclose(slopes, 3 * x**2, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "squared", "sigmoid", "hinge"])
+@pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_whole_networks_with_every_activation(loss: str) -> None:
     net = mlp([6, 5, 4, 5, 4, 3], ["sigmoid", "tanh", "relu", "leaky_relu"], loss=loss, dropout=0.2)
     rng = np.random.default_rng(0)

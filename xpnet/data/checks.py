@@ -15,6 +15,7 @@ from xpnet.errors import DataError, UsageError, shown
 __all__ = [
     "check_features",
     "check_headers",
+    "check_nonnegative",
     "check_numbers",
     "check_scaling",
     "check_targets",
@@ -145,7 +146,9 @@ def is_one_hot(t: np.ndarray) -> bool:
     )
 
 
-def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -> None:
+def check_targets(
+    t: Any, n: int, outputs: int, targets: str, name: str = "t", *, nonnegative: bool = False
+) -> None:
     """Refuse targets that do not fit n samples, a network of `outputs` outputs, and its loss.
 
     Parameters
@@ -156,6 +159,8 @@ def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -
     targets : {"probabilities", "unit", "real"}
         What the loss can be given, see `xpnet.losses`. Several "unit" outputs are classes
         here too: the trainer scores one answer per sample.
+    nonnegative : bool
+        Whether the loss refuses "real" targets below 0.
 
     Raises
     ------
@@ -172,6 +177,8 @@ def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -
     if t.shape != (n, outputs) and t.shape != (n,):
         raise DataError(f"{name}: got shape {t.shape}, expected ({n},) or ({n}, {outputs})")
     if targets == "real":
+        if nonnegative:
+            check_nonnegative(t, name)
         return
     bad, what = ((t < 0) | (t > 1)).any(axis=1), "values from 0 to 1"
     if outputs > 1:
@@ -179,6 +186,15 @@ def check_targets(t: Any, n: int, outputs: int, targets: str, name: str = "t") -
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(f"{name}: row {row}: got {t[row].tolist()}, expected {what}")
+
+
+def check_nonnegative(t: np.ndarray, name: str = "t") -> None:
+    """Refuse targets below 0, for a loss that needs counts; `DataError` names the row."""
+    if (bad := t < 0).any():
+        row = int(np.argwhere(bad)[0, 0])
+        raise DataError(
+            f"{name}: row {row}: got {t[row].tolist()}, expected targets >= 0 for this loss"
+        )
 
 
 def _check_indices(t: np.ndarray, classes: int, name: str) -> None:

@@ -15,6 +15,8 @@ from xpnet.losses.samples import (
     T_AND_WEIGHT,
     Reduction,
     Targets,
+    check_reduction,
+    counted,
     sample_factors,
     times,
     weighted_sum,
@@ -79,9 +81,12 @@ class SoftmaxWithLoss:
     targets: ClassVar[Targets] = "probabilities"
     takes_number: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
-        losses, gradient = softmax_cross_entropy(x, t, factor)
+        losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
         return weighted_sum(losses, factor), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
@@ -131,9 +136,12 @@ class SigmoidWithLoss:
     targets: ClassVar[Targets] = "unit"
     takes_number: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
-        losses, gradient = _binary_cross_entropy(x, targets_like(t, x), factor)
+        losses, gradient = _binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
         return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
@@ -176,15 +184,17 @@ class HingeLoss:
     takes_number: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        real("margin", self.margin, 0.0)
+        object.__setattr__(self, "margin", real("margin", self.margin, 0.0))
+        check_reduction(self.reduction)
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)
+        factor = sample_factors(x, weight, self.reduction)
+        x = counted(x, factor)
         rows = targets_like(t, x)
         others = 1.0 - rows
         true = target_scores(x, t, rows)[..., None]
         margins = masked(at_least(x - true + self.margin, 0.0), others != 0) * others
-        factor = sample_factors(x, weight, self.reduction)
         loss = weighted_sum(xp.sum(margins, axis=-1), factor)
         return loss, (margins, rows, others, factor)
 

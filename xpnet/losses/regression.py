@@ -1,25 +1,59 @@
-"""Losses of a regression; their targets are real numbers."""
+"""Losses of a regression; their targets are real numbers.
+
+In all of them y is the network's output and t the target, both of shape=(..., C); class indices
+count as one-hot rows. ``reduction="sum"`` adds up the whole batch; "mean" divides that by the
+number of samples (not of elements), or by the sum of their weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise, underflowing
-from xpnet.arrays.ops import Array, namespace, targets_like
+from xpnet.arrays.ops import Array, masked, namespace, targets_like
+from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 from xpnet.losses.samples import (
     SCORES_ONLY,
     T_AND_WEIGHT,
     Reduction,
     Targets,
+    check_reduction,
+    counted,
     sample_factors,
     times,
     weighted_sum,
 )
 
-__all__ = ["SquaredLoss"]
+__all__ = ["AbsoluteLoss", "HuberLoss", "PoissonLoss", "QuantileLoss", "SquaredLoss"]
+
+
+def _forward(
+    errors: Callable[..., tuple[Array, Array]],
+    y: Array,
+    t: Array,
+    weight: Array | None,
+    reduction: str,
+    *settings: float,
+) -> tuple[Array, tuple[Array, bool]]:
+    """Return the loss of the batch, and the cache of `_backward`.
+
+    ``errors(y, t, factor, *settings)`` returns each output's loss, and its gradient times factor.
+    """
+    # Targets of y's shape and dtype may be a formula too, as in an autoencoder.
+    formula = t.shape == y.shape and t.dtype == y.dtype
+    factor = sample_factors(y, weight, reduction)
+    losses, gradient = errors(counted(y, factor), targets_like(t, y), factor, *settings)
+    return weighted_sum(namespace(y).sum(losses, axis=-1), factor), (gradient, formula)
+
+
+def _backward(cache: tuple[Array, bool], dout: Any, needs: Sequence[bool]) -> Grads:
+    """Return the gradients of a loss that depends on y - t alone."""
+    gradient, formula = cache
+    dy = times(gradient, dout)
+    return dy, -dy if formula and needs[1] else None, None
 
 
 @elementwise
@@ -34,9 +68,6 @@ def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
 class SquaredLoss:
     r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
 
-    ``reduction="sum"`` gives E = ½ Σ (y - t)² over the whole batch; "mean" divides E by the
-    number of samples (not of elements). Class indices count as one-hot rows.
-
     Examples
     --------
     >>> import numpy as np
@@ -49,19 +80,217 @@ class SquaredLoss:
     targets: ClassVar[Targets] = "real"
     takes_number: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        # Targets of y's shape and dtype may be a formula too, as in an autoencoder.
-        formula = t.shape == y.shape and t.dtype == y.dtype
-        factor = sample_factors(y, weight, self.reduction)
-        errors, gradient = _squared_error(y, targets_like(t, y), factor)
-        loss = weighted_sum(namespace(y).sum(errors, axis=-1), factor)
-        return loss, (gradient, formula)
+        return _forward(_squared_error, y, t, weight, self.reduction)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
-        gradient, formula = cache
-        dy = times(gradient, dout)
-        return dy, -dy if formula and needs[1] else None, None
+        return _backward(cache, dout, needs)
 
     def decide(self, y: Array) -> Array:
         """Return the class of the largest output, shape=(...); for one-hot targets."""
         return namespace(y).argmax(y, axis=-1)
+
+
+@elementwise
+@underflowing
+def _absolute_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+    """Return |y - t|, and its gradient times the sample's factor."""
+    xp = namespace(y)
+    difference = y - t
+    sign = xp.astype(difference > 0, y.dtype) - xp.astype(difference < 0, y.dtype)
+    return xp.abs(difference), sign * factor
+
+
+@dataclass(frozen=True)
+class AbsoluteLoss:
+    r"""The absolute error :math:`l = \sum_j |y_j - t_j|`; its best constant answer is the median.
+
+    The gradient is the sign of y - t: 1, -1, or 0 at a tie. So far outliers pull no more than
+    near ones. Source: Laplace's first law of errors, 1774.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(AbsoluteLoss().forward(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))[0])
+    3.0
+    """
+
+    reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
+    targets: ClassVar[Targets] = "real"
+    takes_number: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        return _forward(_absolute_error, y, t, weight, self.reduction)
+
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
+        return _backward(cache, dout, needs)
+
+    def decide(self, y: Array) -> Array:
+        """Return the class of the largest output, shape=(...); for one-hot targets."""
+        return namespace(y).argmax(y, axis=-1)
+
+
+@elementwise
+@underflowing
+def _huber_error(y: Array, t: Array, factor: Any, delta: float) -> tuple[Array, Array]:
+    """Return Huber's loss of y - t, and its gradient times the sample's factor."""
+    difference = y - t
+    slope = namespace(y).clip(difference, -delta, delta)
+    return slope * (difference - 0.5 * slope), slope * factor
+
+
+@dataclass(frozen=True)
+class HuberLoss:
+    r"""Huber's loss: squared near the target, absolute away from it, summed over the outputs.
+
+    With :math:`e = y - t` it is :math:`\frac12 e^2` where :math:`|e| \le \delta`, else
+    :math:`\delta (|e| - \frac12 \delta)`.
+
+    Notes
+    -----
+    With s = e, clipped to [-δ, δ], both cases are :math:`s (e - \frac12 s)`, and s is the
+    gradient. Source: Huber, "Robust estimation of a location parameter", 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(HuberLoss(1.0).forward(np.array([[0.5, 3.0]]), np.array([[0.0, 0.0]]))[0])
+    2.625
+    """
+
+    delta: float = 1.0
+    reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
+    targets: ClassVar[Targets] = "real"
+    takes_number: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "delta", real("delta", self.delta, 0.0, ends="()"))
+        check_reduction(self.reduction)
+
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        return _forward(_huber_error, y, t, weight, self.reduction, self.delta)
+
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
+        return _backward(cache, dout, needs)
+
+    def decide(self, y: Array) -> Array:
+        """Return the class of the largest output, shape=(...); for one-hot targets."""
+        return namespace(y).argmax(y, axis=-1)
+
+
+@elementwise
+@underflowing
+def _quantile_error(y: Array, t: Array, factor: Any, quantile: float) -> tuple[Array, Array]:
+    """Return the pinball loss of y - t, and its gradient times the sample's factor."""
+    xp = namespace(y)
+    difference = y - t
+    above, below = (xp.astype(side, y.dtype) for side in (difference > 0, difference < 0))
+    slope = (1.0 - quantile) * above - quantile * below
+    return slope * difference, slope * factor
+
+
+@dataclass(frozen=True)
+class QuantileLoss:
+    r"""The pinball loss :math:`l = \sum_j \max(q (t_j - y_j), (q - 1) (t_j - y_j))`.
+
+    Its best constant answer is the q-quantile of the targets: a share q of them lies below. The
+    gradient is 1 - q above the target, -q below it, and 0 at a tie. At q = ½ this is half of
+    `AbsoluteLoss`. Source: Koenker and Bassett, "Regression quantiles", 1978.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, t = np.array([[1.0], [1.0]]), np.array([[3.0], [0.0]])
+    >>> round(float(QuantileLoss(0.9, "sum").forward(y, t)[0]), 4)  # 0.9 · 2 + 0.1 · 1
+    1.9
+    """
+
+    quantile: float = 0.5
+    reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
+    targets: ClassVar[Targets] = "real"
+    takes_number: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantile", real("quantile", self.quantile, 0.0, 1.0, "()"))
+        check_reduction(self.reduction)
+
+    def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
+        return _forward(_quantile_error, y, t, weight, self.reduction, self.quantile)
+
+    def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
+        return _backward(cache, dout, needs)
+
+    def decide(self, y: Array) -> Array:
+        """Return the class of the largest output, shape=(...); for one-hot targets."""
+        return namespace(y).argmax(y, axis=-1)
+
+
+@elementwise
+@underflowing
+def _poisson_deviance(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+    """Return half the deviance of the rate exp(x), and its gradient times the sample's factor."""
+    xp = namespace(x)
+    rate, positive = xp.exp(x), t > 0
+    # A rate e¹⁰⁰⁰ times t counts alone. The bound changes no digit, and there is no inf - inf.
+    behind = xp.maximum(xp.log(xp.where(positive, t, 1.0)) - x, -1000.0)
+    return masked(behind, positive) * t - t + rate, (rate - t) * factor
+
+
+@dataclass(frozen=True)
+class PoissonLoss:
+    r"""Half the Poisson deviance of counts t >= 0, where the output x is the rate's logarithm.
+
+    :math:`l = \sum_j t_j \log t_j - t_j x_j - t_j + e^{x_j}`, with 0 log 0 = 0;
+    :math:`\partial l / \partial x_j = e^{x_j} - t_j`.
+
+    Notes
+    -----
+    The probability of the count t at the rate :math:`\lambda = e^x` is
+    :math:`\lambda^t e^{-\lambda} / t!`. l is the logarithm of its ratio to that of the best
+    rate, λ = t; so l is 0 there and positive elsewhere. An exponential too large for the dtype
+    makes the loss infinite. Source: McCullagh and Nelder, "Generalized Linear Models", 1989,
+    section 2.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, _ = PoissonLoss().forward(np.array([[0.0]]), np.array([[3.0]]))
+    >>> round(float(loss), 4)  # 3 log 3 - 3 + 1
+    1.2958
+    >>> PoissonLoss().predictions(np.array([[0.0]]))
+    array([[1.]])
+    """
+
+    reduction: Reduction = "mean"
+    integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
+    targets: ClassVar[Targets] = "real"
+    nonnegative: ClassVar[bool] = True
+    takes_number: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_reduction(self.reduction)
+
+    def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        loss, (gradient, _) = _forward(_poisson_deviance, x, t, weight, self.reduction)
+        return loss, gradient
+
+    def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
+        return times(cache, dout), None, None
+
+    @underflowing
+    def predictions(self, x: Array) -> Array:
+        """Return the rates exp(x), shape=(..., C)."""
+        return namespace(x).exp(x)
+
+    def decide(self, x: Array) -> Array:
+        """Return the class of the largest rate, shape=(...); for one-hot targets."""
+        return namespace(x).argmax(x, axis=-1)

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from xpnet.arrays.dispatch import replaceable
 from xpnet.arrays.ops import Array, masked, namespace
-from xpnet.errors import shown
+from xpnet.errors import UsageError, shown
 
 __all__ = [
-    "SCORES_ONLY", "T_AND_WEIGHT", "Reduction", "Targets", "sample_factors", "times",
-    "weighted_sum",
+    "SCORES_ONLY", "T_AND_WEIGHT", "Reduction", "Targets", "check_reduction", "counted",
+    "sample_factors", "times", "weighted_sum",
 ]  # fmt: skip
 
 Reduction = Literal["mean", "sum"]
@@ -20,6 +20,12 @@ Reduction = Literal["mean", "sum"]
 Targets = Literal["probabilities", "unit", "real"]
 SCORES_ONLY = (True, False, False)
 T_AND_WEIGHT = (1, 2)
+
+
+def check_reduction(reduction: Any) -> None:
+    """Raise `UsageError` for a reduction that is neither mean nor sum."""
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise UsageError(f"reduction is {shown(reduction)}; expected mean or sum")
 
 
 def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
@@ -44,9 +50,8 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     ValueError
         `reduction` is unknown, or `weight` has a wrong shape.
     """
+    check_reduction(reduction)
     mean = reduction == "mean"
-    if not mean and reduction != "sum":
-        raise ValueError(f"reduction is {shown(reduction)}; expected mean or sum")
     shape = tuple(scores.shape[:-1])
     if weight is None:
         return 1.0 / max(math.prod(shape), 1) if mean else 1.0
@@ -57,6 +62,13 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     xp = namespace(scores)
     weight = xp.astype(weight, scores.dtype)
     return (weight / xp.sum(weight) if mean else weight)[..., None]
+
+
+def counted(scores: Array, factor: Any) -> Array:
+    """Return the scores, with 0 for samples of factor 0: 0 times what is infinite there is NaN."""
+    if isinstance(factor, float):
+        return scores
+    return namespace(scores).where(factor != 0, scores, 0.0)
 
 
 @replaceable

@@ -32,7 +32,7 @@ class Evaluation:
         self._hidden = feed.backend.compile(self._hidden_batch)
 
     def classifies(self, t: Array) -> bool:
-        """Return whether the targets are classes; real targets with squared loss are not."""
+        """Return whether the targets are classes; real targets of a regression are not."""
         real = self.network.loss_gate.targets == "real"
         return bool(not real or (t.ndim == 1 and self.network.outputs != 1))
 
@@ -46,7 +46,7 @@ class Evaluation:
         (scores, loss), _ = net.graph.forward(inputs, net.scores, net.loss)
         xp = namespace(scores)
         if not self.classifies(t):
-            return loss, scores - targets_like(t, scores)
+            return loss, net.predictions(scores) - targets_like(t, scores)
         if t.ndim > 1:
             t = xp.argmax(t, axis=-1) if t.shape[-1] > 1 else t[:, 0] > 0.5
         right = xp.astype(net.loss_gate.decide(scores), xp.int32) == xp.astype(t, xp.int32)

@@ -42,7 +42,8 @@ class Model:
         and all others stay as they are.
     target_scaling : Scaling, optional
         The scaling of a regression's targets. You give targets and get predictions in their own
-        units; only losses are in scaled units.
+        units; only losses are in scaled units. It must keep targets >= 0 where the loss needs
+        them (`xpnet.losses.PoissonLoss`): shift 0, scale > 0.
     classes : sequence of str, optional
         Names of the classes.
     columns : sequence of str, optional
@@ -98,13 +99,16 @@ class Model:
         # As text, whatever a caller has: the labels themselves, say, np.unique(t).
         self.classes = None if classes is None else tuple(map(str, classes))
         self.columns = () if columns is None else tuple(map(str, columns))
+        target_scaling = checked_scaling(target_scaling, "target_scaling")
         if fault := _misnamed(network, self.classes, self.columns):
             raise UsageError(f"the model {fault}")
+        if fault := _misscaled(network, target_scaling):
+            raise UsageError(f"target_scaling: {fault}")
         self.feed = Feed(
             self.backend,
             dtype,
             checked_scaling(scaling),
-            checked_scaling(target_scaling, "target_scaling"),
+            target_scaling,
             network.input_shape,
         )
         for name, value in network.values.items():
@@ -165,7 +169,10 @@ class Model:
         t = host(t, f"t{what}")
         gate = self.network.loss_gate
         assert self.network.outputs is not None  # refused when the model was made
-        check_targets(t, len(x), self.network.outputs, gate.targets, f"t{what}")
+        check_targets(
+            t, len(x), self.network.outputs, gate.targets, f"t{what}",
+            nonnegative=getattr(gate, "nonnegative", False),
+        )  # fmt: skip
         return x, t
 
     def resident(self, x: Any, t: np.ndarray, *, own: bool = False) -> tuple[Any, np.ndarray]:
@@ -194,7 +201,10 @@ class Model:
         return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
 
     def scores(self, x: Any) -> np.ndarray:
-        """Return the outputs, shape=(N, outputs): logits, margins or scaled regression values."""
+        """Return the outputs, shape=(N, outputs).
+
+        They are logits, margins, scaled values of a regression, or logarithms of rates.
+        """
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.scores(self.params, x)
 
@@ -217,7 +227,7 @@ class Model:
         scores = self.scores(x)
         if self.classifies:
             return np.asarray(self.network.loss_gate.decide(scores))
-        return self.feed.original(scores)
+        return self.feed.original(np.asarray(self.network.predictions(scores)))
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Return the probabilities of the classes, shape=(N, classes).
@@ -335,6 +345,8 @@ class Model:
                 raise CheckpointError(f"{path}: its {name} does not fit the network")
         if fault := _misnamed(network, kept["classes"], kept["columns"]):
             raise CheckpointError(f"{path}: {fault}")
+        if fault := _misscaled(network, kept.get("target_scaling")):
+            raise CheckpointError(f"{path}: target_scaling: {fault}")
         if not meta["classifies"] and network.loss_gate.targets != "real":
             raise CheckpointError(f"{path}: {type(network.loss_gate).__name__} is for classes")
         model = cls(network, **{**kept, **options})
@@ -421,3 +433,15 @@ def _misnamed(network: Network, classes: Sequence[str] | None, columns: Sequence
     if columns and inputs not in (None, len(columns)):
         return f"has {len(columns)} column names, expected {inputs}"
     return ""
+
+
+def _misscaled(network: Network, scaling: Scaling | None) -> str:
+    """A scaling that makes negative targets of those that the loss takes."""
+    if scaling is None or not getattr(network.loss_gate, "nonnegative", False):
+        return ""
+    if np.all(np.equal(scaling.shift, 0.0)) and np.all(np.greater(scaling.scale, 0.0)):
+        return ""
+    return (
+        f"{type(network.loss_gate).__name__} needs targets >= 0; expected none, or one with "
+        "shift 0 and a scale above 0"
+    )

@@ -109,8 +109,13 @@ class Network:
 
     @property
     def loss_gate(self) -> Any:
-        """Return the gate of the loss; it also reads scores: decide(), probabilities()."""
+        """Return the gate of the loss; it also reads scores, see `xpnet.losses`."""
         return self.loss.gate
+
+    def predictions(self, scores: Array) -> Array:
+        """Return the values of a regression that the scores stand for; mostly the scores."""
+        gate = self.loss_gate
+        return gate.predictions(scores) if hasattr(gate, "predictions") else scores
 
     @property
     def hidden(self) -> list[Node]:

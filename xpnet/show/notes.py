@@ -132,6 +132,28 @@ NOTES: dict[type, Note] = {
         ("(1 where {y}ⱼ - {y}ₜ + {g.margin:g} > 0, j ≠ t; at t, minus their number){N}",),
         (8, 5),
     ),
+    losses.AbsoluteLoss: Note(
+        "Σ |{y} - {1}|{N}", ("sign({y} - {1}){N}", "sign({1} - {y}){N}"), (7, 0)
+    ),
+    losses.HuberLoss: Note(
+        "Σ s ({y} - {1} - s / 2){N}, s = {y} - {1} within ±{g.delta:g}",
+        (
+            "({y} - {1} within ±{g.delta:g}){N}",
+            "({1} - {y} within ±{g.delta:g}){N}",
+        ),
+        (8, 0),
+    ),
+    losses.QuantileLoss: Note(
+        "Σ max({g.quantile:g} ({1} - {y}), ({g.quantile:g} - 1) ({1} - {y})){N}",
+        (
+            "(1 - {g.quantile:g} where {y} > {1}, -{g.quantile:g} where {y} < {1}){N}",
+            "({g.quantile:g} where {y} < {1}, {g.quantile:g} - 1 where {y} > {1}){N}",
+        ),
+        (10, 0),
+    ),
+    losses.PoissonLoss: Note(
+        "Σ ({1} ln({1} / {y}) - {1} + {y}){N}", ("({y} - {1}){N}",), (12, 0), answer="exp({0})"
+    ),
 }
 UNKNOWN = Note("", ())  # for a user's own gate: no formulas, one operation per element
 

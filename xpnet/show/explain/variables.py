@@ -11,7 +11,7 @@ from xpnet.graph.node import Node, Trace
 from xpnet.layers.activations import ACTIVATIONS, Sigmoid
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
-from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpnet.losses import PoissonLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.models.network import Network
 from xpnet.show.explain.formulas import gradient_of, value_of
 from xpnet.show.notes import note_of
@@ -150,6 +150,8 @@ def _output(network: Network, loss: Node, trace: Trace, names: _Names) -> Variab
         y = loss.gate.probabilities(scores)
     elif isinstance(loss.gate, SigmoidWithLoss):
         y = Sigmoid().forward(scores)[0]
+    elif isinstance(loss.gate, PoissonLoss):
+        y = loss.gate.predictions(scores)
     formula = note_of(loss.gate).answer.format(names.code[network.scores.name])
     return _variable(names.answer, f"y{_small(names.last)}" if names.last else "y", formula, y)
 
