@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def mlp(
     sizes: Sequence[int],
     activation: str | Sequence[str] = "relu",
     *,
-    loss: str | Gate = "softmax",
+    loss: str | Gate | tuple[str, Mapping[str, Any]] = "softmax",
     dropout: float = 0.0,
     init: str | float = "auto",
     seed: int = 0,
@@ -39,8 +40,11 @@ def mlp(
     activation : str, or sequence of str
         One of sigmoid, tanh, relu, leaky_relu and identity, for all hidden layers. Or a list with
         one name per hidden layer; one more name adds an activation to the output.
-    loss : str or gate
-        softmax, squared, sigmoid, hinge, or a gate of the same signature.
+    loss : str, gate, or (str, mapping)
+        A name of `xpnet.losses.LOSSES`: softmax, sigmoid, hinge, squared, absolute, huber,
+        quantile or poisson; or a gate, such as ``QuantileLoss(0.9)``; or a name with the gate's
+        settings, ``("quantile", {"quantile": 0.9})``. A file keeps a gate of xpnet with its
+        settings. A network with a gate of your own counts as built by hand.
     dropout : float
         Ratio of the dropout after each hidden activation.
     init : str or float
@@ -57,8 +61,9 @@ def mlp(
     Raises
     ------
     ValueError
-        There are too few sizes, a size is not positive, a name is unknown, or the number of
-        activations is wrong; or one of `params` is missing or has a wrong shape.
+        There are too few sizes, a size is not positive, a name or a setting is unknown or
+        impossible, or the number of activations is wrong; or one of `params` is missing or has a
+        wrong shape.
 
     Examples
     --------
@@ -79,7 +84,8 @@ def mlp(
             f"{len(names)} activations for {layers} layers; expected {layers - 1} (hidden layers) "
             f"or {layers} (with the output)"
         )
-    loss_gate: Any = loss if hasattr(loss, "forward") else _lookup("loss", loss, LOSSES)()
+    loss_gate = _loss_gate(loss)
+    loss_form = _plain_loss(loss_gate)
     # Plain numbers: they are stored as JSON.
     seed, dropout = whole("seed", seed), real("dropout", dropout, 0.0, 1.0)
     init = init if isinstance(init, str) else real("init", init, 0.0)
@@ -104,7 +110,7 @@ def mlp(
         if dropout and i < layers:
             node = graph.apply(Dropout(dropout, seed, i), node, step)
     arguments = {"sizes": sizes, "activation": names, "dropout": dropout, "init": init}
-    named = isinstance(loss, str)  # a gate of the user's own has no place in a file
+    named = loss_form is not None  # a gate of the user's own has no place in a file
     return Network(
         graph,
         values,
@@ -113,7 +119,7 @@ def mlp(
         outputs=sizes[-1],
         input_shape=(sizes[0],),
         builder="mlp" if named else "",
-        arguments={**arguments, "seed": seed, "loss": loss} if named else {},
+        arguments={**arguments, "seed": seed, "loss": loss_form} if named else {},
     )
 
 
@@ -129,6 +135,38 @@ def _listed(name: str, values: Any) -> list[Any]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UsageError(f"{name} is {shown(values)}; expected a list")
     return list(values)
+
+
+def _loss_gate(loss: Any) -> Any:
+    """Return the gate that a name, or a pair of a name and settings, stands for; or a gate."""
+    if hasattr(loss, "forward") and not isinstance(loss, type):
+        return loss
+    pair = isinstance(loss, tuple | list) and len(loss) == 2 and isinstance(loss[1], Mapping)
+    name, settings = loss if pair else (loss, {})
+    gate = _lookup("loss", name, LOSSES)
+    known = [field.name for field in fields(gate)]
+    for setting in settings:
+        if setting not in known:
+            raise UsageError(
+                f"loss {name}: its setting is {shown(setting)}; expected {' or '.join(known)}"
+            )
+    return gate(**settings)
+
+
+def _plain_loss(gate: Any) -> str | list[Any] | None:
+    """Return what a file keeps of a loss, and `_loss_gate` reads: its name, or [name, settings].
+
+    Only settings that are not the default are there; None stands for a gate of the user's own.
+    """
+    for name, kind in LOSSES.items():
+        if type(gate) is kind:
+            settings = {
+                field.name: value
+                for field in fields(kind)
+                if (value := getattr(gate, field.name)) != field.default
+            }
+            return [name, settings] if settings else name
+    return None
 
 
 def _lookup(what: str, name: Any, table: dict[str, type]) -> type:
