@@ -9,7 +9,7 @@ from xpnet.data.dataset import (
     select_rows,
 )
 from xpnet.data.loader import batch_order
-from xpnet.data.preparation import split, standardize
+from xpnet.data.preparation import class_weights, split, standardize
 
 __all__ = [
     "Dataset",
@@ -17,6 +17,7 @@ __all__ = [
     "Scaling",
     "batch_order",
     "chunks",
+    "class_weights",
     "is_streamed",
     "select_rows",
     "split",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpnet.data.checks import check_numbers, host, is_one_hot
 from xpnet.data.dataset import Scaling, chunks
-from xpnet.errors import DataError, real, whole
+from xpnet.errors import DataError, UsageError, real, shown, whole
 
-__all__ = ["split", "standardize"]
+__all__ = ["class_weights", "split", "standardize"]
 
 
 def split(
@@ -50,7 +50,8 @@ def split(
         seed = whole("seed", seed)
     random = np.random.default_rng(seed)
     n = len(t)
-    classes = _classes(t) if stratify else None
+    hint = "to stratify by; split the targets of a regression with stratify=False"
+    classes = _classes(t, hint) if stratify else None
     shuffled = random.permutation(n)
     if fraction == 0.0:
         return np.arange(n), np.arange(0)
@@ -68,15 +69,79 @@ def split(
     return np.sort(shuffled[~taken]), np.sort(shuffled[taken])
 
 
-def _classes(t: np.ndarray) -> np.ndarray:
-    """One class a sample, which can be sorted."""
+def class_weights(t: Any, weights: str | Mapping[Any, float] = "balanced") -> np.ndarray:
+    r"""How much each sample counts, by its class; for ``sample_weight`` of `xpnet.Trainer.fit`.
+
+    Parameters
+    ----------
+    t : array, shape=(N,)
+        Class indices or names; or one-hot rows, shape=(N, classes), for the number of the column.
+    weights : "balanced", or mapping from class to weight
+        balanced gives all classes the same total weight: a sample of class c counts
+        :math:`N / (k N_c)`, with k classes among the samples and N_c samples of class c; their
+        mean is 1. In a mapping, classes without a weight count 1.
+
+    Returns
+    -------
+    array, shape=(N,), float64
+
+    Raises
+    ------
+    UsageError
+        `weights` is neither; a weight is negative or not finite; or t lacks a class of the mapping
+        while it has one that the mapping lacks: a name is misspelt, then. Where all classes of t
+        have a weight, the mapping may have more.
+    DataError
+        t are no classes.
+
+    Notes
+    -----
+    The same as ``sklearn.utils.class_weight.compute_sample_weight``. Source: King and Zeng,
+    "Logistic regression in rare events data", 2001.
+
+    Examples
+    --------
+    >>> class_weights(["no", "no", "no", "yes"]).round(3).tolist()
+    [0.667, 0.667, 0.667, 2.0]
+    """
+    t = host(t, "t")
+    if not t.ndim or not len(t):
+        raise DataError(f"t: got shape {t.shape}, expected one class a sample")
+    classes, index, counts = np.unique(
+        _classes(t, "to weigh"), return_inverse=True, return_counts=True
+    )
+    if isinstance(weights, str) and weights == "balanced":
+        each = len(t) / (len(classes) * counts)
+    elif isinstance(weights, Mapping):
+        labels = classes.tolist()
+        unknown = [label for label in weights if label not in labels]
+        if unknown and (rest := [label for label in labels if label not in weights]):
+            raise UsageError(
+                f"class weights: got one for {shown(unknown[0])}, which is no class of t, and none "
+                f"for {shown(rest[0])}; expected the names of the classes"
+            )
+        each = np.array(
+            [real(f"weight of class {shown(c)}", weights.get(c, 1.0), 0.0) for c in labels]
+        )
+    else:
+        raise UsageError(
+            f"class weights are {shown(weights)}; expected 'balanced', or a weight for each class: "
+            "{0: 1.0, 1: 5.0}"
+        )
+    result: np.ndarray = each[index]
+    return result
+
+
+def _classes(t: np.ndarray, purpose: str) -> np.ndarray:
+    """One class a sample, which can be sorted; `purpose` ends the message for other targets."""
     if is_one_hot(t):
         return np.asarray(np.argmax(t, axis=1))
+    if t.dtype.kind == "O" and all(isinstance(label, str) for label in t.ravel()):
+        t = t.astype(str)
     whole = t.dtype.kind in "buiUS" or (t.dtype.kind == "f" and bool((t == np.floor(t)).all()))
     if t.size != len(t) or not whole:
         raise DataError(
-            f"t: got {t.dtype} of shape {t.shape}, expected class indices or one-hot rows to "
-            "stratify by; split the targets of a regression with stratify=False"
+            f"t: got {t.dtype} of shape {t.shape}, expected class indices or one-hot rows {purpose}"
         )
     return t.reshape(len(t))
 

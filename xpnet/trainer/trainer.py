@@ -222,7 +222,7 @@ class Trainer:
             Data to measure after each epoch.
         sample_weight : array, shape=(N,), optional
             How much each sample counts, relative to the others of its batch. For class weights,
-            pass an array such as ``np.where(t == 1, 5.0, 1.0)``.
+            pass ``xpnet.data.class_weights(t)``.
         patience : int, optional
             Stop after this many epochs without a smaller val_loss, and restore the weights of the
             best epoch. Needs `validation`.
