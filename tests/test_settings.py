@@ -12,7 +12,7 @@ import pytest
 
 import xpnet
 from xpnet import Trainer, layers, losses, mlp, optim
-from xpnet.data import batch_order, split
+from xpnet.data import batch_order, class_weights, split
 from xpnet.errors import UsageError, real, whole
 
 NAN, INF = math.nan, math.inf
@@ -79,12 +79,38 @@ BAD: dict[str, list[Callable[[], Any]]] = {
         *(net(v) for v in ([3, NAN], [3, None], [3, True, 2], [3, [4], 2])),
     ],
     "activation": [net([3, 4, 2], v) for v in ("swish", None, 3, [["relu"]], [None], "")],
-    "loss": [net(loss=v) for v in ("l1", None, 3)],
+    "loss": [
+        *(net(loss=v) for v in ("l1", None, 3, losses.SquaredLoss, [], ["huber"], ("huber", 2.0))),
+        *(net(loss=v) for v in (("l1", {}), (["huber"], {}), ("huber", {}, {}), {"huber": {}})),
+        *(net(loss=("huber", v)) for v in ({"d": 1.0}, {1: 1.0}, {"delta": 1.0, "integers": ()})),
+    ],
     "dropout": [net(dropout=v) for v in (1.0, -0.1, NAN, "0.5", 5.0, True)],
     "init": [net(init=v) for v in (-1.0, NAN, INF, None, "orthogonal", [0.1])],
     "ratio": [(lambda v=v: layers.Dropout(v)) for v in (1.0, -0.1, NAN, "0.5")],
     "alpha": [(lambda v=v: layers.LeakyReLU(v)) for v in (NAN, INF, "0.1", None)],
-    "margin": [(lambda v=v: losses.HingeLoss(v)) for v in (-1.0, NAN, "1")],
+    "margin": [
+        *((lambda v=v: losses.HingeLoss(v)) for v in (-1.0, NAN, "1")),
+        net(loss=("hinge", {"margin": -1.0})),
+    ],
+    "delta": [
+        *((lambda v=v: losses.HuberLoss(v)) for v in (0.0, -1.0, NAN, INF, "1", None, True)),
+        net(loss=("huber", {"delta": 0.0})),
+    ],
+    "quantile": [(lambda v=v: losses.QuantileLoss(v)) for v in (0.0, 1.0, -0.1, NAN, "0.5", 90)],
+    "reduction": [
+        *(
+            (lambda kind=kind, v=v: kind(reduction=v))
+            for kind in losses.LOSSES.values()
+            for v in ("Mean", None, 1, ["mean"], np.array(["mean", "sum"]))
+        ),
+        net(loss=("softmax", {"reduction": "none"})),
+    ],
+    "class weight": [
+        *((lambda v=v: class_weights(T, v)) for v in ("even", None, 2.0, [1, 2], {7: 1.0})),
+    ],
+    "weight of class 1": [
+        *((lambda v=v: class_weights(T, {1: v})) for v in (-1.0, NAN, INF, "2", None)),
+    ],
     "fraction": [
         (lambda v=v: split(T, v, 0, stratify=False)) for v in (1.0, -0.1, NAN, "0.5", None)
     ],

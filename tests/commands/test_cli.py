@@ -378,6 +378,93 @@ def test_csv_regression_predicts_in_the_units_of_the_data(in_tmp: Path) -> None:
     np.testing.assert_allclose(loaded.predict(table[:, :2])[:, 0], predicted, rtol=1e-5)
 
 
+def counts(n: int = 300) -> np.ndarray:
+    """Write a CSV file of two features and a count with the rate exp(0.5 + a - b / 2)."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.0, 1.0, (n, 2))
+    t = rng.poisson(np.exp(0.5 + x @ [1.0, -0.5]))
+    rows = [f"{a},{b},{count}" for (a, b), count in zip(x.tolist(), t.tolist(), strict=True)]
+    Path("counts.csv").write_text("\n".join(["a,b,n", *rows]))
+    return x
+
+
+def predictions(file: str) -> np.ndarray:
+    assert predict.main(["run", file, "--out", "p.csv"]) == 0
+    return np.loadtxt("p.csv", skiprows=1, ndmin=1)
+
+
+def test_poisson_predicts_rates(in_tmp: Path) -> None:
+    x = counts()
+    words = ["--data", "counts.csv", "--task", "regression", "--loss", "poisson", "--hidden", ""]
+    assert run(*words, "--epochs", "200", "--lr", "0.05") == 0
+    np.testing.assert_allclose(predictions("counts.csv"), np.exp(0.5 + x @ [1.0, -0.5]), rtol=0.35)
+    assert Trainer.load("run/model.npz").feed.target_scaling is None
+    assert train.main(["--resume", "run", "--quiet", "--epochs", "201"]) == 0
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute", "huber", "quantile"])
+def test_every_loss_of_a_regression_predicts_in_the_units_of_the_data(
+    in_tmp: Path, loss: str
+) -> None:
+    x = np.linspace(-1.0, 1.0, 200)
+    rows = [f"{value},{1e4 + 2e3 * value + 0.5}" for value in x]
+    Path("line.csv").write_text("\n".join(["x,y", *rows]))
+    words = ["--data", "line.csv", "--loss", loss, "--hidden", "", "--lr", "0.05"]
+    assert run(*words, "--epochs", "300") == 0
+    np.testing.assert_allclose(predictions("line.csv"), 1e4 + 2e3 * x + 0.5, atol=150)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--loss", "poisson"], "the labels are classes; if they are numbers, say --task regress"),
+        (["--loss", "huber"], "--loss huber is for a regression, but the labels are classes"),
+        (
+            ["--loss", "poisson", "--task", "regression", "--label-column", "a"],
+            "counts.csv: row 1: got [",
+        ),
+        (
+            ["--class-weight", "balanced", "--task", "regression"],
+            "--class-weight needs classes; this is a regression",
+        ),
+        (
+            ["--loss", "hinge", "--task", "regression"],
+            "needs one of squared, absolute, huber, quantile, poisson",
+        ),
+    ],
+)
+def test_losses_and_weights_that_do_not_fit_the_labels(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    counts()
+    assert run("--data", "counts.csv", *words, "--dry-run") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_class_weights_are_of_the_training_part_and_of_the_run(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Features that say nothing: unweighted, the rare class is never the answer."""
+    rng = np.random.default_rng(0)
+    rows = [f"{a},{'rare' if i % 10 == 0 else 'often'}" for i, a in enumerate(rng.random(400))]
+    Path("rare.csv").write_text("\n".join(["a,class", *rows]))
+    words = ["--data", "rare.csv", "--hidden", "", "--epochs", "100", "--lr", "0.05"]
+    mean = {}
+    for weight in ("none", "balanced"):
+        assert run(*words, "--class-weight", weight, "--out", f"run-{weight}") == 0
+        model = Trainer.load(f"run-{weight}/model.npz")
+        mean[weight] = model.predict_proba(rng.random((200, 1)))[:, 1].mean()
+    assert mean == pytest.approx({"none": 0.1, "balanced": 0.5}, abs=0.04)
+    assert tomllib.loads(Path("run-balanced/config.toml").read_text())["class_weight"] == "balanced"
+    assert train.main(["--resume", "run-balanced", "--quiet", "--epochs", "101"]) == 0
+    capsys.readouterr()
+    resumed = ["--resume", "run-balanced", "--quiet", "--epochs", "102", "--class-weight", "none"]
+    assert train.main(resumed) == 2
+    assert "belongs to another run: the sample weights have changed" in capsys.readouterr().err
+
+
 def test_npy_pair_and_a_test_set_of_its_own(in_tmp: Path) -> None:
     rng = np.random.default_rng(0)
     for name, n in (("a", 200), ("b", 70)):

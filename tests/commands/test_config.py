@@ -43,6 +43,7 @@ def settings(rng: random.Random, folder: Path) -> Config:
         hidden=sizes,
         activation=tuple(rng.choices([*ACTIVATIONS], k=rng.choice([1, max(1, len(sizes))]))),
         loss=rng.choice(["auto", *LOSSES]),
+        class_weight=rng.choice([None, "balanced"]),
         dropout=number(rng, 0.0, 1 - 2**-53),
         init=rng.choice(["he", "auto", number(rng, 0.0, 1e300)]),
         optimizer=rng.choice([*OPTIMIZERS]),

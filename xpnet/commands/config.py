@@ -81,6 +81,12 @@ def _init(word: str) -> str | float:
     return std
 
 
+def _class_weight(word: str) -> str:
+    if word != "balanced":
+        raise ValueError(f"{word!r} is neither balanced nor none")
+    return word
+
+
 def _text(word: str) -> str:
     word.encode()  # as in _file
     return word
@@ -101,6 +107,7 @@ Activations = Annotated[
 ]
 Loss = Annotated[str, _choice(*LOSSES)]
 LossOrAuto = Annotated[str, _choice("auto", *LOSSES)]
+ClassWeight = Annotated[str | None, _one("balanced", _or_none(_class_weight))]
 Rule = Annotated[str, _choice(*OPTIMIZERS)]
 Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
@@ -166,7 +173,10 @@ class Config:
     """Sizes of the hidden layers; "" for none."""
     activation: Activations = ("relu",)
     loss: LossOrAuto = "auto"
-    """auto is softmax for classes and squared for a regression; hinge is the loss of an SVM."""
+    """auto is softmax for classes and squared for a regression; hinge is the loss of an SVM. The
+    last four are for a regression; poisson is for counts, and the network then predicts rates."""
+    class_weight: ClassWeight = None
+    """balanced gives each class of the training part the same total weight in the loss."""
     dropout: float = 0.0
     """Share of the hidden values that dropout sets to 0 in training."""
     init: Init = "auto"

@@ -10,10 +10,11 @@ import numpy as np
 from xpnet import datasets
 from xpnet.commands.config import Config
 from xpnet.data.cells import listed
-from xpnet.data.checks import warn_of_dtype
+from xpnet.data.checks import check_nonnegative, warn_of_dtype
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.preparation import split, standardize
 from xpnet.errors import DataError
+from xpnet.losses import LOSSES
 
 __all__ = ["Parts", "load_parts"]
 
@@ -62,6 +63,11 @@ def load_parts(config: Config) -> Parts:
     else:
         train, test = datasets.load(config.dataset, config.data_dir)
     classes = train.classes is not None
+    nonnegative = config.loss != "auto" and getattr(LOSSES[config.loss], "nonnegative", False)
+    if nonnegative and not classes:
+        for data, name in ((train, config.labels or config.data), (test, "the test data")):
+            if data is not None:
+                check_nonnegative(data.t, str(name))
     if test is None:
         rest, rows = split(train.t, config.test_fraction, (config.seed, 1), stratify=classes)
         train, test = _part(train, rest), _part(train, rows)
@@ -73,6 +79,8 @@ def load_parts(config: Config) -> Parts:
         scaling = train.scaling
         if train.x.dtype != np.uint8:
             scaling = standardize(train.x, str(config.data))
-        target_scaling = None if classes else standardize(train.t, "targets")
+        target_scaling = None
+        if not (classes or nonnegative):  # a mean of 0 would make negative targets
+            target_scaling = standardize(train.t, "targets")
         train = replace(train, scaling=scaling, target_scaling=target_scaling)
     return Parts(train, val, test)

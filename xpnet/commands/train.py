@@ -31,6 +31,7 @@ from xpnet.commands.exits import complain, emit, handling, run, say
 from xpnet.commands.splits import Parts, load_parts
 from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
+from xpnet.data.preparation import class_weights
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
 from xpnet.files import leftovers, locked, make_folder, remove, sync, write_whole
 from xpnet.losses import LOSSES
@@ -57,8 +58,16 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     loss = config.loss
     if loss == "auto":
         loss = "squared" if train.classes is None else "softmax"
-    if train.classes is None and LOSSES[loss].targets != "real":
-        raise UsageError(f"--loss {loss} is for classes; a regression needs --loss squared")
+    real = [name for name, gate in LOSSES.items() if gate.targets == "real"]
+    if train.classes is None and loss not in real:
+        raise UsageError(f"--loss {loss} is for classes; a regression needs one of {listed(real)}")
+    if train.classes is not None and loss in real and loss != "squared":  # of one-hot rows
+        raise UsageError(
+            f"--loss {loss} is for a regression, but the labels are classes; if they are numbers, "
+            "say --task regression"
+        )
+    if train.classes is None and config.class_weight is not None:
+        raise UsageError("--class-weight needs classes; this is a regression")
     outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
     hidden = list(config.hidden)
     activation = (
@@ -278,6 +287,7 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
                 epochs=config.epochs,
                 batch_size=config.batch_size,
                 validation=None if val is None else (val.x, val.t),
+                sample_weight=None if config.class_weight is None else class_weights(train.t),
                 patience=config.patience,
                 callbacks=[log],
                 stop=stop,
