@@ -164,7 +164,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(5, 7), RNG.poisson(2.0, (5, 7)) * 1.0, normal(5, 1)],
         [np.array([[-np.inf, 0.0]], np.float32), np.zeros((1, 2)), 1.0],
     ],
-    "losses.classification._binary_cross_entropy": [
+    "losses.classification.binary_cross_entropy": [
         [30 * normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, 0.2],
         [normal(5, 7), RNG.integers(0, 2, (5, 7)) * 1.0, normal(5, 1)],
         [np.array([[np.inf, -np.inf]], np.float32), np.array([[1.0, 0.0]]), 1.0],

@@ -106,7 +106,7 @@ class SoftmaxWithLoss:
 
 @elementwise
 @underflowing
-def _binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
+def binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
     """Return each output's loss, and its gradient times the sample's factor."""
     xp = namespace(x)
     # x · slope is max(x, 0) - x t. The mask gives 0, not NaN, for an infinite x that t agrees with.
@@ -141,7 +141,7 @@ class SigmoidWithLoss:
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
-        losses, gradient = _binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
+        losses, gradient = binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
         return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:

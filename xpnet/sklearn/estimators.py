@@ -13,7 +13,6 @@ from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -23,6 +22,7 @@ from sklearn.utils.multiclass import (
 
 from xpnet import losses
 from xpnet.arrays.ops import Array, namespace
+from xpnet.data.preparation import class_weights
 from xpnet.sklearn.arrays import dtype_name, to_host
 from xpnet.sklearn.losses import AveragedSquares, BinaryLogLoss, LogLoss
 from xpnet.sklearn.perceptron import ACTIVATIONS, Perceptron
@@ -106,7 +106,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         weights = super()._weights(sample_weight, X, y)
         if self.class_weight is None:
             return weights
-        per_class = compute_sample_weight(self.class_weight, y).astype(dtype_name(X))
+        per_class = class_weights(y, self.class_weight).astype(dtype_name(X))
         return per_class if weights is None else weights * per_class
 
     def _targets(self, y: Any, incremental: bool) -> np.ndarray:

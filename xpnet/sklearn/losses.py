@@ -7,15 +7,9 @@ from typing import Any
 
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, at_least, at_most, namespace, targets_like
-from xpnet.losses import (
-    SigmoidWithLoss,
-    SoftmaxWithLoss,
-    SquaredLoss,
-    _binary_cross_entropy,
-    sample_factors,
-    softmax_cross_entropy,
-    weighted_sum,
-)
+from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
+from xpnet.losses.classification import binary_cross_entropy, softmax_cross_entropy
+from xpnet.losses.samples import counted, sample_factors, weighted_sum
 
 __all__ = ["AveragedSquares", "BinaryLogLoss", "LogLoss"]
 
@@ -35,7 +29,7 @@ class LogLoss(SoftmaxWithLoss):
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
-        losses, gradient = softmax_cross_entropy(x, t, factor)
+        losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
         return weighted_sum(_clipped(losses, _eps(x)), factor), gradient
 
 
@@ -44,7 +38,7 @@ class BinaryLogLoss(SigmoidWithLoss):
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
-        losses, gradient = _binary_cross_entropy(x, targets_like(t, x), factor)
+        losses, gradient = binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
         losses = namespace(x).sum(_clipped(losses, _eps(x)), axis=-1)
         return weighted_sum(losses, factor), gradient
 
