@@ -79,6 +79,20 @@ def test_an_interrupt_within_a_command_ends_with_130(
     assert run(interrupted if where == "command" else refused) == 130
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_whose_exception_is_replaced_is_one(number: int) -> None:
+    """A failing import turns the exception of a handler into a TypeError."""
+
+    def command() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            raise AssertionError("the signal did not arrive")
+        except (KeyboardInterrupt, SystemExit):
+            raise TypeError("expected a message argument") from None
+
+    assert run(command) == 128 + number
+
+
 def test_an_interrupt_while_a_line_is_printed_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(io.StringIO):
         def write(self, text: str) -> int:

@@ -49,20 +49,30 @@ def run(command: Callable[[], int]) -> int:
     def show(message: Any, *rest: Any, **more: Any) -> None:
         complain(f"warning: {message}")
 
+    asked: list[int] = []  # the signals that have come
+
     def terminate(number: int, frame: Any) -> None:
+        asked.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise SystemExit(128 + number)  # so that what is half-written is cleaned up
 
     try:
         with (
             _open_streams(),
-            handling((signal.SIGTERM, signal.SIGHUP), terminate),
-            handling((signal.SIGINT,), signal.default_int_handler),
+            handling((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), terminate),
             warnings.catch_warnings(),
         ):
             warnings.showwarning = show
             return _status(command)
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # Code in C may replace a handler's exception: CPython's own, in a failing import, by a
+        # TypeError.
+        if not asked:
+            raise
+        return 128 + asked[-1]
 
 
 def _status(command: Callable[[], int]) -> int:
