@@ -21,7 +21,7 @@ from campaign import Broken, Trial, answer, run, start, status_of
 
 import xpnet
 from xpnet import optim
-from xpnet.data import Scaling, split, standardize
+from xpnet.data import Scaling, class_weights, split, standardize
 from xpnet.errors import DeviceError, NonFiniteLossError
 
 KIND = "a bad argument ends in one line"
@@ -128,6 +128,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     }),
     "split": (split, {"t": T, "fraction": 0.2, "seed": 0, "stratify": True}),
     "standardize": (standardize, {"x": X}),
+    "class_weights": (class_weights, {"t": T, "weights": "balanced"}),
+    "PoissonLoss": (fit, {
+        "of": lambda: make(xpnet.mlp([3, 2], loss="poisson")), "x": X, "t": np.abs(X[:, :2]),
+        "epochs": 1, "sample_weight": None, "validation": None,
+    }),
     "datasets.load": (xpnet.datasets.load, {"name": "digits", "data_dir": None}),
     "optim.SGD": (with_optimizer, {"kind": "sgd", "lr": 0.1}),
     "optim.Momentum": (with_optimizer, {"kind": "momentum", "lr": 0.1, "momentum": 0.9}),

@@ -414,6 +414,19 @@ def test_every_loss_of_a_regression_predicts_in_the_units_of_the_data(
     np.testing.assert_allclose(predictions("line.csv"), 1e4 + 2e3 * x + 0.5, atol=150)
 
 
+def test_a_quantile_lies_above_its_share_of_the_targets(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t = np.random.default_rng(0).exponential(100.0, 400)
+    Path("q.csv").write_text("\n".join(["x,y", *(f"{i % 7},{value}" for i, value in enumerate(t))]))
+    words = ["--data", "q.csv", "--loss", "quantile", "--quantile", "0.9", "--hidden", ""]
+    assert run(*words, "--dry-run") == 0
+    assert "0.9-quantile loss" in capsys.readouterr().out
+    assert run(*words, "--epochs", "200", "--lr", "0.05") == 0
+    assert (t < predictions("q.csv")).mean() == pytest.approx(0.9, abs=0.03)
+    assert train.main(["--resume", "run", "--quiet", "--epochs", "201"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -427,6 +440,8 @@ def test_every_loss_of_a_regression_predicts_in_the_units_of_the_data(
             ["--class-weight", "balanced", "--task", "regression"],
             "--class-weight needs classes; this is a regression",
         ),
+        (["--loss", "huber", "--quantile", "0.9"], "--quantile needs --loss quantile"),
+        (["--loss", "quantile", "--quantile", "1"], "--quantile is 1.0; expected a finite number"),
         (
             ["--loss", "hinge", "--task", "regression"],
             "needs one of squared, absolute, huber, quantile, poisson",

@@ -31,6 +31,7 @@ def settings(rng: random.Random, folder: Path) -> Config:
     """Settings that parse() allows, of every kind."""
     sizes = tuple(rng.randint(1, 10**9) for _ in range(rng.randint(0, 4)))
     validated = rng.random() < 0.5
+    loss = rng.choice(["auto", *LOSSES])
     given = Config(
         device=text(rng),
         backend=rng.choice(["auto", "numpy", "jax"]),
@@ -42,7 +43,8 @@ def settings(rng: random.Random, folder: Path) -> Config:
         val_fraction=number(rng, 5e-324, 1 - 2**-53) if validated else 0.0,
         hidden=sizes,
         activation=tuple(rng.choices([*ACTIVATIONS], k=rng.choice([1, max(1, len(sizes))]))),
-        loss=rng.choice(["auto", *LOSSES]),
+        loss=loss,
+        quantile=number(rng, 5e-324, 1 - 2**-53) if loss == "quantile" else None,
         class_weight=rng.choice([None, "balanced"]),
         dropout=number(rng, 0.0, 1 - 2**-53),
         init=rng.choice(["he", "auto", number(rng, 0.0, 1e300)]),

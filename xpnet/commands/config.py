@@ -175,6 +175,8 @@ class Config:
     loss: LossOrAuto = "auto"
     """auto is softmax for classes and squared for a regression; hinge is the loss of an SVM. The
     last four are for a regression; poisson is for counts, and the network then predicts rates."""
+    quantile: Float = None
+    """The quantile that --loss quantile predicts; by default 0.5, the median."""
     class_weight: ClassWeight = None
     """balanced gives each class of the training part the same total weight in the loss."""
     dropout: float = 0.0
@@ -339,12 +341,13 @@ def _check(config: Config) -> None:
     for name, high, ends in (
         ("val_fraction", 1.0, "[)"), ("test_fraction", 1.0, "()"), ("dropout", 1.0, "[)"),
         ("lr", math.inf, "()"), ("clip_norm", math.inf, "()"), ("weight_decay", math.inf, "[)"),
-        ("target_acc", 1.0, "[]"),
+        ("target_acc", 1.0, "[]"), ("quantile", 1.0, "()"),
     ):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)
     need(config.task == "auto" or config.data is not None, "--task needs --data")
     need(config.label_column is None or config.data is not None, "--label-column needs --data")
+    need(config.quantile is None or config.loss == "quantile", "--quantile needs --loss quantile")
     need(
         config.patience is None or config.val_fraction > 0,
         "--patience needs --val-fraction, the share to validate on",

@@ -65,9 +65,11 @@ def load_parts(config: Config) -> Parts:
     classes = train.classes is not None
     nonnegative = config.loss != "auto" and getattr(LOSSES[config.loss], "nonnegative", False)
     if nonnegative and not classes:
-        for data, name in ((train, config.labels or config.data), (test, "the test data")):
+        for data, file in (
+            (train, config.labels or config.data), (test, config.test_labels or config.test_data),
+        ):  # fmt: skip
             if data is not None:
-                check_nonnegative(data.t, str(name))
+                check_nonnegative(data.t, str(file))
     if test is None:
         rest, rows = split(train.t, config.test_fraction, (config.seed, 1), stratify=classes)
         train, test = _part(train, rest), _part(train, rows)

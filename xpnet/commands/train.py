@@ -61,7 +61,8 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     real = [name for name, gate in LOSSES.items() if gate.targets == "real"]
     if train.classes is None and loss not in real:
         raise UsageError(f"--loss {loss} is for classes; a regression needs one of {listed(real)}")
-    if train.classes is not None and loss in real and loss != "squared":  # of one-hot rows
+    # The book has squares of one-hot rows too.
+    if train.classes is not None and loss in real and loss != "squared":
         raise UsageError(
             f"--loss {loss} is for a regression, but the labels are classes; if they are numbers, "
             "say --task regression"
@@ -76,7 +77,7 @@ def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
     network = mlp(
         [int(np.prod(train.x.shape[1:])), *hidden, outputs],
         list(activation),
-        loss=loss,
+        loss=loss if config.quantile is None else (loss, {"quantile": config.quantile}),
         dropout=config.dropout,
         init=config.init,
         seed=config.seed,
@@ -220,12 +221,13 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
     count = sum(p.size for p in trainer.network.params.values())
     built = trainer.network.arguments
     layers = " - ".join(map(str, built["sizes"]))
+    loss = built["loss"] if config.quantile is None else f"{config.quantile:g}-quantile"
     kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
     source = config.dataset if config.data is None else str(config.data)
     return (
         f"data      {source}: {sizes} samples ({names}), {kinds}\n"
         f"{_labels(train) if config.data is not None else ''}"
-        f"network   {layers}, {', '.join(config.activation)}, {built['loss']} loss, "
+        f"network   {layers}, {', '.join(config.activation)}, {loss} loss, "
         f"{count:,} parameters\n"
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
         f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
