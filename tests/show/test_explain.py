@@ -305,6 +305,9 @@ class Counted(np.ndarray):
             return out[0]
         return result.view(Counted)
 
+    def __array_function__(self, *call: Any) -> Any:
+        return np.asarray(super().__array_function__(*call)).view(Counted)  # `where` forgets it
+
 
 @pytest.mark.parametrize("gate", losses.LOSSES.values())
 def test_operations_of_losses_are_counted_right(gate: type) -> None:

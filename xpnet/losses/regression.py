@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise, underflowing
-from xpnet.arrays.ops import Array, masked, namespace, targets_like
+from xpnet.arrays.ops import Array, at_least, at_most, masked, namespace, targets_like
 from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 from xpnet.losses.samples import (
@@ -142,7 +142,7 @@ class AbsoluteLoss:
 def _huber_error(y: Array, t: Array, factor: Any, delta: float) -> tuple[Array, Array]:
     """Return Huber's loss of y - t, and its gradient times the sample's factor."""
     difference = y - t
-    slope = namespace(y).clip(difference, -delta, delta)
+    slope = at_most(at_least(difference, -delta), delta)
     return slope * (difference - 0.5 * slope), slope * factor
 
 
@@ -241,7 +241,7 @@ def _poisson_deviance(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
     xp = namespace(x)
     rate, positive = xp.exp(x), t > 0
     # A rate e¹⁰⁰⁰ times t counts alone. The bound changes no digit, and there is no inf - inf.
-    behind = xp.maximum(xp.log(xp.where(positive, t, 1.0)) - x, -1000.0)
+    behind = at_least(xp.log(xp.where(positive, t, 1.0)) - x, -1000.0)
     return masked(behind, positive) * t - t + rate, (rate - t) * factor
 
 

@@ -133,7 +133,7 @@ NOTES: dict[type, Note] = {
         (8, 5),
     ),
     losses.AbsoluteLoss: Note(
-        "Σ |{y} - {1}|{N}", ("sign({y} - {1}){N}", "sign({1} - {y}){N}"), (7, 0)
+        "Σ |{y} - {1}|{N}", ("sign({y} - {1}){N}", "sign({1} - {y}){N}"), (5, 0)
     ),
     losses.HuberLoss: Note(
         "Σ s ({y} - {1} - s / 2){N}, s = {y} - {1} within ±{g.delta:g}",
@@ -149,10 +149,10 @@ NOTES: dict[type, Note] = {
             "(1 - {g.quantile:g} where {y} > {1}, -{g.quantile:g} where {y} < {1}){N}",
             "({g.quantile:g} where {y} < {1}, {g.quantile:g} - 1 where {y} > {1}){N}",
         ),
-        (10, 0),
+        (7, 0),
     ),
     losses.PoissonLoss: Note(
-        "Σ ({1} ln({1} / {y}) - {1} + {y}){N}", ("({y} - {1}){N}",), (12, 0), answer="exp({0})"
+        "Σ ({1} ln({1} / {y}) - {1} + {y}){N}", ("({y} - {1}){N}",), (10, 0), answer="exp({0})"
     ),
 }
 UNKNOWN = Note("", ())  # for a user's own gate: no formulas, one operation per element
