@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xpnet.models import Model, Network
     from xpnet.models.mlp import mlp
     from xpnet.show.explain import explain
+    from xpnet.sklearn import MLPClassifier, MLPRegressor
     from xpnet.trainer import History, Trainer
 
 __version__ = "0.2.0"
@@ -21,6 +22,8 @@ __all__ = [
     "Backend",
     "Graph",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "Model",
     "Network",
     "Trainer",
@@ -39,6 +42,10 @@ __all__ = [
     "two_layer_net",
 ]
 
+if not find_spec("sklearn"):  # so that `from xpnet import *` works without it
+    __all__.remove("MLPClassifier")
+    __all__.remove("MLPRegressor")
+
 # Everything is imported on first use. So `python -m xpnet.train` starts within milliseconds, and
 # can say what Ctrl-C does before NumPy is imported. An entry is a module, or module:attribute;
 # what is not here is a module of that name.
@@ -46,6 +53,8 @@ _LATER = {
     "Backend": "xpnet.backend:Backend",
     "Graph": "xpnet.graph:Graph",
     "History": "xpnet.trainer:History",
+    "MLPClassifier": "xpnet.sklearn:MLPClassifier",
+    "MLPRegressor": "xpnet.sklearn:MLPRegressor",
     "Model": "xpnet.models:Model",
     "Network": "xpnet.models:Network",
     "Trainer": "xpnet.trainer:Trainer",

@@ -83,7 +83,13 @@ class JAX(Backend):
         return within(self._explained, _compiled_loop(*key))
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = jax.jit(function)
+        """See `Backend.compile`; functions that are equal frozen dataclasses share the result."""
+        kind = getattr(type(function), "__dataclass_params__", None)
+        try:
+            shared = kind is not None and kind.frozen and hash(function) is not None
+        except TypeError:  # it holds an array, say
+            shared = False
+        compiled = _compiled(function) if shared else jax.jit(function)
 
         def call(*args: Any) -> Any:
             with jax.default_matmul_precision("highest"):
@@ -140,6 +146,9 @@ def _take(array: Array, rows: Array) -> Array:
 _KERNELS = {
     name: {"matmul": partial(_matmul_16, getattr(jnp, name))} for name in ("bfloat16", "float16")
 }
+
+
+_compiled = lru_cache(maxsize=KEPT_LOOPS)(jax.jit)
 
 
 @lru_cache(maxsize=KEPT_LOOPS)

@@ -1,4 +1,14 @@
-"""Estimators with scikit-learn's interface; see docs/sklearn.md."""
+"""MLPClassifier and MLPRegressor, with scikit-learn's interface; see docs/sklearn.md."""
+
+try:
+    from sklearn import __version__ as _version
+except ModuleNotFoundError:
+    _version = ""
+if not _version or tuple(map(int, _version.split(".")[:2])) < (1, 9):
+    raise ImportError(
+        f"xpnet.sklearn needs scikit-learn 1.9 or newer, found {_version or 'none'}: "
+        "pip install 'xpnet[sklearn]'"
+    )
 
 from xpnet.sklearn.estimators import MLPClassifier, MLPRegressor
 

@@ -102,6 +102,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def _loss_gate(self) -> Any:
         return LogLoss() if self.out_activation_ == "softmax" else BinaryLogLoss()
 
+    def _plain_loss(self) -> str:
+        return "softmax" if self.out_activation_ == "softmax" else "sigmoid"
+
+    def _class_names(self) -> list[str] | None:
+        names = [str(name) for name in self.classes_.tolist()]
+        return names if len(names) == max(self.n_outputs_, 2) else None
+
     def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
         weights = super()._weights(sample_weight, X, y)
         if self.class_weight is None:
@@ -283,6 +290,12 @@ class MLPRegressor(RegressorMixin, Perceptron):
             return losses.QuantileLoss(self.quantile)
         names = {"absolute_error": "absolute", "huber": "huber", "poisson": "poisson"}
         return losses.LOSSES[names[self.loss]]()
+
+    def _plain_loss(self) -> Any:
+        return "squared" if self.loss == "squared_error" else self._loss_gate()
+
+    def _class_names(self) -> None:
+        return None
 
     def _targets(self, y: Any, incremental: bool) -> np.ndarray:
         y = y.reshape(-1, 1) if y.ndim == 1 else y

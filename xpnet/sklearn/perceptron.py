@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,9 @@ from xpnet.arrays.ops import Array, namespace
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
 from xpnet.errors import DeviceError
+from xpnet.models.mlp import mlp
+from xpnet.models.model import Model
+from xpnet.sklearn import files
 from xpnet.sklearn.arrays import (
     NUMPY,
     Origin,
@@ -88,14 +92,16 @@ class Perceptron(BaseEstimator):
             device = device if device.startswith(("cpu", "cuda")) else kind.get(library, device)
         return select(device, library, dtype, quiet=True, precision=self.precision)
 
-    def _engine_on(self, backend: Backend, params: dict[str, Array], rule: Any = None) -> Engine:
-        """Return what computes; the one of the last call, if it computes the same."""
+    def _form(self) -> Form:
         sizes = [self.n_features_in_, *self._hidden_sizes(), self.n_outputs_]
         activations = [ACTIVATIONS[name] for name in self._activations(len(sizes) - 2)]
-        form = Form(
+        return Form(
             tuple(sizes), tuple(activations), self._loss_gate(), self.dropout, self._dropout_seed
         )
-        known = self.__dict__.get("_engine")
+
+    def _engine_on(self, backend: Backend, params: dict[str, Array], rule: Any = None) -> Engine:
+        """Return what computes; the engine of the last call, if it computes the same."""
+        form, known = self._form(), vars(self).get("_engine")
         if known is not None and known.serves(backend, form, rule):
             return known
         return Engine(backend, form, params, rule)
@@ -244,11 +250,14 @@ class Perceptron(BaseEstimator):
 
         return [copy(a) for a in self.coefs_], [copy(a) for a in self.intercepts_]
 
+    def _named(self) -> dict[str, Array]:
+        """Return weights, then biases, by their names in the network."""
+        named = {f"W{i}": W for i, W in enumerate(self.coefs_, 1)}
+        return named | {f"b{i}": b for i, b in enumerate(self.intercepts_, 1)}
+
     def _params(self, backend: Backend) -> dict[str, Array]:
         """Return weights, then biases, on the backend."""
-        named = {f"W{i}": W for i, W in enumerate(self.coefs_, 1)}
-        named |= {f"b{i}": b for i, b in enumerate(self.intercepts_, 1)}
-        return {name: self._origin.take_in(array, backend) for name, array in named.items()}
+        return {name: self._origin.take_in(a, backend) for name, a in self._named().items()}
 
     def _taken_in(self, X: Any, backend: Backend) -> Any:
         """Return X on the backend; a sparse X stays on the host."""
@@ -282,15 +291,66 @@ class Perceptron(BaseEstimator):
     def _scores(self, X: Any, method: str) -> tuple[Array, Backend]:
         """Return the outputs before the last activation, on the backend."""
         X = self._checked_samples(X, method)
-        known = self.__dict__.get("_engine")
-        backend = (
-            known.backend
-            if known is not None
-            else select(*self._opened[:3], quiet=True, precision=self._opened[3])
-        )
+        engine = vars(self).get("_engine")
+        if engine is None:  # after a pickle; predict leaves no attributes behind
+            backend = _reopened(self._opened)
+            engine = self._engine_on(backend, self._params(backend))
+        backend = engine.backend
         params = self._params(backend)
-        engine = known or self._engine_on(backend, params)
         return engine.scores(params, self._taken_in(X, backend)), backend
+
+    @property
+    def model_(self) -> Model:
+        """The fitted network as an `xpnet.Model`, which predicts without scikit-learn."""
+        check_is_fitted(self)
+        dtype: Any = self._opened[2]
+        form = self._form()
+        network = mlp(
+            form.sizes, form.activations, loss=self._plain_loss(), dropout=form.dropout,
+            seed=form.seed, params={n: to_host(a) for n, a in self._named().items()},
+        )  # fmt: skip
+        model = Model(
+            network,
+            backend=_reopened(self._opened),
+            dtype=dtype,
+            classes=self._class_names(),
+            columns=getattr(self, "feature_names_in_", None),
+        )
+        model.sample_dtype = dtype
+        return model
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator as one file that `load` reads, without pickle.
+
+        The file holds neither callbacks nor the solver's state: `partial_fit` starts it anew.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        UsageError
+            A parameter is an object that text cannot describe, such as a loss of your own.
+        OSError
+            The file cannot be written. An old file at `path` is unchanged.
+        """
+        check_is_fitted(self)
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an estimator that `save` wrote.
+
+        If you cannot use its library or device here, it opens on NumPy and warns.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or damaged, or holds another estimator.
+        """
+        found: Self = files.load(cls, path)
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -317,7 +377,7 @@ class Perceptron(BaseEstimator):
         if "_opened" not in self.__dict__:
             return
         try:
-            select(*self._opened[:3], quiet=True, precision=self._opened[3])
+            _reopened(self._opened)
             asarray = self._origin.asarray
             arrays = [[asarray(a) for a in part] for part in (self.coefs_, self.intercepts_)]
             best = tuple([asarray(a) for a in part] for part in self._best)
@@ -331,3 +391,9 @@ class Perceptron(BaseEstimator):
             self._origin, self._opened = NUMPY, ("cpu", "numpy", self._opened[2], "float32")
             return
         (self.coefs_, self.intercepts_), self._best = arrays, best
+
+
+def _reopened(opened: tuple[str, str, str, str]) -> Backend:
+    """Open the backend of a fit again."""
+    device, library, dtype, precision = opened
+    return select(device, library, dtype, quiet=True, precision=precision)
