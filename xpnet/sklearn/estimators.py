@@ -44,13 +44,108 @@ _OURS: dict[str, list[Any]] = {
 
 
 class MLPClassifier(ClassifierMixin, Perceptron):
-    """A classifier.
+    r"""A multi-layer perceptron for classes, with scikit-learn's interface and numbers.
+
+    All that `sklearn.neural_network.MLPClassifier` has means the same here, and the same
+    `random_state` gives the same loss curve. X decides where: its library and its device compute,
+    and all results come back there.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; () is a linear model.
+    activation : str, or sequence of str
+        identity, logistic, tanh, relu or leaky_relu, for all hidden layers; or a list with one
+        name per hidden layer.
+    solver : {"adam", "sgd", "lbfgs"} or optimizer
+        An optimizer such as ``xpnet.optim.AdamW(1e-3)`` has its own rate, which may be a schedule.
+        lbfgs runs on the host and asks the device for loss and gradient of all samples.
+    alpha : float
+        Strength α of the L2 term ½ α ΣW², which is divided by the weight of the samples of a
+        batch, and part of the reported loss.
+    batch_size : int or "auto"
+        Samples per step; "auto" is min(200, n_samples).
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For solver="sgd". invscaling: learning_rate_init / (k + 1)^power_t after k samples.
+        adaptive: a fifth of the rate each time that nothing improves.
+    learning_rate_init : float
+    power_t : float
+    max_iter : int
+        The most epochs, or iterations of lbfgs.
+    shuffle : bool
+        Shuffle the samples before each epoch.
+    random_state : int, RandomState or None
+        The same one gives scikit-learn's own weights, batches and held out samples.
+    tol : float
+        An epoch that improves the loss (with early stopping: the score) by less than `tol` counts
+        as one without improvement; for lbfgs, the largest gradient at the end.
+    verbose : bool, int or "bar"
+        True prints a line per epoch, "bar" shows a progress bar on stderr.
+    warm_start : bool
+        `fit` continues from the parameters of the last call.
+    momentum, nesterovs_momentum : float, bool
+        For solver="sgd".
+    early_stopping : bool
+        Hold out a part of the data, or take `validation_data`, and keep the parameters of the
+        epoch with the best score.
+    validation_fraction : float
+        The part of the data that is held out.
+    beta_1, beta_2, epsilon : float
+        For solver="adam".
+    n_iter_no_change : int
+        The most epochs without improvement.
+    max_fun : int
+        The most evaluations of the loss by lbfgs.
+    device : str, optional
+        cpu, cuda, cuda:N or auto. By default, xpnet computes where X lies.
+    backend : str, optional
+        numpy, cupy, torch, jax or strict. By default X's library, or that of `device`.
+    dtype : {"float32", "float64"}, optional
+        By default X's dtype; numbers of other types become float64.
+    precision : str
+        Of the matrix products of a step, see `xpnet.select`.
+    dropout : float
+        Ratio of the dropout after each hidden layer.
+    class_weight : "balanced" or dict, optional
+        How much the samples of a class count, see `xpnet.data.class_weights`.
+    callbacks : callable or sequence of callable, optional
+        ``callback(estimator, epoch)`` after each epoch, with its `xpnet.trainer.Epoch`. Return
+        True to end the training.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of array
+        Weights, shape=(fan_in, fan_out), and biases of each layer, in X's library.
+    loss_, best_loss_ : float
+        Loss of the last epoch, and the smallest one; None with early stopping.
+    loss_curve_ : list of float
+        The loss of each epoch: the mean over its samples, before the update of their step.
+    validation_scores_, best_validation_score_ : list of float, float
+        Accuracy of the held out samples after each epoch; None without any.
+    n_iter_, t_ : int
+        Epochs, and samples that were trained on.
+    n_features_in_, n_outputs_, n_layers_, out_activation_, feature_names_in_
+        As scikit-learn's.
+    classes_ : NumPy array
+        The labels, in the order of the columns of `predict_proba`.
+    model_ : xpnet.Model
+        The fitted network, which predicts and saves without scikit-learn.
+
+    Notes
+    -----
+    The loss is the cross-entropy of a softmax, for two classes and for several labels a sample of
+    a sigmoid. Each step minimizes
+
+    .. math:: \frac{1}{S} \Bigl(\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2\Bigr),
+        \quad S = \sum_i w_i
+
+    over its batch. Source: scikit-learn's user guide, "Neural network models (supervised)".
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> MLPClassifier(max_iter=300, random_state=0).fit(X, y).score(X, y) > 0.95
+    >>> MLPClassifier(solver="lbfgs", random_state=0).fit(X, y).score(X, y) > 0.95
     True
     """
 
@@ -221,14 +316,108 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
 
 class MLPRegressor(RegressorMixin, Perceptron):
-    """A regressor.
+    r"""A multi-layer perceptron for real numbers, with scikit-learn's interface and numbers.
+
+    All that `sklearn.neural_network.MLPRegressor` has means the same here, and the same
+    `random_state` gives the same loss curve. X decides where: its library and its device compute,
+    and all results come back there.
+
+    Parameters
+    ----------
+    loss : str or gate
+        squared_error, absolute_error, huber, poisson or quantile; or a gate, such as
+        ``xpnet.losses.HuberLoss(2.0)`` or one of your own. For poisson, the network predicts the
+        logarithm of a rate, and y must be 0 or more.
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; () is a linear model.
+    activation : str, or sequence of str
+        identity, logistic, tanh, relu or leaky_relu, for all hidden layers; or a list with one
+        name per hidden layer.
+    solver : {"adam", "sgd", "lbfgs"} or optimizer
+        An optimizer such as ``xpnet.optim.AdamW(1e-3)`` has its own rate, which may be a schedule.
+        lbfgs runs on the host and asks the device for loss and gradient of all samples.
+    alpha : float
+        Strength α of the L2 term ½ α ΣW², which is divided by the weight of the samples of a
+        batch, and part of the reported loss.
+    batch_size : int or "auto"
+        Samples per step; "auto" is min(200, n_samples).
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For solver="sgd". invscaling: learning_rate_init / (k + 1)^power_t after k samples.
+        adaptive: a fifth of the rate each time that nothing improves.
+    learning_rate_init : float
+    power_t : float
+    max_iter : int
+        The most epochs, or iterations of lbfgs.
+    shuffle : bool
+        Shuffle the samples before each epoch.
+    random_state : int, RandomState or None
+        The same one gives scikit-learn's own weights, batches and held out samples.
+    tol : float
+        An epoch that improves the loss (with early stopping: the score) by less than `tol` counts
+        as one without improvement; for lbfgs, the largest gradient at the end.
+    verbose : bool, int or "bar"
+        True prints a line per epoch, "bar" shows a progress bar on stderr.
+    warm_start : bool
+        `fit` continues from the parameters of the last call.
+    momentum, nesterovs_momentum : float, bool
+        For solver="sgd".
+    early_stopping : bool
+        Hold out a part of the data, or take `validation_data`, and keep the parameters of the
+        epoch with the best score.
+    validation_fraction : float
+        The part of the data that is held out.
+    beta_1, beta_2, epsilon : float
+        For solver="adam".
+    n_iter_no_change : int
+        The most epochs without improvement.
+    max_fun : int
+        The most evaluations of the loss by lbfgs.
+    device : str, optional
+        cpu, cuda, cuda:N or auto. By default, xpnet computes where X lies.
+    backend : str, optional
+        numpy, cupy, torch, jax or strict. By default X's library, or that of `device`.
+    dtype : {"float32", "float64"}, optional
+        By default X's dtype; numbers of other types become float64.
+    precision : str
+        Of the matrix products of a step, see `xpnet.select`.
+    dropout : float
+        Ratio of the dropout after each hidden layer.
+    quantile : float
+        For loss="quantile": the share of targets that lie below the prediction.
+    callbacks : callable or sequence of callable, optional
+        ``callback(estimator, epoch)`` after each epoch, with its `xpnet.trainer.Epoch`. Return
+        True to end the training.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of array
+        Weights, shape=(fan_in, fan_out), and biases of each layer, in X's library.
+    loss_, best_loss_ : float
+        Loss of the last epoch, and the smallest one; None with early stopping.
+    loss_curve_ : list of float
+        The loss of each epoch: the mean over its samples, before the update of their step.
+    validation_scores_, best_validation_score_ : list of float, float
+        R² of the held out samples after each epoch; None without any.
+    n_iter_, t_ : int
+        Epochs, and samples that were trained on.
+    n_features_in_, n_outputs_, n_layers_, out_activation_, feature_names_in_
+        As scikit-learn's.
+    model_ : xpnet.Model
+        The fitted network, which predicts and saves without scikit-learn.
+
+    Notes
+    -----
+    squared_error is :math:`\frac12 (y - t)^2`, averaged over the outputs in the reported loss,
+    while its gradient is that of the sum over the outputs, as scikit-learn's. `xpnet.losses`
+    has the formulas of the others. For the L2 term see `MLPClassifier`.
 
     Examples
     --------
-    >>> from sklearn.datasets import make_regression
-    >>> X, y = make_regression(200, 5, random_state=0)
-    >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, y).score(X, y) > 0.95
-    True
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> est = MLPRegressor("quantile", (), solver="lbfgs", quantile=0.9, max_iter=5000, tol=1e-3)
+    >>> round(float((y < est.fit(X, y).predict(X)).mean()), 1)
+    0.9
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
