@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, at_least, at_most, namespace, targets_like
@@ -27,6 +27,8 @@ def _eps(x: Array) -> float:
 class LogLoss(SoftmaxWithLoss):
     """Softmax and cross-entropy; probabilities are clipped in the loss, not in its gradient."""
 
+    takes_number: ClassVar[bool] = True
+
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
         losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
@@ -35,6 +37,8 @@ class LogLoss(SoftmaxWithLoss):
 
 class BinaryLogLoss(SigmoidWithLoss):
     """Sigmoid and cross-entropy of each output; probabilities are clipped as in `LogLoss`."""
+
+    takes_number: ClassVar[bool] = True
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
@@ -45,6 +49,8 @@ class BinaryLogLoss(SigmoidWithLoss):
 
 class AveragedSquares(SquaredLoss):
     """½ (y - t)², averaged over the outputs; its gradient is that of the sum over the outputs."""
+
+    takes_number: ClassVar[bool] = True
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         loss, cache = super().forward(y, t, weight)
