@@ -21,7 +21,12 @@ Params = dict[str, Array]
 
 # The lines of these rules use nothing that `Many` lacks. Other rules could fail half-way, after
 # they have written some parameters.
-KNOWN = (optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp)
+KNOWN: Any = {
+    kind.rule
+    for kind in (
+        optim.SGD, optim.Momentum, optim.Nesterov, optim.AdaGrad, optim.RMSProp, optim.Adam
+    )
+}  # fmt: skip
 
 
 def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
@@ -68,7 +73,7 @@ def for_each(
     count: Array,
 ) -> Any:
     """Replace `xpnet.arrays.dispatch.for_each`: apply the rule to all rows at once."""
-    if type(getattr(rule, "__self__", None)) not in KNOWN:
+    if getattr(rule, "__func__", None) not in KNOWN:
         return NotImplemented
     p, g, *slots = (Many(list(column)) for column in zip(*rows, strict=True))
     updated = rule(p, g, rates, *slots)

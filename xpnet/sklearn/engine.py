@@ -26,9 +26,9 @@ Params = dict[str, Array]
 
 # Samples of a sparse matrix become dense in parts of about this size.
 PART_BYTES = 16 << 20
-# Predictions and the gradients of L-BFGS are computed for so many samples at a time: what they
-# leave behind then stays in the processor's cache.
-PART_SAMPLES = 1000
+# On a CPU, predictions and the gradients of L-BFGS are computed for so many samples at a time: what
+# the layers leave behind then mostly stays in the processor's cache.
+PART_SAMPLES = 4000
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ __all__ = ["AveragedSquares", "BinaryLogLoss", "LogLoss"]
 
 
 @elementwise
-def _clipped(losses: Array, eps: float) -> Array:
-    """Return -log p for p clipped to [ε, 1 - ε]."""
-    return at_most(at_least(losses, -math.log1p(-eps)), -math.log(eps))
+def _within(losses: Array, low: float, high: float) -> Array:
+    return at_most(at_least(losses, low), high)
 
 
-def _eps(x: Array) -> float:
-    return 2.0**-23 if x.dtype == namespace(x).float32 else 2.0**-52  # finfo would take 20 µs
+def _clipped(losses: Array) -> Array:
+    """Return -log p as if p were clipped to [ε, 1 - ε], with ε of the dtype."""
+    eps = 2.0**-23 if losses.dtype == namespace(losses).float32 else 2.0**-52
+    return _within(losses, -math.log1p(-eps), -math.log(eps))
 
 
 class LogLoss(SoftmaxWithLoss):
@@ -32,7 +33,7 @@ class LogLoss(SoftmaxWithLoss):
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
         losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
-        return weighted_sum(_clipped(losses, _eps(x)), factor), gradient
+        return weighted_sum(_clipped(losses), factor), gradient
 
 
 class BinaryLogLoss(SigmoidWithLoss):
@@ -43,7 +44,7 @@ class BinaryLogLoss(SigmoidWithLoss):
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
         factor = sample_factors(x, weight, self.reduction)
         losses, gradient = binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
-        losses = namespace(x).sum(_clipped(losses, _eps(x)), axis=-1)
+        losses = namespace(x).sum(_clipped(losses), axis=-1)
         return weighted_sum(losses, factor), gradient
 
 
