@@ -16,13 +16,15 @@
 # --deadline     seconds for the whole call (440). A stage gets at most the seconds that are left;
 #                a stage that no longer fits is skipped and reported
 # --stages       stages to run, of environment, train, probe, tests, float32, mnist, tf32, matmul,
-#                pictures, compile; they run in this order. By default all but train, probe and
-#                tests; with --dry-run all. The stage compile measures PyTorch's compiler beside
-#                "xpnet cupy"; it comes last, since it takes longest to start
+#                pictures, compile, estimators; they run in this order. By default all but train,
+#                probe and tests; with --dry-run all. The stage compile measures PyTorch's compiler
+#                beside "xpnet cupy"; it comes late, since it takes longest to start. The stage
+#                estimators measures MLPClassifier on the GPU beside scikit-learn's on the CPU
 # --wheels       folder with wheels of the missing packages, and of no others, since they come
 #                before installed ones. Besides CuPy, PyTorch, JAX and matplotlib you may need: pip
 #                download --no-deps array-api-compat tqdm tyro docstring-parser typeguard tomli-w
-#                pooch platformdirs. pip unpacks them into a temporary folder, without an index
+#                pooch platformdirs; and for the stage estimators scikit-learn and what it needs,
+#                scipy joblib threadpoolctl narwhals. pip unpacks them into a temporary folder, without an index
 # --data-dir     folder with the MNIST files. Without it, the steps train on random images, and the
 #                stages train and mnist are skipped, since the machine may have no network
 # --out-archive  file outside of FOLDER for a .tgz of FOLDER; every stage replaces it whole
@@ -38,7 +40,7 @@ set -u
 SECONDS=0
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
-known=environment,train,probe,tests,float32,mnist,tf32,matmul,pictures,compile
+known=environment,train,probe,tests,float32,mnist,tf32,matmul,pictures,compile,estimators
 deadline=440 stages=''
 dry='' wheels='' data_dir='' out='' archive=''
 
@@ -116,7 +118,7 @@ write_archive() {
 
 measured() {
     compgen -G "$out/train_step-*.jsonl" || compgen -G "$out/matmul.jsonl" ||
-        compgen -G "$out/mnist.json"
+        compgen -G "$out/mnist.json" || compgen -G "$out/estimators.jsonl"
 } >/dev/null
 
 # report SECONDS: prints the table and the targets, and writes them to summary.txt.
@@ -234,6 +236,16 @@ with_data() {
     [[ $data_dir || $dry ]] || { echo "$1: LEFT OUT, it needs --data-dir" && return 1; }
 }
 
+# The seconds that the stage estimators takes at the end; 0 if it cannot run.
+last=0
+if [[ ,$stages, == *,estimators,* ]]; then
+    if "$python" -c 'import sklearn' 2>/dev/null; then
+        last=60
+    else
+        echo "estimators: LEFT OUT, scikit-learn is not installed"
+    fi
+fi
+
 data=()
 [[ $data_dir ]] && data=(--data-dir "$data_dir")
 stage environment environment 1 30 bash -c environment
@@ -286,6 +298,8 @@ if [[ $dry ]]; then
     stage pictures pictures 2 30 bash -c pictures
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop")
     steps compile 12-5-3/4 1 60
+    ((last)) && stage estimators estimators 1 60 "$python" -m benchmarks.estimators --quick \
+        --cases iris --dtypes float32 --rounds 1 --seconds 0.001 --out "$out/estimators.jsonl"
 else
     gpu=(--device cuda --rounds 7 --seconds 0.2 "${data[@]}")
     targets=("xpnet cupy" "pytorch eager" "floor torch" "jax scan" "jax scan unroll 4"
@@ -297,8 +311,9 @@ else
     how=("${gpu[@]}" --precisions float32 --limit 40 --only "${targets[@]}" "xpnet torch"
         "xpnet jax")
     for network in M L D; do steps float32 "$network" 20 60; done
-    # Keep time for PyTorch's compiler on S, which has its own target.
-    [[ ,$stages, == *,compile,* ]] && kept=75
+    # Keep time for the last stages; PyTorch's compiler on S has its own target.
+    kept=$last
+    [[ ,$stages, == *,compile,* ]] && kept=$((last + 75))
     with_data mnist && stage mnist mnist 15 60 "$python" -m benchmarks.mnist --device cuda \
         "${data[@]}" --limit 30 --out "$out/mnist.json"
     how=("${gpu[@]}" --precisions tf32 --limit 40 --only "${targets[@]}" "xpnet torch" "xpnet jax")
@@ -307,14 +322,18 @@ else
         --batches 1 16 --devices cuda --libraries cublas torch jax cupy --limit 30 \
         --dtypes float32 tf32 bfloat16 float16 --baseline "cublas cuda" --out "$out/matmul.jsonl"
     stage pictures pictures 3 20 bash -c pictures
-    kept=0
+    kept=$last
     how=("${gpu[@]}" --precisions float32 --limit 120 --only "xpnet cupy" "pytorch compile")
     for network in S M L D; do steps compile "$network" 40 140; done
+    kept=0
+    ((last)) && stage estimators estimators 20 "$last" "$python" -m benchmarks.estimators \
+        --device cuda --dtypes float32 --rounds 5 --limit 40 "${data[@]}" \
+        --out "$out/estimators.jsonl"
 fi
 
 current=report
 # The first call has no times.
-if [[ $stages =~ float32|mnist|tf32|matmul|compile ]] || measured; then
+if [[ $stages =~ float32|mnist|tf32|matmul|compile|estimators ]] || measured; then
     report 4 || failed=1
 fi
 write_archive

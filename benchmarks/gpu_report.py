@@ -1,7 +1,8 @@
 """``python -m benchmarks.gpu_report FOLDER`` prints the results of ``benchmarks/gpu.sh``.
 
-The command reads train_step-*.jsonl, matmul.jsonl and mnist.json in the folder, if they exist. It
-prints a line for each case and contender, then each target beside its measurement.
+The command reads train_step-*.jsonl, matmul.jsonl, mnist.json and estimators.jsonl in the folder,
+if they exist. It prints a line for each case and contender, then each target beside its
+measurement, and last xpnet's estimators beside scikit-learn's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from benchmarks.estimators import HEADING, pairs, row
 from benchmarks.readme import Steps, steps, times
 from benchmarks.results import Measurement, read
 
@@ -116,10 +118,11 @@ def report(folder: Path) -> list[str]:
     """
     # Files of the compiled contender come last: they repeat what other files measured first.
     files = sorted(folder.glob("train_step-*.jsonl"), key=lambda f: ("-compile-" in f.name, f))
-    products, trainings = folder / "matmul.jsonl", folder / "mnist.json"
-    found = [path for path in (*files, products, trainings) if path.exists()]
-    if not found:
-        raise FileNotFoundError(f"{folder} has no train_step-*.jsonl, matmul.jsonl or mnist.json")
+    others = [folder / name for name in ("matmul.jsonl", "mnist.json", "estimators.jsonl")]
+    if not any(path.exists() for path in (*files, *others)):
+        names = "train_step-*.jsonl, matmul.jsonl, mnist.json or estimators.jsonl"
+        raise FileNotFoundError(f"{folder} has no {names}")
+    products, trainings, estimators = others
     lines: list[str] = []
     if products.exists():
         header, _ = read(products)
@@ -152,6 +155,11 @@ def report(folder: Path) -> list[str]:
         if asked:
             title = f"{OURS}, {precision}, sigmoid, SGD"
             lines += ["", f"{title:<48}{'asked':>10}{'measured':>11}", *asked]
+    if estimators.exists():
+        header, own = read(estimators)
+        if not files:
+            lines.insert(0, _machine_line(header))
+        lines += ["", HEADING, *map(row, pairs(own))]
     return lines
 
 

@@ -14,7 +14,7 @@ from xpnet.backend.cpu import cpu_flags, cpu_memory, cpu_name
 __all__ = ["record"]
 
 PACKAGES = (
-    "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "array-api-compat",
+    "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy", "array-api-compat",
     "cupy-cuda13x", "cupy-cuda12x",
     # CuPy multiplies and compiles with these, and finds them with cuda-pathfinder.
     "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",

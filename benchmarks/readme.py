@@ -1,4 +1,7 @@
-"""``python -m benchmarks.readme`` writes the newest committed results to README and RESULTS.md."""
+"""``python -m benchmarks.readme`` writes the newest committed results into the pages.
+
+The pages are README.md, benchmarks/RESULTS.md and docs/speed.md.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
+from benchmarks.estimator_cases import named
+from benchmarks.estimators import BASELINE, Pair, pairs
 from benchmarks.growth import slope
 from benchmarks.problems import NETWORKS
 from benchmarks.results import Measurement, read
@@ -373,12 +378,82 @@ def growth_section() -> list[str]:
     ]
 
 
+def pair_table(found: Sequence[Pair]) -> list[str]:
+    """Write a row for each case and contender; in bold how many times as fast, if it is missed."""
+    dtypes = [x for x in ("float64", "float32") if any(p.ours["case"]["dtype"] == x for p in found)]
+    unit = found[0].ours["unit"]
+    factor = "times as fast" if unit == "ms" else "times as little"
+    lines = [
+        "| |" + "".join(f" {dtype}, {unit} | {factor} | asked |" for dtype in dtypes),
+        "| --- |" + " ---: | ---: | ---: |" * len(dtypes),
+    ]
+    rows: dict[tuple[str, str], dict[str, Pair]] = {}
+    for pair in found:
+        case = pair.ours["case"]
+        rows.setdefault((case["case"], pair.ours["contender"]), {})[case["dtype"]] = pair
+    for (case, contender), by_dtype in rows.items():
+        words = f"{named(case)}, {contender.removeprefix('xpnet ')}"
+        for dtype in dtypes:
+            words += " | " + (_cells(by_dtype[dtype]) if dtype in by_dtype else " | | ")
+        lines.append(f"| {words} |")
+    return lines
+
+
+def _cells(pair: Pair) -> str:
+    times = pair.times
+    factor = f"{times['median']:.2f}"
+    if pair.missed:
+        factor = f"**{factor}**"
+    asked = "" if pair.asked is None else f"{pair.asked:.2f}"
+    spread = f"({times['q1']:.2f} to {times['q3']:.2f})"
+    return f"{pair.ours['median']:,.1f} | {factor} {spread} | {asked}"
+
+
+def estimators_section() -> list[str]:
+    """Write the estimators beside scikit-learn's; nothing before there are committed results."""
+    on_cpu = sorted(results.FOLDER.glob("estimators-2*.jsonl"))[-1:]
+    on_gpu = sorted(results.FOLDER.glob("gpu-????-??-??*/estimators.jsonl"))[-1:]
+    lines = ["## Beside scikit-learn", ""] if on_cpu or on_gpu else []
+    for path in on_cpu:
+        header, measurements = read(path)
+        found = pairs(measurements)
+        lines += [
+            f"xpnet's estimators and those of {BASELINE}, {machine_line(header)} Both run in one "
+            "process, in turns, with the same data, settings and losses; how many times as fast "
+            f"xpnet is, is the median of the ratios of up to {header['rounds']} rounds, with their "
+            "quartiles. Bold marks what is below what was asked. `python -m benchmarks.estimators` "
+            "repeats it.",
+            "",
+        ]
+        for unit in ("ms", "MiB"):
+            own = [pair for pair in found if pair.ours["unit"] == unit]
+            lines += [*pair_table(own), ""] if own else []
+        compiled = [p.ours for p in found if p.ours["case"]["backend"] != "numpy"]
+        if compiled:
+            firsts = ", ".join(
+                f"{m['first_ms'] / 1e3:.1f} s in {m['case']['dtype']}" for m in compiled
+            )
+            lines += [f"The first fit with JAX, which compiles, takes {firsts}.", ""]
+    for path in on_gpu:
+        header, measurements = read(path)
+        machine = header["machine"]
+        lines += [
+            f"On one {machine['gpu']['name']}, beside {BASELINE} on {machine['cores']} cores of "
+            f"its host, {machine['date']} (`benchmarks/gpu.sh`):",
+            "",
+            *pair_table(pairs(measurements)),
+            "",
+        ]
+    return lines
+
+
 def pages() -> dict[Path, list[str]]:
     """Return the lines between the marks of each page."""
     header, measurements = read(results.newest("train_step"))
     core = steps(measurements, "sigmoid", "sgd")
     return {
         ROOT / "README.md": readme_section(header, core, newest("mnist")),
+        ROOT / "docs/speed.md": estimators_section(),
         ROOT / "benchmarks/RESULTS.md": [
             "## Training steps",
             "",

@@ -26,12 +26,21 @@ def test_python_blocks_run(block: str, in_tmp: Path) -> None:
 
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks import compare, gpu_report, growth, matmul, mnist, pictures, train_step
+    from benchmarks import (
+        compare,
+        estimators,
+        gpu_report,
+        growth,
+        matmul,
+        mnist,
+        pictures,
+        train_step,
+    )
     from xpnet.commands import explain, gradcheck, predict, train
 
     help_text = ""
     commands = (train, predict, gradcheck, explain, compare, growth, gpu_report, matmul, mnist)
-    for main in (command.main for command in (*commands, pictures, train_step)):
+    for main in (command.main for command in (*commands, estimators, pictures, train_step)):
         with pytest.raises(SystemExit):
             main(["--help"])
         help_text += capsys.readouterr().out

@@ -843,7 +843,7 @@ def test_the_gpus_command_keeps_its_deadline(tmp_path: Path) -> None:
     assert "matmul: LEFT OUT" in found.stdout
     assert "environment" not in found.stdout
     assert found.returncode == 1  # for then there is nothing to report
-    assert "no train_step-*.jsonl, matmul.jsonl or mnist.json" in found.stdout
+    assert "no train_step-*.jsonl, matmul.jsonl, mnist.json or estimators.jsonl" in found.stdout
 
 
 def test_the_gpus_command_goes_on_after_a_failure(tmp_path: Path) -> None:
