@@ -105,7 +105,7 @@ class Step(_Function):
         inputs = {"weight": weight[0]} if weight else {}
         loss, grads = self.network.gradient(params, x, t, step=state["step"], **inputs)
         alpha = state["alpha"]
-        share = alpha / (namespace(x).sum(weight[0]) if weight else x.shape[0])
+        share = alpha / (namespace(weight[0]).sum(weight[0]) if weight else x.shape[0])
         total: Any = 0.0
         for name, p in params.items():
             if p.ndim > 1:

@@ -32,6 +32,7 @@ from xpnet.sklearn.arrays import (
 )
 from xpnet.sklearn.engine import Engine, Form
 from xpnet.sklearn.solvers import by_lbfgs, by_steps
+from xpnet.sklearn.sparse import SparseSamples
 
 __all__ = ["ACTIVATIONS", "Perceptron"]
 
@@ -260,8 +261,10 @@ class Perceptron(BaseEstimator):
         return {name: self._origin.take_in(a, backend) for name, a in self._named().items()}
 
     def _taken_in(self, X: Any, backend: Backend) -> Any:
-        """Return X on the backend; a sparse X stays on the host."""
-        return X if sparse.issparse(X) else self._origin.take_in(X, backend)
+        """Return X on the backend; a sparse X stays on the host, for NumPy's layers or in parts."""
+        if sparse.issparse(X):
+            return SparseSamples(X) if backend.library == "numpy" else X
+        return self._origin.take_in(X, backend)
 
     def _on_backend(
         self, backend: Backend, X: Any, targets: np.ndarray, weights: np.ndarray | None
