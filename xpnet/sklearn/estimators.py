@@ -468,7 +468,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         _store(self, locals())
 
     def _out_activation(self) -> str:
-        return "exp" if self.loss == "poisson" else "identity"
+        return "exp" if isinstance(self._loss_gate(), losses.PoissonLoss) else "identity"
 
     def _loss_gate(self) -> Any:
         if not isinstance(self.loss, str):
@@ -488,8 +488,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     def _targets(self, y: Any, incremental: bool) -> np.ndarray:
         y = y.reshape(-1, 1) if y.ndim == 1 else y
-        if self.loss == "poisson" and (y < 0).any():
-            raise ValueError(f"y: got {y.min()}; expected 0 or more with loss='poisson'")
+        if getattr(self._loss_gate(), "nonnegative", False) and (y < 0).any():
+            raise ValueError(f"y: got {y.min()}; this loss expects 0 or more")
         return y
 
     def _network_targets(self, targets: np.ndarray, dtype: str) -> np.ndarray:
