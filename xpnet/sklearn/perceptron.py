@@ -82,16 +82,28 @@ class Perceptron(BaseEstimator):
             )
         return names
 
-    def _backend(self, origin: Origin, dtype: str) -> Backend:
+    def _open_backend(self, origin: Origin, dtype: str) -> Backend:
         """Open the backend; without `device` and `backend`, it is where X lies."""
-        device, library = self.device, self.backend
+        library, device = self.backend, self.device
         if library is None and (device is None or origin.library not in ("numpy", "cupy")):
-            library = origin.library
+            library = origin.library  # else `select` takes numpy on the CPU, cupy on CUDA
         if device is None:
-            kind = {"numpy": "cpu", "strict": "cpu", "cupy": "cuda"}
-            device = origin.device if origin.library == library else kind.get(library, "cpu")
-            device = device if device.startswith(("cpu", "cuda")) else kind.get(library, device)
+            known = library == origin.library != "strict"
+            device = origin.device if known else "cuda" if library == "cupy" else "cpu"
         return select(device, library, dtype, quiet=True, precision=self.precision)
+
+    def _check_lbfgs(self, validation_data: Any) -> None:
+        """Refuse what L-BFGS would leave out without a word: it has no epochs and no steps."""
+        for name, given in (
+            ("validation_data", validation_data is not None),
+            ("callbacks", self.callbacks is not None),
+            ("dropout", self.dropout),
+            ("precision", self.precision != "float32"),
+        ):
+            if given:
+                raise ValueError(
+                    f"solver='lbfgs' has no {name}: leave it out, or use solver='adam'"
+                )
 
     def _form(self) -> Form:
         sizes = [self.n_features_in_, *self._hidden_sizes(), self.n_outputs_]
@@ -138,16 +150,19 @@ class Perceptron(BaseEstimator):
         validation_data: Any = None,
         incremental: bool = False,
     ) -> Self:
-        self._hidden_sizes()
+        self._activations(len(self._hidden_sizes()))
+        if self.solver == "lbfgs":
+            self._check_lbfgs(validation_data)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        origin, X, y = self._checked_pair(X, y, first, "partial_fit" if incremental else "fit")
+        origin = self._checked_origin(X, first, "partial_fit" if incremental else "fit")
+        wanted = self.dtype if first else dtype_name(self.coefs_[0])
+        X, y = self._checked_pair(X, y, first, wanted)
         weights = self._weights(sample_weight, X, y)
         targets = self._targets(y, incremental)
-        held = None
+        dtype, held = dtype_name(X), None
         if validation_data is not None:
-            held = self._checked_validation(validation_data, origin)
-        dtype = dtype_name(X)
-        backend = self._backend(origin, dtype)
+            held = self._checked_validation(validation_data, origin, dtype)
+        backend = self._open_backend(origin, dtype)
         self._origin = origin
         self._opened = (backend.device, backend.library, dtype, backend.precision)
         self._random_state = check_random_state(self.random_state)
@@ -166,20 +181,18 @@ class Perceptron(BaseEstimator):
             )
         return self
 
-    def _checked_pair(self, X: Any, y: Any, reset: bool, method: str) -> tuple[Origin, Any, Any]:
+    def _checked_pair(self, X: Any, y: Any, reset: bool, dtype: str | None) -> tuple[Any, Any]:
         """Check X and y as scikit-learn does; return X ready to compute with, and y on the host."""
-        origin = self._checked_origin(X, reset, method)
-        given, X = X, stand_in(X) if is_foreign(X) else X
-        X, y = validate_data(
-            self, X, to_host(y), accept_sparse=["csr", "csc"], multi_output=True,
-            y_numeric=is_regressor(self),
-            dtype=self.dtype or (np.float64, np.float32), reset=reset,
+        checked, y = validate_data(
+            self, stand_in(X) if is_foreign(X) else X, to_host(y), reset=reset,
+            accept_sparse=["csr", "csc"], multi_output=True, y_numeric=is_regressor(self),
+            dtype=dtype or (np.float64, np.float32),
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if sparse.issparse(X):
-            X = X.tocsr()
-        return origin, numbers(given, self.dtype) if is_foreign(given) else X, y
+        if is_foreign(X):
+            return numbers(X, dtype), y
+        return checked.tocsr() if sparse.issparse(checked) else checked, y
 
     def _checked_origin(self, X: Any, reset: bool, method: str) -> Origin:
         origin = origin_of(X)
@@ -203,23 +216,19 @@ class Perceptron(BaseEstimator):
         X = X.tocsr() if sparse.issparse(X) else X
         return X.astype(dtype, copy=False)
 
-    def _checked_validation(self, validation_data: Any, origin: Origin) -> tuple[Any, Any]:
-        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+    def _checked_validation(self, pair: Any, origin: Origin, dtype: str) -> tuple[Any, Any]:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError("validation_data: expected a pair (X, y)")
-        X, y = validation_data
-        if origin_of(X) != origin:
-            raise ValueError(
-                f"validation_data: its X is of {origin_of(X)}; expected {origin}, as X of fit()"
-            )
-        _, X, y = self._checked_pair(X, y, False, "fit")
-        return X, y
+        if (found := origin_of(pair[0])) != origin:
+            raise ValueError(f"validation_data: its X is of {found}; expected {origin}, as fit's X")
+        X, y = pair
+        return self._checked_pair(X, y, False, dtype)
 
     def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
         if sample_weight is None:
             return None
-        X = stand_in(X) if is_foreign(X) else X
-        dtype = dtype_name(X)
-        return _check_sample_weight(to_host(sample_weight), X, dtype=dtype)
+        checked = stand_in(X) if is_foreign(X) else X
+        return _check_sample_weight(to_host(sample_weight), checked, dtype=dtype_name(X))
 
     def _initialize(self, outputs: int, dtype: str, backend: Backend) -> None:
         """Draw the parameters as scikit-learn draws them, and begin to count."""
