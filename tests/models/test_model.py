@@ -225,3 +225,8 @@ def test_given_parameters_stand_in_place_of_drawn_ones() -> None:
     for odd in ({}, given | {"b2": np.zeros(3)}, given | {"W1": given["W1"].T}):
         with pytest.raises(ValueError, match=r"params: (W1|b2) is .*, expected shape"):
             xpnet.mlp([4, 6, 2], params=odd)
+
+
+def test_layers_beyond_the_memory_are_refused_before_any_is_drawn() -> None:
+    with pytest.raises(MemoryError, match="1000000000 units have 5,000,000,001 parameters"):
+        xpnet.mlp([3, 10**9, 1])

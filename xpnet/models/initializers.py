@@ -7,13 +7,39 @@ shape (fan_in, fan_out); training in float32 rounds them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
+from xpnet.backend.cpu import cpu_memory
 from xpnet.errors import UsageError, real, shown
 
-__all__ = ["he", "initializer", "normal", "xavier"]
+__all__ = ["check_memory", "he", "initializer", "normal", "xavier"]
+
+
+def check_memory(sizes: Sequence[int]) -> None:
+    """Refuse layers whose parameters this machine cannot hold, before any is drawn.
+
+    The system would end the process without a word when the memory is used up.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of the input, the hidden layers and the output.
+
+    Raises
+    ------
+    MemoryError
+        The parameters and their gradients, in float64, need more than all of the memory.
+    """
+    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    needed, memory = 16 * count, cpu_memory()
+    if memory and needed > memory:
+        raise MemoryError(
+            f"layers of {', '.join(map(str, sizes))} units have {count:,} parameters; with their "
+            f"gradients they need {needed / 2**30:,.0f} GiB, of {memory / 2**30:,.0f} GiB"
+        )
 
 
 def normal(rng: np.random.Generator, fan_in: int, fan_out: int, std: float = 0.01) -> np.ndarray:

@@ -15,7 +15,7 @@ from xpnet.layers.activations import ACTIVATIONS
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
 from xpnet.losses import LOSSES
-from xpnet.models.initializers import initializer
+from xpnet.models.initializers import check_memory, initializer
 from xpnet.models.network import Network
 
 __all__ = ["BUILDERS", "mlp"]
@@ -89,6 +89,8 @@ def mlp(
     # Plain numbers: they are stored as JSON.
     seed, dropout = whole("seed", seed), real("dropout", dropout, 0.0, 1.0)
     init = init if isinstance(init, str) else real("init", init, 0.0)
+    if params is None:
+        check_memory(sizes)
     rng = np.random.default_rng(seed)
     graph, values = Graph(), dict[str, np.ndarray]()
     node = graph.input("x")

@@ -92,8 +92,12 @@ def origin_of(array: Any) -> Origin:
     Raises
     ------
     DataError
-        The array is of a library that xpnet does not know.
+        The array is of a library that xpnet does not know, or hides values behind a mask.
     """
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise DataError(
+            "X: got masked values, expected numbers; fill them, X.filled(...), or leave rows out"
+        )
     if not is_foreign(array):
         return NUMPY
     if is_torch_array(array):
@@ -121,7 +125,11 @@ def to_host(array: Any) -> Any:
     if not is_foreign(array):
         return array
     if is_torch_array(array):
-        return array.detach().cpu().numpy()
+        tensor = array.detach().cpu()
+        try:
+            return tensor.numpy()
+        except TypeError:  # bfloat16, which NumPy lacks
+            return tensor.float().numpy()
     if is_cupy_array(array):
         return array.get()
     if type(array).__module__.startswith("array_api_strict"):
@@ -153,7 +161,14 @@ def numbers(array: Array, dtype: str | None) -> Array:
     if name not in ("float32", "float64"):
         real = xp.__array_namespace_info__().dtypes(kind="real floating", device=array.device)
         name = "float64" if "float64" in real else "float32"
-    if not bool(xp.all(xp.isfinite(array))):
+    try:
+        finite = bool(xp.all(xp.isfinite(array)))
+    except (NotImplementedError, RuntimeError) as error:  # sparse or without memory, say
+        raise DataError(
+            f"X: {xp.__name__.rpartition('.')[2]} cannot compute with this "
+            f"{type(array).__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    if not finite:
         what = "NaN" if bool(xp.any(xp.isnan(array))) else "infinity"
         raise ValueError(
             f"Input X contains {what}. Give finite numbers: replace or leave out rows."

@@ -23,6 +23,7 @@ from sklearn.utils.multiclass import (
 from xpnet import losses
 from xpnet.arrays.ops import Array, namespace
 from xpnet.data.preparation import class_weights
+from xpnet.errors import shown
 from xpnet.sklearn.arrays import dtype_name, to_host
 from xpnet.sklearn.losses import AveragedSquares, BinaryLogLoss, LogLoss
 from xpnet.sklearn.perceptron import ACTIVATIONS, Perceptron
@@ -466,6 +467,13 @@ class MLPRegressor(RegressorMixin, Perceptron):
         callbacks: Any = None,
     ) -> None:
         _store(self, locals())
+
+    def _check_settings(self, validation_data: Any) -> None:
+        super()._check_settings(validation_data)
+        if isinstance(self.loss, type):
+            raise ValueError(f"loss is the class {self.loss.__name__}; expected a gate")
+        if getattr(self._loss_gate(), "targets", "real") != "real":
+            raise ValueError(f"loss is {shown(self.loss)}, for classes; expected one for numbers")
 
     def _out_activation(self) -> str:
         return "exp" if isinstance(self._loss_gate(), losses.PoissonLoss) else "identity"

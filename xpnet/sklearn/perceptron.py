@@ -16,7 +16,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from xpnet.arrays.ops import Array, namespace
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.errors import DeviceError
+from xpnet.errors import DeviceError, shown, whole
+from xpnet.models.initializers import check_memory
 from xpnet.models.mlp import mlp
 from xpnet.models.model import Model
 from xpnet.sklearn import files
@@ -67,14 +68,14 @@ class Perceptron(BaseEstimator):
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return sizes
+        return [whole("each of hidden_layer_sizes", size, 1) for size in sizes]
 
     def _activations(self, layers: int) -> list[str]:
         """Return scikit-learn's name of the activation of each hidden layer."""
         if isinstance(self.activation, str):
             return [self.activation] * layers
         names = list(self.activation)
-        unknown = [name for name in names if name not in ACTIVATIONS]
+        unknown = [n for n in names if not isinstance(n, str) or n not in ACTIVATIONS]
         if len(names) != layers or unknown:
             raise ValueError(
                 f"activation is {names}; expected one name, or {layers}, one per hidden layer, of "
@@ -92,15 +93,24 @@ class Perceptron(BaseEstimator):
             device = origin.device if known else "cuda" if library == "cupy" else "cpu"
         return select(device, library, dtype, quiet=True, precision=self.precision)
 
-    def _check_lbfgs(self, validation_data: Any) -> None:
-        """Refuse what L-BFGS would leave out without a word: it has no epochs and no steps."""
+    def _check_settings(self, validation_data: Any) -> None:
+        """Refuse what scikit-learn's checks of single parameters do not see."""
+        self._activations(len(self._hidden_sizes()))
+        if isinstance(self.solver, type):
+            raise ValueError(f"solver is the class {self.solver.__name__}; expected an optimizer")
+        called = self.callbacks if isinstance(self.callbacks, list | tuple) else []
+        for callback in called:
+            if not callable(callback):
+                raise ValueError(f"a callback is {shown(callback)}; expected a function")
+        if self.solver != "lbfgs":
+            return
         for name, given in (
             ("validation_data", validation_data is not None),
             ("callbacks", self.callbacks is not None),
             ("dropout", self.dropout),
             ("precision", self.precision != "float32"),
         ):
-            if given:
+            if given:  # it has no epochs and no steps
                 raise ValueError(
                     f"solver='lbfgs' has no {name}: leave it out, or use solver='adam'"
                 )
@@ -150,9 +160,7 @@ class Perceptron(BaseEstimator):
         validation_data: Any = None,
         incremental: bool = False,
     ) -> Self:
-        self._activations(len(self._hidden_sizes()))
-        if self.solver == "lbfgs":
-            self._check_lbfgs(validation_data)
+        self._check_settings(validation_data)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         origin = self._checked_origin(X, first, "partial_fit" if incremental else "fit")
         wanted = self.dtype if first else dtype_name(self.coefs_[0])
@@ -235,6 +243,7 @@ class Perceptron(BaseEstimator):
         self.n_iter_ = self.t_ = 0
         self.n_outputs_ = outputs
         sizes = [self.n_features_in_, *self._hidden_sizes(), outputs]
+        check_memory(sizes)
         names = self._activations(len(sizes) - 2)
         self.n_layers_ = len(sizes)
         self.out_activation_ = self._out_activation()
