@@ -228,5 +228,5 @@ def test_given_parameters_stand_in_place_of_drawn_ones() -> None:
 
 
 def test_layers_beyond_the_memory_are_refused_before_any_is_drawn() -> None:
-    with pytest.raises(MemoryError, match="1000000000 units have 5,000,000,001 parameters"):
+    with pytest.raises(MemoryError, match="1000000000, 1 units have 5,000,000,001 parameters"):
         xpnet.mlp([3, 10**9, 1])
