@@ -2,7 +2,7 @@
 
 try:
     from sklearn import __version__ as _version
-except ModuleNotFoundError:
+except ImportError:  # missing, or a folder of that name
     _version = ""
 if not _version or tuple(map(int, _version.split(".")[:2])) < (1, 9):
     raise ImportError(

@@ -62,8 +62,13 @@ class Form:
     @property
     def key(self) -> Hashable:
         """Equal to another's if both compute the same; a gate that may change equals no other."""
-        kind = getattr(type(self.loss), "__dataclass_params__", None)
-        return self if kind is not None and kind.frozen else object()
+        return self if _is_frozen(self.loss) else object()
+
+
+def _is_frozen(value: Any) -> bool:
+    """Say whether a gate or a rule can never change, so that two that are equal stay so."""
+    kind = getattr(type(value), "__dataclass_params__", None)
+    return kind is not None and bool(kind.frozen)
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Engine:
         # Compiled functions must not keep the arrays alive.
         names: dict[str, Any] = dict.fromkeys(params)
         network = replace(form.network(params), params=names)
-        key = form.key
+        key = form.key if rule is None or _is_frozen(rule) else object()
         self._scores = backend.compile(Scores(key, network))
         self._gradient = backend.compile(Gradient(key, network))
         self._run = None if rule is None else backend.loop(Step(key, network, rule), _as_it_is)
@@ -149,7 +154,7 @@ class Engine:
     def serves(self, backend: Backend, form: Form, rule: optim.Optimizer | None) -> bool:
         """Say whether this engine computes just this."""
         same = self.form == form and self.rule == rule and str(self.backend) == str(backend)
-        return same and form.key is form
+        return same and form.key is form and (rule is None or _is_frozen(rule))
 
     def begin(
         self, params: Params, state: Params, *, alpha: float, lr: float | None = None
