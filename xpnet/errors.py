@@ -12,35 +12,71 @@ from typing import Any
 
 __all__ = [
     "LARGEST", "CheckpointError", "DataError", "DeviceError", "NonFiniteLossError",
-    "NotCapturedWarning", "UsageError", "real", "shown", "whole",
+    "NotCapturedWarning", "UsageError", "XpnetError", "one_line", "real", "shown", "whole",
 ]  # fmt: skip
 
 
-class UsageError(ValueError):
+# -- Messages --------------------------------------------------------------------------
+
+LONGEST_LINE = 1000
+
+
+def one_line(text: str) -> str:
+    """Return text as one line that is safe to print, of at most 1,000 characters.
+
+    A message quotes names, cells and paths, and whoever made them chose their characters: line
+    breaks, or sequences that a terminal obeys. An escape stands for each character that is not
+    printable. Of a longer text, the beginning and the end remain.
+
+    Examples
+    --------
+    >>> print(one_line("a\\nb"))
+    a\\nb
+    """
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 3 :]}"
+    if text.isprintable():
+        return text
+    return one_line("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+
+
+# -- Errors ----------------------------------------------------------------------------
+
+
+class XpnetError(Exception):
+    """What xpnet refuses; the message is one line, whatever it quotes.
+
+    Attributes
+    ----------
+    exit_status : int
+        The status with which a command ends.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+class UsageError(XpnetError, ValueError):
     """An option or argument has an impossible value; exit status 2."""
 
-    exit_status = 2
 
-
-class DataError(ValueError):
+class DataError(XpnetError, ValueError):
     """xpnet cannot use the data; the message names the file, row or key; exit status 2."""
 
-    exit_status = 2
 
-
-class CheckpointError(ValueError):
+class CheckpointError(XpnetError, ValueError):
     """A checkpoint is damaged or missing, or it belongs to another run; exit status 2."""
 
-    exit_status = 2
 
-
-class DeviceError(RuntimeError):
+class DeviceError(XpnetError, RuntimeError):
     """xpnet cannot use a device or array library; the message says why; exit status 3."""
 
     exit_status = 3
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(XpnetError, ArithmeticError):
     """The loss became infinite or not a number; exit status 5.
 
     Attributes
@@ -137,5 +173,5 @@ def _number(value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """Return a wrong value as text for a message: one line of at most 60 characters."""
-    text = " ".join(repr(value).split())
+    text = one_line(" ".join(repr(value).split()))
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from xpnet.errors import UsageError
+from xpnet.errors import UsageError, one_line
 
 __all__ = [
     "leftovers", "locked", "make_folder", "open_regular", "remove", "replacing", "sync",
@@ -156,8 +156,10 @@ def locked(folder: Path_) -> Iterator[None]:
             if error.errno not in CANNOT:
                 raise
             warnings.warn(
-                f"{folder}: this file system cannot lock ({error.strerror}); make sure that no "
-                "other process trains into this folder",
+                one_line(
+                    f"{folder}: this file system cannot lock ({error.strerror}); make sure that no "
+                    "other process trains into this folder"
+                ),
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -30,6 +30,7 @@ import numpy as np
 
 from xpnet.backend import loop
 from xpnet.commands.train import main as train
+from xpnet.errors import one_line
 from xpnet.models import schema
 from xpnet.trainer import Trainer
 
@@ -152,7 +153,7 @@ def _within(seconds: float, megabytes: int) -> Iterator[None]:
 def answer(
     kind: str, call: Callable[[], Any], *errors: type[Exception], seconds: float = 1.0
 ) -> Any:
-    """What a call returns, or one of `errors` that it raised, if it said so in one line.
+    """What a call returns, or one of `errors` that it raised, if it said so in one short line.
 
     Raises
     ------
@@ -167,8 +168,8 @@ def answer(
             value = call()
     except errors as error:
         value = error
-        if not str(error) or "\n" in str(error):
-            raise Broken(kind, f"not one line: {error!r}") from error
+        if not str(error) or one_line(str(error)) != str(error):
+            raise Broken(kind, f"not one short line: {error!r}") from error
     except (Exception, Late) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise Broken(

@@ -30,7 +30,7 @@ T = RNG.integers(0, 3, 30)
 CELLS = (
     "", "nan", "NA", "?", "inf", "-inf", "1e999", "1_0", "0x1", "٣", "\ufeff1", '"', '"a,b"', "'",
     "\0", "1" * 5000, "x" * 200_000, "true", "1e-320", "--1", "1 2", ";", "\t", "\r", "\n\n",
-    "é", "=1+1",
+    "é", "=1+1", "\x1b[2J", "a\u2028b", "\u202e1",
 )  # fmt: skip
 HEADERS = (
     "'|O'", "'<M8[s]'", "'<c8'", "'S0'", "'V8'", "'<U9'", "'<f2'", "[('a','<f4')]", "'<f16'",
@@ -40,6 +40,7 @@ SHAPES = (
     "(True,True)", "(10**12,)", "(-1,4)", "(0,0)", "(0,10**18)", "()", "(120,)", "(30,4,1)",
     "(2.0,)", "(30,4),", "((30,4),)", "None", "(4,30)", "(9999999999999999999999,)",
 )  # fmt: skip
+NAMES = ("\n", "\x1b[2J", "\r", "\u202e", "é" * 30_000)
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -92,8 +93,8 @@ def lying(kind: str, trial: Trial) -> bytes:
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w", way) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that are there twice
-            archive.writestr(trial.one_of("x.npy", "t.npy", "X.npy"), member)
-            archive.writestr(trial.one_of("t.npy", "x.npy", "../t.npy"), npy(T))
+            archive.writestr(trial.one_of("x.npy", "t.npy", "X.npy", *NAMES), member)
+            archive.writestr(trial.one_of("t.npy", "x.npy", "../t.npy", *NAMES), npy(T))
         return file.getvalue()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from xpnet.commands.config import Config, parse, to_toml
+from xpnet.errors import UsageError
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.optim import OPTIMIZERS
@@ -100,3 +101,14 @@ def test_names_of_255_bytes(in_tmp: Path, name: str) -> None:
     assert len(Path(f"{cut}.txt").read_text().splitlines()) == 41
     for longer in (["--out", f"{name}y"], ["--data", f"{name}y"], ["--config", f"{name}y"]):
         assert train.main([*quick, *longer]) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [r'loss = "\u001b[2J"', r'loss = ["a\nb"]', r'"\u001b[2J" = 1', r'epochs = "\u202e"'],
+)
+def test_what_a_file_says_reaches_no_terminal(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c.toml").write_text(line)
+    with pytest.raises(UsageError, match=r"printable text|unknown key") as caught:
+        parse(["--config", str(tmp_path / "c.toml")])
+    assert str(caught.value).isprintable()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.commands import train
+from xpnet.commands import predict, train
 from xpnet.commands.exits import run, say
 from xpnet.errors import DataError
 
@@ -223,3 +223,22 @@ def test_a_backend_of_matplotlib_that_does_not_exist(in_tmp: Path) -> None:
     assert "--plot: matplotlib cannot be imported: Key backend: 'nonsense'" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not Path("o").exists()
+
+
+def test_names_reach_a_terminal_as_text(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reports and messages escape them; predictions have them as they are."""
+    odd = "a\x1b[2J"
+    rows = "".join(f"{i},{i % 2 * 'no'}{odd}\n" for i in range(40))
+    Path(f"{odd}\n.csv").write_text(f"x,{odd}\n{rows}")
+    args = ["--data", f"{odd}\n.csv", "--epochs", "1", "--device", "cpu", "--out", f"{odd}\nrun"]
+    assert train.main(args) == 0
+    assert train.main(args) == 2
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).replace("\n", "").isprintable()
+    lines = printed.out.splitlines()
+    assert lines[0].startswith(r"data      a\x1b[2J\n.csv: 32 + 8 samples")
+    assert lines[1] == r"labels    column 'a\x1b[2J': 'a\x1b[2J', 'noa\x1b[2J' (header line)"
+    assert lines[-1] == r"run       a\x1b[2J\nrun"
+    assert printed.err.count("\n") == 1
+    assert predict.main([f"{odd}\nrun", f"{odd}\n.csv"]) == 0
+    assert capsys.readouterr().out.startswith(f"prediction,p_{odd},p_no{odd}\n")

@@ -439,10 +439,48 @@ def test_what_a_file_has_is_cited_in_one_short_line(tmp_path: Path) -> None:
             load_file(tmp_path / "f.csv", label_column=label)
         assert len(str(caught.value)) < 500
         assert "\n" not in str(caught.value)
-    (tmp_path / "f.npz").write_bytes(npz(x=np.ones(9)).replace(b"x.npy", b"y" + b"\n" * 4, 1))
-    with pytest.raises(DataError) as caught:
-        read_npz(tmp_path / "f.npz")
-    assert "\n" not in str(caught.value)
+
+
+# What a terminal obeys, breaks a line, hides, or is long.
+FOREIGN = ("a\nb", "a\r", "\x1b[2J", "\x85", "\u2028", "\u202e", "\x0b\x00", "é" * 30_000)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_names_from_files_and_of_files_make_one_printable_line(tmp_path: Path, text: str) -> None:
+    def written(name: str, content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    entry = text.replace("\0", "")
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(entry, b"no array")
+        wrong = written("f.npz", file.getvalue())
+    row = written("f.csv", f'"{text}",b\n1,2\n{text[::-1]}q,3\n'.encode())
+    label = written("g.csv", f'a,b\n1,0.5\n2,"{text}q"\n'.encode())
+    calls: list[Callable[[], Any]] = [
+        lambda: read_npz(wrong),
+        lambda: load_file(row),
+        lambda: load_file(label),
+        lambda: load_file(label, label_column=text),
+        lambda: load_file(label, labels=text),
+        lambda: load_file(tmp_path / f"{entry[:50]}.npy", labels="t.npy"),
+        lambda: load("mnist", tmp_path / entry[:50]),
+        lambda: load(text),
+    ]
+    for call in calls:
+        with pytest.raises((DataError, UsageError)) as caught:
+            call()
+        message = str(caught.value)
+        assert message.isprintable(), message
+        assert len(message) <= 1000
+
+
+def test_half_of_a_surrogate_pair_is_no_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", x=np.ones((4, 2)), t=np.array(["a", "\ud800"] * 2))
+    with pytest.raises(DataError, match=r"t: is not text in UTF-8: .*surrogates not allowed"):
+        load_file(tmp_path / "f.npz")
 
 
 def test_a_wide_table_is_read(tmp_path: Path) -> None:
@@ -794,6 +832,23 @@ def test_a_body_that_does_not_end_is_not_read_to_the_end(
         load("mnist")
     assert len(hits) == 2
     assert sum(sent) < 64 << 20  # what fits into the buffers of two connections
+
+
+def test_headers_that_do_not_end_are_not_read_to_the_end(mirror: Any) -> None:
+    _, hits, conduct = mirror
+
+    def endless(handler: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers = lambda: None
+        handler.flush_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"X-Padding: " + b"x" * 50_000 + b"\r\n")
+
+    conduct.append(endless)
+    with pytest.raises(DataError, match=r"not reachable, .*not reachable"):
+        load("mnist")
+    assert len(hits) == 2
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])

@@ -16,7 +16,7 @@ import tyro
 from xpnet import optim
 from xpnet.backend.select import LIBRARIES
 from xpnet.commands.exits import complain
-from xpnet.errors import LARGEST, UsageError, real, whole
+from xpnet.errors import LARGEST, UsageError, real, shown, whole
 from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
@@ -312,17 +312,22 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
 def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
     """Return the settings of a file as command-line words."""
     known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
+    free = {field.name for field in fields(Config) if field.type in ("File", "Column", "str")}
     words = []
     for key, value in settings.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise UsageError(f"{file}: unknown key {key!r}; expected {', '.join(sorted(known))}")
+            expected = ", ".join(sorted(known))
+            raise UsageError(f"{file}: unknown key {shown(key)}; expected {expected}")
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
-        else:  # one word, because a value may begin with a dash
-            several = isinstance(value, list)
-            words.append(f"{flag}={','.join(map(str, value)) if several else value}")
+            continue
+        word = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        # tyro prints a wrong word as it is; it finds none wrong where any text will do.
+        if name not in free and not word.isprintable():
+            raise UsageError(f"{file}: {key} is {shown(value)}; expected printable text")
+        words.append(f"{flag}={word}")  # one word, because a value may begin with a dash
     return words
 
 

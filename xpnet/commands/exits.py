@@ -20,7 +20,7 @@ from contextlib import (
 from importlib import import_module
 from typing import Any
 
-from xpnet.errors import CheckpointError, DataError, DeviceError, NonFiniteLossError, UsageError
+from xpnet.errors import XpnetError, one_line
 
 __all__ = ["complain", "emit", "handling", "run", "say", "start"]
 
@@ -83,7 +83,7 @@ def _status(command: Callable[[], int]) -> int:
             with suppress(OSError) if end.code else nullcontext():
                 emit("")
             raise
-    except (UsageError, DataError, CheckpointError, DeviceError, NonFiniteLossError) as error:
+    except XpnetError as error:
         complain(str(error))
         return error.exit_status
     except MemoryError as error:
@@ -137,7 +137,7 @@ def _open_streams() -> Iterator[None]:
 def complain(text: str) -> None:
     """Print a line on stderr, if that is possible."""
     try:
-        print(f"xpnet: {text}", file=sys.stderr, flush=True)
+        print(f"xpnet: {one_line(text)}", file=sys.stderr, flush=True)
     except OSError:
         _mute(sys.stderr)
 
@@ -163,8 +163,8 @@ def emit(text: str, errors: str = "strict") -> None:
         raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
-def say(text: str) -> None:
-    """Print a line; if it cannot be printed, go on in silence: the work is what counts."""
+def say(*lines: str) -> None:
+    """Print lines; if they cannot be printed, go on in silence: the work is what counts."""
     from tqdm import tqdm
 
     try:
@@ -172,6 +172,7 @@ def say(text: str) -> None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         # Only over a bar: in a lock that `tqdm.write` takes, Ctrl-C becomes an AttributeError.
         write = tqdm.write if getattr(tqdm, "_instances", None) else print
+        text = "\n".join(map(one_line, lines))
         write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:

@@ -122,9 +122,9 @@ class _Log:
         self.trimmed = False
         self.told = 0  # of the backend's fallbacks
 
-    def say(self, text: str) -> None:
+    def say(self, *lines: str) -> None:
         if not self.config.quiet:
-            say(text)
+            say(*lines)
 
     def write(self, epochs: Sequence[Epoch]) -> None:
         """Replace the file: one JSON object per epoch."""
@@ -214,7 +214,7 @@ def _new_folder(config: Config) -> tuple[Path, list[Path]]:
     raise AssertionError  # count has no end
 
 
-def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
+def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
     train = parts.train
     sizes = " + ".join(f"{len(part):,}" for part in parts if part is not None)
     names = "train + val + test" if parts.val is not None else "train + test"
@@ -224,24 +224,25 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> str:
     loss = built["loss"] if config.quantile is None else f"{config.quantile:g}-quantile"
     kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
     source = config.dataset if config.data is None else str(config.data)
-    return (
-        f"data      {source}: {sizes} samples ({names}), {kinds}\n"
-        f"{_labels(train) if config.data is not None else ''}"
-        f"network   {layers}, {', '.join(config.activation)}, {loss} loss, "
-        f"{count:,} parameters\n"
+    note = trainer.backend.note
+    return [
+        f"data      {source}: {sizes} samples ({names}), {kinds}",
+        *(_labels(train) if config.data is not None else ()),
+        f"network   {layers}, {', '.join(config.activation)}, {loss} loss, {count:,} parameters",
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
-        f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}\n"
-        f"backend   {trainer.backend}" + (f"; {note}" if (note := trainer.backend.note) else "")
-    )
+        f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}",
+        f"backend   {trainer.backend}{note and f'; {note}'}",
+    ]
 
 
-def _labels(data: Dataset) -> str:
+def _labels(data: Dataset) -> list[str]:
     """Say which labels xpnet found in your own file, so that you can check them."""
     names = listed(data.classes or (), 10)
     if not data.label_column:
-        return f"labels    {names}\n" if names else ""
+        return [f"labels    {names}"] if names else []
     header = "header line" if data.columns else "no header line"
-    return f"labels    column {data.label_column}{names and f': {names}'} ({header})\n"
+    column = listed([data.label_column])
+    return [f"labels    column {column}{names and f': {names}'} ({header})"]
 
 
 def _run(config: Config) -> int:
@@ -257,7 +258,7 @@ def _run(config: Config) -> int:
     if config.target_acc is not None and parts.train.classes is None:
         raise UsageError("--target-acc needs classes; this is a regression")
     if config.dry_run:
-        say(_describe(config, parts, trainer))
+        say(*_describe(config, parts, trainer))
         return 0
     with _claimed(config) as folder:
         return _train(config, folder, parts, trainer)
@@ -266,7 +267,7 @@ def _run(config: Config) -> int:
 def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
     train, val, _ = parts
     log = _Log(config, folder, "accuracy" if train.classes is not None else "r2")
-    log.say(_describe(config, parts, trainer))
+    log.say(*_describe(config, parts, trainer))
     if config.resume is None:
         write_whole(folder / "config.toml", to_toml(config))
     extra = {"label_column": train.label_column}

@@ -209,9 +209,10 @@ def _check_shape(t: np.ndarray, n: int, name: str) -> None:
 def _texts(t: np.ndarray, name: str) -> list[str]:
     try:
         return [
-            (label.decode() if isinstance(label, bytes) else label).strip() for label in t.tolist()
+            (label if isinstance(label, bytes) else label.encode()).decode().strip()
+            for label in t.tolist()
         ]
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # no output takes half of a surrogate pair
         raise DataError(f"{name}: is not text in UTF-8: {error}") from error
 
 

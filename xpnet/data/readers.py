@@ -283,7 +283,7 @@ def npz_headers(path: str | os.PathLike[str]) -> dict[str, Header]:
     with _archive(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
-            where = f"{path}: {name}"
+            where = f"{path}: {listed([name])}"
             if name in headers:
                 raise DataError(f"{where}: is there twice")
             if member.file_size > max(member.compress_size, 1) * DEFLATE_RATIO:
@@ -323,7 +323,7 @@ def read_npz(
         for name in wanted:
             with archive.open(members[name]) as file:
                 file.read(headers[name].start)
-                arrays[name] = _array(headers[name], file, f"{path}: {name}")
+                arrays[name] = _array(headers[name], file, f"{path}: {listed([name])}")
     return arrays
 
 

@@ -70,7 +70,8 @@ def plain(meta: Mapping[str, Any]) -> dict[str, Any]:
         JSON cannot hold them.
     """
     try:
-        text = json.dumps(meta, allow_nan=False, default=_from_numpy)
+        text = json.dumps(meta, allow_nan=False, default=_from_numpy, ensure_ascii=False)
+        text.encode()  # no output takes half of a surrogate pair
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"cannot be stored with a model: {error}; expected text, finite numbers, lists and "
@@ -153,6 +154,7 @@ def _content(file: BinaryIO, size: int) -> Content:
     meta = json.loads(arrays.pop("meta").tobytes(), parse_constant=_finite, parse_float=_finite)
     if not isinstance(meta, dict):
         raise ValueError("its meta data is not an object")
+    json.dumps(meta, ensure_ascii=False).encode()  # as in `plain`
     return arrays, meta
 
 

@@ -107,8 +107,8 @@ def check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str |
     fault = fault or _bad_arrays(arrays, meta["dtype"], is_run)
     if not fault and is_run:
         fault = _bad_history(meta["history"], len(arrays["losses"]))
-    if fault:  # which may quote the file: in one line
-        raise CheckpointError(f"{path}: is not as xpnet writes it: {' '.join(fault.split())}")
+    if fault:
+        raise CheckpointError(f"{path}: is not as xpnet writes it: {fault}")
 
 
 def _misfit(value: Any, form: Any, where: str) -> str:

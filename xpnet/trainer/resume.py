@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
 from xpnet.data.dataset import Rows
-from xpnet.errors import CheckpointError
+from xpnet.errors import CheckpointError, one_line
 from xpnet.files import locked, make_folder
 from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
@@ -210,7 +210,8 @@ class SavedRun:
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
             # The user asked for this change, so it is no warning.
             with suppress(OSError, ValueError):  # a full or closed stderr must not stop the run
-                print(f"xpnet: {path}: going on with other settings: {changed}", file=sys.stderr)
+                words = f"{path}: going on with other settings: {changed}"
+                print(f"xpnet: {one_line(words)}", file=sys.stderr)
         return found["params"], found["state"], History.unpack(arrays, meta["history"])
 
     def _changes(self, then: dict[str, Any]) -> str:
@@ -239,6 +240,4 @@ def _change(name: str, was: Any, now: Any) -> str:
         return "; ".join(filter(None, parts))
     if name == "gates" and isinstance(was, list) and isinstance(now, list):
         was, now = next(p for p in itertools.zip_longest(was, now) if p[0] != p[1])
-    return WORDS.get(
-        name, " ".join(f"{name} was {was}, is {now}".split())
-    )  # one line, whatever the file holds
+    return WORDS.get(name, f"{name} was {was}, is {now}")
