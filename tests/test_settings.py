@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import xpnet
 from xpnet import Trainer, layers, losses, mlp, optim
 from xpnet.data import batch_order, class_weights, split
-from xpnet.errors import UsageError, real, whole
+from xpnet.errors import NonFiniteLossError, UsageError, real, whole
 
 NAN, INF = math.nan, math.inf
 X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
@@ -206,3 +207,10 @@ def test_a_value_of_another_kind_is_refused_in_one_line(call: Any, value: Any) -
     with pytest.raises((ValueError, TypeError, KeyError, UsageError)) as caught:
         call(value)
     assert "\n" not in str(caught.value)
+
+
+def test_errors_pass_between_processes() -> None:
+    """A pool of processes pickles what its workers raise."""
+    found = pickle.loads(pickle.dumps(NonFiniteLossError("no\nnumber", 3, 40)))
+    assert (str(found), found.epoch, found.step) == ("no\\nnumber", 3, 40)
+    assert str(pickle.loads(pickle.dumps(UsageError("a\x1b[2J")))) == "a\\x1b[2J"

@@ -92,6 +92,9 @@ class NonFiniteLossError(XpnetError, ArithmeticError):
         self.epoch = epoch
         self.step = step
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.epoch, self.step)
+
 
 class NotCapturedWarning(RuntimeWarning):
     """A step runs in the plain loop, because it cannot be captured into a CUDA graph."""
