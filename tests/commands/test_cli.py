@@ -577,7 +577,7 @@ def test_signals_save_and_a_resumed_run_ends_with_the_same_bits(in_tmp: Path) ->
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, err
-        assert "saved; continue with: python -m xpnet.train --resume cut" in out
+        assert "saved; go on with: python -m xpnet.train --resume cut" in out
         assert not Path("cut/summary.json").exists()
     process = start("--resume", "cut")
     process.communicate(timeout=60)

@@ -311,7 +311,7 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
         epoch = len(history.epochs) + (history.reason == "stop")
         log.say(
             f"stopped in epoch {epoch}, step {history.steps}, and saved; "
-            f"continue with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
+            f"go on with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
         )
         return 128 + seen[0]
     if not begun:  # no step used the given settings: keep those of the run
