@@ -16,6 +16,8 @@ import pytest
 
 # Float64 on JAX has to be asked for before its first array.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# SciPy reads this on import; scikit-learn's checks of arrays that are not NumPy's need it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 from xpnet.backend.select import select
 

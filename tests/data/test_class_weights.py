@@ -55,6 +55,18 @@ def test_a_weight_for_each_class_as_scikit_learn_takes_it(t: Any, weights: Any) 
     np.testing.assert_array_equal(class_weights(t, weights), theirs(t, weights))
 
 
+def test_balanced_counts_samples_by_their_weight() -> None:
+    module = pytest.importorskip("sklearn.utils.class_weight", reason="scikit-learn is missing")
+    t, weight = np.array([0, 0, 1, 2, 2, 2]), np.array([1.0, 2.0, 0.5, 1.0, 0.0, 3.0])
+    expected = module.compute_class_weight(
+        "balanced", classes=np.arange(3), y=t, sample_weight=weight
+    )
+    np.testing.assert_allclose(class_weights(t, sample_weight=weight), expected[t], rtol=1e-15)
+    kept = weight * (t != 1)  # a class without weight is as if it were not there
+    there = class_weights(t, sample_weight=kept)[t != 1]
+    np.testing.assert_array_equal(there, class_weights(t[t != 1], sample_weight=kept[t != 1]))
+
+
 def test_a_misspelt_class_is_refused_as_there() -> None:
     t, weights = ["cat", "dog"], {"Cat": 2.0, "dog": 1.0}
     with pytest.raises(ValueError, match="not in class_weight"):

@@ -69,7 +69,9 @@ def split(
     return np.sort(shuffled[~taken]), np.sort(shuffled[taken])
 
 
-def class_weights(t: Any, weights: str | Mapping[Any, float] = "balanced") -> np.ndarray:
+def class_weights(
+    t: Any, weights: str | Mapping[Any, float] = "balanced", sample_weight: Any = None
+) -> np.ndarray:
     r"""How much each sample counts, by its class; for ``sample_weight`` of `xpnet.Trainer.fit`.
 
     Parameters
@@ -80,6 +82,9 @@ def class_weights(t: Any, weights: str | Mapping[Any, float] = "balanced") -> np
         balanced gives all classes the same total weight: a sample of class c counts
         :math:`N / (k N_c)`, with k classes among the samples and N_c samples of class c; their
         mean is 1. In a mapping, classes without a weight count 1.
+    sample_weight : array, shape=(N,), optional
+        How often balanced counts each sample; N is then the sum of these weights, and classes of
+        weight 0 are left out.
 
     Returns
     -------
@@ -107,11 +112,11 @@ def class_weights(t: Any, weights: str | Mapping[Any, float] = "balanced") -> np
     t = host(t, "t")
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one class a sample")
-    classes, index, counts = np.unique(
-        _classes(t, "to weigh"), return_inverse=True, return_counts=True
-    )
+    classes, index = np.unique(_classes(t, "to weigh"), return_inverse=True)
     if isinstance(weights, str) and weights == "balanced":
-        each = len(t) / (len(classes) * counts)
+        times = None if sample_weight is None else host(sample_weight, "sample_weight")
+        counts = np.bincount(index, times)
+        each = counts.sum() / (np.count_nonzero(counts) * np.where(counts, counts, np.inf))
     elif isinstance(weights, Mapping):
         labels = classes.tolist()
         unknown = [label for label in weights if label not in labels]

@@ -205,11 +205,23 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         names = [str(name) for name in self.classes_.tolist()]
         return names if len(names) == max(self.n_outputs_, 2) else None
 
-    def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
-        weights = super()._weights(sample_weight, X, y)
+    def _weights(
+        self, sample_weight: Any, X: Any, y: Any, targets: np.ndarray
+    ) -> np.ndarray | None:
+        weights = super()._weights(sample_weight, X, y, targets)
         if self.class_weight is None:
             return weights
-        per_class = class_weights(y, self.class_weight).astype(dtype_name(X))
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        if several and self.class_weight != "balanced":
+            raise ValueError(
+                "class_weight: got a weight for each class, but a sample of y has several labels; "
+                "expected 'balanced' or None"
+            )
+        factors = [
+            class_weights(labels, self.class_weight, weights)
+            for labels in (targets.T if several else [y])
+        ]
+        per_class = np.prod(factors, axis=0).astype(dtype_name(X))
         return per_class if weights is None else weights * per_class
 
     def _targets(self, y: Any, incremental: bool) -> np.ndarray:

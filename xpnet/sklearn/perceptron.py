@@ -165,8 +165,8 @@ class Perceptron(BaseEstimator):
         origin = self._checked_origin(X, first, "partial_fit" if incremental else "fit")
         wanted = self.dtype if first else dtype_name(self.coefs_[0])
         X, y = self._checked_pair(X, y, first, wanted)
-        weights = self._weights(sample_weight, X, y)
         targets = self._targets(y, incremental)
+        weights = self._weights(sample_weight, X, y, targets)
         dtype, held = dtype_name(X), None
         if validation_data is not None:
             held = self._checked_validation(validation_data, origin, dtype)
@@ -232,7 +232,9 @@ class Perceptron(BaseEstimator):
         X, y = pair
         return self._checked_pair(X, y, False, dtype)
 
-    def _weights(self, sample_weight: Any, X: Any, y: Any) -> np.ndarray | None:
+    def _weights(
+        self, sample_weight: Any, X: Any, y: Any, targets: np.ndarray
+    ) -> np.ndarray | None:
         if sample_weight is None:
             return None
         checked = stand_in(X) if is_foreign(X) else X
