@@ -178,6 +178,7 @@ def by_steps(
                 if est.callbacks is not None:
                     est._keep(params, backend)
                     going = _call_back(est, len(losses), seconds) and going
+                    deliver()
                 if incremental or not going:
                     break
             else:
