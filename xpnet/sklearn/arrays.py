@@ -20,6 +20,7 @@ from array_api_compat import (
     to_device,
 )
 from scipy import sparse
+from sklearn.utils import assert_all_finite
 
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
@@ -101,11 +102,22 @@ def origin_of(array: Any) -> Origin:
     if not is_foreign(array):
         return NUMPY
     if is_torch_array(array):
+        if str(array.layout) != "torch.strided" or array.device.type not in ("cpu", "cuda"):
+            raise DataError(
+                f"X: got a tensor of layout {array.layout} on {array.device}; expected a dense one "
+                "on cpu or cuda"
+            )
         return Origin("torch", str(array.device))
     if is_cupy_array(array):
         return Origin("cupy", f"cuda:{array.device.id}")
     if is_jax_array(array):
-        (device,) = array.devices()
+        devices = [] if "Tracer" in type(array).__name__ else list(array.devices())
+        if len(devices) != 1:
+            raise DataError(
+                "X: got a JAX array that is traced, or lies on several devices; expected one on "
+                "one device, outside of jax.jit"
+            )
+        device = devices[0]
         return Origin("jax", "cpu" if device.platform == "cpu" else f"cuda:{device.id}")
     if type(array).__module__.startswith("array_api_strict"):
         return Origin("strict", str(array.device).split("'")[1])
@@ -146,11 +158,12 @@ def stand_in(array: Array) -> np.ndarray:
     return np.broadcast_to(value, tuple(array.shape))
 
 
-def numbers(array: Array, dtype: str | None) -> Array:
+def numbers(array: Array, dtype: str | None, owner: str) -> Array:
     """Return an array of another library as float64 or float32, and refuse what is not finite.
 
     `dtype` is the wanted one; None keeps float32 and float64, and makes of all others the more
-    precise of the two that the device has, as scikit-learn does.
+    precise of the two that the device has, as scikit-learn does. `owner` is the name of the
+    estimator, for the message.
 
     Raises
     ------
@@ -169,10 +182,11 @@ def numbers(array: Array, dtype: str | None) -> Array:
             f"{type(array).__name__}: {str(error).splitlines()[0]}"
         ) from error
     if not finite:
-        what = "NaN" if bool(xp.any(xp.isnan(array))) else "infinity"
-        raise ValueError(
-            f"Input X contains {what}. Give finite numbers: replace or leave out rows."
-        )
+        # scikit-learn's message, from its check of one number
+        bad = np.nan if bool(xp.any(xp.isnan(array))) else np.inf
+        assert_all_finite(np.array(bad, name), estimator_name=owner, input_name="X")
+    if is_torch_array(array):
+        array = array.detach()  # else autograd would record what is computed from it
     wanted = getattr(xp, name)
     return array if array.dtype == wanted else xp.astype(array, wanted)
 

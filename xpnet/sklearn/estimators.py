@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -507,6 +508,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return None
 
     def _targets(self, y: Any, incremental: bool) -> np.ndarray:
+        if sparse.issparse(y):
+            raise ValueError("y: got a sparse matrix; expected a dense array of numbers")
         y = y.reshape(-1, 1) if y.ndim == 1 else y
         if getattr(self._loss_gate(), "nonnegative", False) and (y < 0).any():
             raise ValueError(f"y: got {y.min()}; this loss expects 0 or more")

@@ -199,7 +199,7 @@ class Perceptron(BaseEstimator):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if is_foreign(X):
-            return numbers(X, dtype), y
+            return numbers(X, dtype, type(self).__name__), y
         return checked.tocsr() if sparse.issparse(checked) else checked, y
 
     def _checked_origin(self, X: Any, reset: bool, method: str) -> Origin:
@@ -219,7 +219,7 @@ class Perceptron(BaseEstimator):
         dtype = dtype_name(self.coefs_[0])
         if is_foreign(X):
             validate_data(self, stand_in(X), reset=False)
-            return numbers(X, dtype)
+            return numbers(X, dtype, type(self).__name__)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         X = X.tocsr() if sparse.issparse(X) else X
         return X.astype(dtype, copy=False)
