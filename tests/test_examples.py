@@ -166,6 +166,33 @@ def test_twenty_lines() -> None:
         w2 -= 1e-4 * grad_w2
 
 
+def test_sklearn_grid_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert load("sklearn_grid_search").main(tmp_path) > 0.95
+    assert (tmp_path / "sklearn_grid_search.png").read_bytes().startswith(b"\x89PNG")
+    assert "best: {'mlp__dropout'" in capsys.readouterr().out
+
+
+def test_sklearn_grid_search_finds_what_scikit_learn_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search without dropout, with the classifier of either library."""
+    theirs = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
+    example = load("sklearn_grid_search")
+    X, y = example.load_digits(return_X_y=True)
+    monkeypatch.setattr(example, "GRID", {"mlp__alpha": [1.0]})
+    ours = example.search().fit(X[:300], y[:300]).cv_results_
+    monkeypatch.setattr(example, "MLPClassifier", theirs.MLPClassifier)
+    expected = example.search().fit(X[:300], y[:300]).cv_results_
+    np.testing.assert_array_equal(ours["mean_test_score"], expected["mean_test_score"])
+
+
+def test_sklearn_text() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    scores = load("sklearn_text").main(say=silent)
+    assert scores["the largest class"] == 0.25
+    assert scores["MLPClassifier"] > 0.7
+
+
 @pytest.mark.mnist
 def test_chapter5_layers(mnist_dir: Path) -> None:
     example = load("chapter5_layers")
