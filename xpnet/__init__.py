@@ -42,10 +42,6 @@ __all__ = [
     "two_layer_net",
 ]
 
-if not find_spec("sklearn"):  # so that `from xpnet import *` works without it
-    __all__.remove("MLPClassifier")
-    __all__.remove("MLPRegressor")
-
 # Everything is imported on first use. So `python -m xpnet.train` starts within milliseconds, and
 # can say what Ctrl-C does before NumPy is imported. An entry is a module, or module:attribute;
 # what is not here is a module of that name.
@@ -69,6 +65,9 @@ _LATER = {
 
 # Hidden from type checkers, for which a module with __getattr__ has every attribute.
 if not TYPE_CHECKING:
+    if not find_spec("sklearn"):  # so that `from xpnet import *` works without it
+        __all__.remove("MLPClassifier")
+        __all__.remove("MLPRegressor")
 
     def __getattr__(name: str) -> Any:
         module, _, attribute = _LATER.get(name, f"xpnet.{name}").partition(":")
