@@ -1,28 +1,66 @@
-"""Every Python block of README and docs runs; the README's figures are those committed."""
+"""Every Python block of README and docs runs, and prints the text block that follows it.
+
+Blocks for a GPU are marked `gpu`. The README's figures are those committed.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import usable_cupy
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{i}")
+    pytest.param(
+        *block,
+        id=f"{page.name}-{i}",
+        marks=[pytest.mark.gpu] if re.search(r'import cupy|device="cuda', block[0]) else [],
+    )
     for page in PAGES
-    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for i, block in enumerate(BLOCK.findall(page.read_text()))
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block: str, in_tmp: Path) -> None:
+@pytest.mark.parametrize(("block", "printed"), BLOCKS)
+def test_python_blocks_run(
+    block: str, printed: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = set(re.findall(r"""(?:from |import |backend=")(cupy|jax|sklearn|torch)\b""", block))
+    for library in needed - {"cupy"}:
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    if "cupy" in needed:
+        usable_cupy()
     exec(compile(block, "<block>", "exec"), {})
+    if printed:
+        (words, numbers), (old_words, old_numbers) = map(
+            _numbers, (capsys.readouterr().out, printed)
+        )
+        assert words == old_words
+        assert numbers == pytest.approx(old_numbers, rel=0.03)  # another BLAS, another last digit
+
+
+def test_the_parameters_of_the_estimators_are_in_the_table() -> None:
+    theirs = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
+    import xpnet
+
+    text = (ROOT / "docs/sklearn.md").read_text(encoding="utf-8").split("## Parameters")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    for name, column in (("MLPClassifier", 1), ("MLPRegressor", 2)):
+        told = {row[0]: row[column] for row in rows if row[column] != "—"}
+        ours = inspect.signature(getattr(xpnet, name)).parameters
+        known = inspect.signature(getattr(theirs, name)).parameters
+        assert list(told) == list(ours)
+        assert {n for n, kind in told.items() if kind == "new"} == ours.keys() - known.keys()
+        assert set(told.values()) == {"same", "wider", "new"}
 
 
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
