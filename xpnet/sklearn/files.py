@@ -99,8 +99,9 @@ def _fitted(told: Mapping[str, Any], params: Mapping[str, np.ndarray]) -> dict[s
     if unknown or set(names) != set(params):
         raise ValueError(f"it holds {', '.join(sorted(unknown) or sorted(params))}")
     state = {name: fitted[name] for name in NUMBERS if name in fitted}
-    state["coefs_"] = [params[f"W{i}"] for i in layers]
-    state["intercepts_"] = [params[f"b{i}"] for i in layers]
+    # Copies: the next fit writes into them, and arrays from a file are read-only.
+    state["coefs_"] = [params[f"W{i}"].copy() for i in layers]
+    state["intercepts_"] = [params[f"b{i}"].copy() for i in layers]
     state["_best"] = tuple([a.copy() for a in state[n]] for n in ("coefs_", "intercepts_"))
     library, device = (str(value) for value in told["origin"])
     state["_origin"] = Origin(library, device)
