@@ -1,5 +1,6 @@
 """An estimator from a file goes on as the one that was saved."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,24 @@ def test_a_loaded_estimator_can_be_fitted_further(
     for a, b, c in zip(est.fit(X, y).coefs_, loaded.fit(X, y).coefs_, before, strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.array_equal(a, c)
+
+
+@pytest.mark.parametrize("way", ["as it is", "pickle", "file"])
+def test_parameters_set_after_a_fit_count_for_the_next_one_alone(tmp_path: Path, way: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((30, 3))
+    est = MLPRegressor("poisson", 4, "tanh", solver="lbfgs", random_state=0, max_iter=5)
+    est.fit(x, x.sum(axis=1))
+    before = est.predict(x)
+    est.set_params(hidden_layer_sizes=(3,), activation="relu", loss="squared_error")
+    if way == "pickle":
+        est = pickle.loads(pickle.dumps(est))
+    if way == "file":
+        est.save(tmp_path / "est.npz")
+        est = MLPRegressor.load(tmp_path / "est.npz")
+    np.testing.assert_array_equal(est.predict(x), before)
+    assert est.activation == "relu"
+    np.testing.assert_allclose(est.model_.predict(x)[:, 0], before)
+    est.set_params(warm_start=True)
+    with pytest.raises(ValueError, match=r"is \[3\], but the last call fitted \[4\]"):
+        est.fit(x, x.sum(axis=1))

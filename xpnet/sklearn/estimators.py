@@ -109,7 +109,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     dropout : float
         Ratio of the dropout after each hidden layer.
     class_weight : "balanced" or dict, optional
-        How much the samples of a class count, see `xpnet.data.class_weights`.
+        How much the samples of a class count, see `xpnet.data.class_weights`. In `partial_fit`,
+        "balanced" counts the samples of that call.
     callbacks : callable or sequence of callable, optional
         ``callback(estimator, epoch)`` after each epoch, with its `xpnet.trainer.Epoch`. Return
         True to end the training.
@@ -198,6 +199,14 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def _loss_gate(self) -> Any:
         return LogLoss() if self.out_activation_ == "softmax" else BinaryLogLoss()
+
+    def _checked_validation(self, pair: Any, origin: Any, dtype: str) -> tuple[Any, Any]:
+        X, y = super()._checked_validation(pair, origin, dtype)
+        if len(unseen := np.setdiff1d(unique_labels(y), self.classes_)):
+            raise ValueError(
+                f"validation_data: y has classes that the training data lacks: {shown(unseen)}"
+            )
+        return X, y
 
     def _plain_loss(self) -> str:
         return "softmax" if self.out_activation_ == "softmax" else "sigmoid"
@@ -311,7 +320,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def _proba(self, X: Any, method: str) -> Any:
         scores, backend = self._scores(X, method)
-        return self._origin.give_back(self._loss_gate().probabilities(scores), backend)
+        return self._origin.give_back(self._form.loss.probabilities(scores), backend)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithms of `predict_proba`."""
@@ -502,7 +511,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return losses.LOSSES[names[self.loss]]()
 
     def _plain_loss(self) -> Any:
-        return "squared" if self.loss == "squared_error" else self._loss_gate()
+        return "squared" if isinstance(self._form.loss, AveragedSquares) else self._form.loss
 
     def _class_names(self) -> None:
         return None
@@ -522,7 +531,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return outputs
 
     def _values(self, scores: Array) -> Array:
-        gate = self._loss_gate()
+        gate = self._form.loss
         values = gate.predictions(scores) if hasattr(gate, "predictions") else scores
         return values[:, 0] if values.shape[1] == 1 else values
 

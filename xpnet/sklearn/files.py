@@ -17,8 +17,10 @@ from sklearn.preprocessing import LabelBinarizer
 from xpnet.errors import CheckpointError, UsageError, shown
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint, schema
+from xpnet.models.model import Model
 from xpnet.optim import OPTIMIZERS
 from xpnet.sklearn.arrays import Origin
+from xpnet.sklearn.engine import Form
 
 __all__ = ["load", "save"]
 
@@ -81,6 +83,14 @@ def load(kind: type, path: str | Path) -> Any:
         est = kind(**{name: _from_text(v) for name, v in told["parameters"].items()})
         est._validate_params()
         state = _fitted(told, checkpoint.section(arrays, "params/"))
+        network = Model.unpacked(arrays, meta, path=path).network
+        state["_form"] = Form(
+            tuple(network.arguments["sizes"]),
+            tuple(network.arguments["activation"][:-1]),
+            network.loss_gate,
+            network.arguments["dropout"],
+            network.arguments["seed"],
+        )
     except CheckpointError:
         raise
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:

@@ -18,6 +18,7 @@ __all__ = ["register"]
 OPERATORS = {
     "identity": "Identity",
     "logistic": "Sigmoid",
+    "sigmoid": "Sigmoid",
     "tanh": "Tanh",
     "relu": "Relu",
     "exp": "Exp",
@@ -241,9 +242,7 @@ def _write_floats(write: _Writer, y: str, output: Any) -> None:
 def _write_scores(write: _Writer, operator: Any) -> str:
     """Write all layers but the last activation; the result has shape=(N, outputs)."""
     estimator = operator.raw_operator
-    hidden, layers = estimator.activation, len(estimator.coefs_)
-    activations = [hidden] * (layers - 1) if isinstance(hidden, str) else [*hidden]
-    activations.append("identity")
+    activations = [*estimator._form.activations, "identity"]
     z = write.node("Cast", operator.inputs[0].full_name, to=write.number)
     for W, b, name in zip(estimator.coefs_, estimator.intercepts_, activations, strict=True):
         z = write.node("Gemm", z, write.constant(W), write.constant(b))

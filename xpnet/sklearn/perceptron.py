@@ -59,6 +59,7 @@ class Perceptron(BaseEstimator):
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     _best: Any
+    _form: Form  # what was fitted, whatever `set_params` says later
     _dropout_seed = 0
 
     # -- What is to be computed, and where ----------------------------------------------
@@ -115,19 +116,24 @@ class Perceptron(BaseEstimator):
                     f"solver='lbfgs' has no {name}: leave it out, or use solver='adam'"
                 )
 
-    def _form(self) -> Form:
-        sizes = [self.n_features_in_, *self._hidden_sizes(), self.n_outputs_]
-        activations = [ACTIVATIONS[name] for name in self._activations(len(sizes) - 2)]
-        return Form(
-            tuple(sizes), tuple(activations), self._loss_gate(), self.dropout, self._dropout_seed
-        )
+    def _form_of_fit(self) -> Form:
+        """Return what is to be fitted: the parameters' shapes, and the settings of this moment."""
+        sizes = (self.coefs_[0].shape[0], *(W.shape[1] for W in self.coefs_))
+        hidden = self._hidden_sizes()
+        if list(sizes[1:-1]) != hidden:
+            raise ValueError(
+                f"hidden_layer_sizes is {hidden}, but the last call fitted {list(sizes[1:-1])}; "
+                "call fit() with warm_start=False to begin anew"
+            )
+        activations = tuple(ACTIVATIONS[name] for name in self._activations(len(hidden)))
+        return Form(sizes, activations, self._loss_gate(), self.dropout, self._dropout_seed)
 
     def _engine_on(self, backend: Backend, params: dict[str, Array], rule: Any = None) -> Engine:
         """Return what computes; the engine of the last call, if it computes the same."""
-        form, known = self._form(), vars(self).get("_engine")
-        if known is not None and known.serves(backend, form, rule):
+        known = vars(self).get("_engine")
+        if known is not None and known.serves(backend, self._form, rule):
             return known
-        return Engine(backend, form, params, rule)
+        return Engine(backend, self._form, params, rule)
 
     # -- Fitting -------------------------------------------------------------------------
 
@@ -177,6 +183,7 @@ class Perceptron(BaseEstimator):
         if first:
             self._initialize(targets.shape[1], dtype, backend)
         self.n_outputs_ = targets.shape[1]
+        self._form = self._form_of_fit()
         if self.solver == "lbfgs":
             by_lbfgs(self, backend, X, targets, weights)
         else:
@@ -327,7 +334,7 @@ class Perceptron(BaseEstimator):
         """The fitted network as an `xpnet.Model`, which predicts without scikit-learn."""
         check_is_fitted(self)
         dtype: Any = self._opened[2]
-        form = self._form()
+        form = self._form
         network = mlp(
             form.sizes, form.activations, loss=self._plain_loss(), dropout=form.dropout,
             seed=form.seed, params={n: to_host(a) for n, a in self._named().items()},
