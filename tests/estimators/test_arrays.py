@@ -528,3 +528,11 @@ def test_tensors_of_all_kinds() -> None:
     fitted = MLPClassifier(**SMALL).fit(x, torch.from_numpy(Y).bfloat16(), weight)
     expected = MLPClassifier(**SMALL).fit(X, Y)
     np.testing.assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-10)
+
+
+def test_validation_targets_that_do_not_fit_are_refused_at_once() -> None:
+    x = np.random.default_rng(0).random((20, 3))
+    with pytest.raises(ValueError, match="y has 3 outputs, but the training data has 1"):
+        MLPRegressor().fit(x, x[:, 0], validation_data=(x, x))
+    with pytest.raises(ValueError, match="classes that the training data lacks"):
+        MLPClassifier().fit(x, np.arange(20) % 2, validation_data=(x, np.arange(20) % 4))

@@ -510,6 +510,15 @@ class MLPRegressor(RegressorMixin, Perceptron):
         names = {"absolute_error": "absolute", "huber": "huber", "poisson": "poisson"}
         return losses.LOSSES[names[self.loss]]()
 
+    def _checked_validation(self, pair: Any, origin: Any, dtype: str) -> tuple[Any, Any]:
+        X, y = super()._checked_validation(pair, origin, dtype)
+        if (outputs := y.reshape(len(y), -1).shape[1]) != self.n_outputs_:
+            raise ValueError(
+                f"validation_data: y has {outputs} outputs, but the training data has "
+                f"{self.n_outputs_}"
+            )
+        return X, y
+
     def _plain_loss(self) -> Any:
         return "squared" if isinstance(self._form.loss, AveragedSquares) else self._form.loss
 

@@ -173,6 +173,7 @@ class Perceptron(BaseEstimator):
         X, y = self._checked_pair(X, y, first, wanted)
         targets = self._targets(y, incremental)
         weights = self._weights(sample_weight, X, y, targets)
+        self.n_outputs_ = targets.shape[1]
         dtype, held = dtype_name(X), None
         if validation_data is not None:
             held = self._checked_validation(validation_data, origin, dtype)
@@ -182,7 +183,6 @@ class Perceptron(BaseEstimator):
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(targets.shape[1], dtype, backend)
-        self.n_outputs_ = targets.shape[1]
         self._form = self._form_of_fit()
         if self.solver == "lbfgs":
             by_lbfgs(self, backend, X, targets, weights)
