@@ -5,7 +5,8 @@ parameter and its new slots (the velocity, the moments). `init` and `update` app
 dicts. A rule consumes the parameter and the slots: it writes into them if arrays are mutable, and
 creates new arrays if they are not. A rule only reads gradients, because two parameters may share
 one gradient array. An optimizer that needs the step number also defines ``rates(lr, step)``:
-`update` calls it once per step and passes the result to ``rule`` instead of lr.
+`update` calls it once per step and passes the result to ``rule`` instead of lr. ``squares`` names
+slots that sum squares: a file in which one is negative is refused.
 
 Symbols: p is a parameter, g its gradient, lr the learning rate, and k = 1, 2, ... the step.
 """
@@ -169,6 +170,7 @@ class AdaGrad:
     lr: float | Schedule = 0.01
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
+    squares: ClassVar[tuple[str, ...]] = ("h",)
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -195,6 +197,7 @@ class RMSProp:
     decay_rate: float = 0.99
     eps: float = 1e-7
     slots: ClassVar[tuple[str, ...]] = ("h",)
+    squares: ClassVar[tuple[str, ...]] = ("h",)
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -227,6 +230,7 @@ class Adam:
     beta2: float = 0.999
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    squares: ClassVar[tuple[str, ...]] = ("v",)
 
     def __post_init__(self) -> None:
         _check_settings(self)
@@ -279,6 +283,7 @@ class AdamW:
     beta2: float = 0.999
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
+    squares: ClassVar[tuple[str, ...]] = ("v",)
 
     def __post_init__(self) -> None:
         _check_settings(self)

@@ -311,3 +311,18 @@ def test_checkpoints_of_version_1_are_models_but_cannot_go_on(tmp_path: Path) ->
     assert xpnet.Model.load(tmp_path / "step-00000010.npz").columns == tuple("abcd")
     with pytest.raises(CheckpointError, match=r"of a version before 0\.2\.0"):
         fit(tmp_path, resume=True, epochs=2)
+
+
+@pytest.mark.parametrize("rule", [optim.Adam(), optim.AdamW(), optim.AdaGrad(), optim.RMSProp()])
+def test_a_negative_sum_of_squares_is_refused(tmp_path: Path, rule: Any) -> None:
+    """Its root is not a number: the training would end at its first step."""
+    fit(tmp_path, optimizer=rule)
+    path = checkpoint.numbered(tmp_path)[0]
+    arrays, meta = checkpoint.load(path)
+    name = f"state/W1.{rule.squares[0]}"
+    arrays[name] = -1.0 - arrays[name]
+    checkpoint.save(path, arrays, meta)
+    for older in checkpoint.numbered(tmp_path)[1:]:
+        older.unlink()
+    with pytest.raises(CheckpointError, match=rf"W1\.{rule.squares[0]} is negative"):
+        fit(tmp_path, resume=True, epochs=2, optimizer=rule)

@@ -6,7 +6,7 @@ import itertools
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,12 +175,12 @@ class SavedRun:
         return History()
 
     def restore(
-        self, params: dict[str, Array], state: dict[str, Array]
+        self, params: dict[str, Array], state: dict[str, Array], squares: Sequence[str] = ()
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
         """Return (params, state, history) of the newest valid checkpoint; None if there is none.
 
-        The stored arrays must have the shapes of `params` and `state`. `restore` prints each number
-        of the update that has changed.
+        The stored arrays must have the shapes of `params` and `state`, and the slots `squares` of
+        the state no negative value. `restore` prints each number of the update that has changed.
 
         Raises
         ------
@@ -207,6 +207,9 @@ class SavedRun:
         for name, here in (("params", params), ("state", state)):
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
+        for name, array in found["state"].items():
+            if name.rpartition(".")[2] in squares and (array < 0).any():
+                raise CheckpointError(f"{path}: {name} is negative; expected a sum of squares")
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
             # The user asked for this change, so it is no warning.
             with suppress(OSError, ValueError):  # a full or closed stderr must not stop the run

@@ -426,7 +426,8 @@ class Trainer:
 
     def _restored(self, saved: SavedRun) -> History:
         """Restore parameters and state from the newest checkpoint; return its history."""
-        found = saved.restore(self.params, self.state)
+        squares = getattr(self.optimizer, "squares", ())
+        found = saved.restore(self.params, self.state, squares)
         if found is None:
             return History()
         params, state, history = found
