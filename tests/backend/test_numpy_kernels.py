@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet import losses, optim, select
+from xpnet import optim, select
 from xpnet.arrays import ops
 from xpnet.arrays.dispatch import with_kernels
+from xpnet.losses import classification
 
 KERNELS = select("cpu").kernels
 RNG = np.random.default_rng(0)
@@ -31,14 +32,14 @@ LIMITS = np.array([-np.inf, -1e4, -745.0, -700.0, -87.0, -1.0, 0.0, 1.0, 1e4, np
         (ops.masked, (X.T, X.T > 0)),
         (ops.masked, (LIMITS, np.arange(11) % 2 == 0)),
         (ops.masked, (np.asarray(np.inf), np.asarray(False))),
-        (losses.softmax_cross_entropy, (X, T, 0.1)),
-        (losses.softmax_cross_entropy, (BESIDE, T.astype(np.uint8), WEIGHT)),
-        (losses.softmax_cross_entropy, (X.reshape(3, 11, 7), T.reshape(3, 11), 0.1)),
-        (losses.softmax_cross_entropy, (np.asfortranarray(X), T, 0.1)),
-        (losses.softmax_cross_entropy, (X, np.eye(7)[T], 0.1)),
-        (losses.softmax_cross_entropy, (X[:, :1], np.ones(33, int), 0.1)),
-        (losses.target_scores, (BESIDE, T, np.eye(8)[T])),
-        (losses.target_scores, (X, np.eye(7)[T], np.eye(7)[T])),
+        (classification.softmax_cross_entropy, (X, T, 0.1)),
+        (classification.softmax_cross_entropy, (BESIDE, T.astype(np.uint8), WEIGHT)),
+        (classification.softmax_cross_entropy, (X.reshape(3, 11, 7), T.reshape(3, 11), 0.1)),
+        (classification.softmax_cross_entropy, (np.asfortranarray(X), T, 0.1)),
+        (classification.softmax_cross_entropy, (X, np.eye(7)[T], 0.1)),
+        (classification.softmax_cross_entropy, (X[:, :1], np.ones(33, int), 0.1)),
+        (classification.target_scores, (BESIDE, T, np.eye(8)[T])),
+        (classification.target_scores, (X, np.eye(7)[T], np.eye(7)[T])),
     ],
 )
 def test_agree_with_the_lines(function: Any, arguments: Any, dtype: str) -> None:

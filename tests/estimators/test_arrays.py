@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Library
-from scipy import sparse
 
 import xpnet
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from array_api_compat import array_namespace
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import QuantileRegressor

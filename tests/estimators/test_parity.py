@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Library
-from scipy import sparse
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier as TheirClassifier
