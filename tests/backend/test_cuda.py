@@ -99,6 +99,8 @@ def elementwise_functions() -> dict[str, Callable[..., Any]]:
     for module in pkgutil.walk_packages(xpnet.__path__, "xpnet."):
         if module.name.endswith("__main__") or module.name.startswith("xpnet.backend."):
             continue
+        if module.name.startswith("xpnet.sklearn"):  # needs scikit-learn, and marks none
+            continue
         for name, value in vars(importlib.import_module(module.name)).items():
             wrapped = getattr(value, "__wrapped__", None)
             closure = inspect.getclosurevars(value).nonlocals if wrapped else {}
@@ -125,6 +127,10 @@ ARGUMENTS: dict[str, list[Any]] = {
     ],
     "arrays.ops.at_least": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "arrays.ops.at_most": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
+    "arrays.ops.within": [
+        [normal(5, 7), -0.5, 1.0],
+        [np.array([np.nan, -1.0], np.float32), 0.0, 1],
+    ],
     "arrays.ops.matmul": [
         [normal(5, 7), normal(7, 3)],
         [normal(7, 5).T, normal(7, 3)],
@@ -207,13 +213,14 @@ ARGUMENTS: dict[str, list[Any]] = {
     ],
     "optim._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
     "optim._rates": [
-        [optimizer, np.asarray(np.int32(5)), np.float32]
-        for optimizer in (
-            optim.Adam(0.01),
-            optim.AdamW(0.01),
-            optim.AdamW(optim.cosine(0.1, 20, warmup=3)),
-            optim.SGD(optim.step_decay(0.1, 2)),
-            optim.SGD(optim.exponential(0.1, 20)),
+        [optimizer, lr, np.asarray(np.int32(5)), np.float32]
+        for optimizer, lr in (
+            (optim.Adam(0.01), None),
+            (optim.Adam(0.01), np.asarray(np.float32(0.3))),
+            (optim.AdamW(0.01), None),
+            (optim.AdamW(optim.cosine(0.1, 20, warmup=3)), None),
+            (optim.SGD(optim.step_decay(0.1, 2)), None),
+            (optim.SGD(optim.exponential(0.1, 20)), None),
         )
     ],
 }
@@ -318,8 +325,9 @@ def test_a_loss_with_axes_is_refused(cuda: Backend) -> None:
 def test_every_marked_function_is_tested() -> None:
     marked = elementwise_functions()
     assert len(marked) >= 12
-    # Only torch has an update of its own: `test_precision` holds it against the lines.
-    assert set(marked) - {"optim.update"} == set(ARGUMENTS)
+    # Only torch has an update of its own, and only NumPy squares: `test_precision` and
+    # `test_numpy_kernels` hold them against the lines.
+    assert set(marked) - {"optim.update", "arrays.ops.squares"} == set(ARGUMENTS)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -35,6 +35,7 @@ __all__ = [
     "sum_rows",
     "targets_like",
     "unbroadcast",
+    "within",
 ]
 
 
@@ -192,6 +193,12 @@ def at_least(x: Array, low: float) -> Array:
 def at_most(x: Array, high: float) -> Array:
     """Return min(x, high) element by element; NaN stays NaN."""
     return namespace(x).minimum(x, high)
+
+
+@elementwise
+def within(x: Array, low: float, high: float) -> Array:
+    """Return x, but at least `low` and at most `high`, element by element; NaN stays NaN."""
+    return at_most(at_least(x, low), high)
 
 
 @replaceable

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from xpnet.arrays.dispatch import elementwise
-from xpnet.arrays.ops import Array, at_least, at_most, namespace, targets_like
+from xpnet.arrays.ops import Array, namespace, targets_like, within
 from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
 from xpnet.losses.classification import binary_cross_entropy, softmax_cross_entropy
 from xpnet.losses.samples import counted, sample_factors, weighted_sum
@@ -14,15 +13,10 @@ from xpnet.losses.samples import counted, sample_factors, weighted_sum
 __all__ = ["AveragedSquares", "BinaryLogLoss", "LogLoss"]
 
 
-@elementwise
-def _within(losses: Array, low: float, high: float) -> Array:
-    return at_most(at_least(losses, low), high)
-
-
 def _clipped(losses: Array) -> Array:
     """Return -log p as if p were clipped to [ε, 1 - ε], with ε of the dtype."""
     eps = 2.0**-23 if losses.dtype == namespace(losses).float32 else 2.0**-52
-    return _within(losses, -math.log1p(-eps), -math.log(eps))
+    return within(losses, -math.log1p(-eps), -math.log(eps))
 
 
 class LogLoss(SoftmaxWithLoss):
