@@ -74,7 +74,24 @@ def test_every_public_name_comes_from_a_plain_import(name: str) -> None:
     )
 
 
+def test_without_scikit_learn_the_estimators_say_what_to_install() -> None:
+    run(
+        "import sys\n"
+        "sys.modules['sklearn'] = None\n"
+        "import xpnet\n"
+        "assert 'Trainer' in xpnet.__all__ and 'MLPClassifier' not in xpnet.__all__\n"
+        "from xpnet import *\n"
+        "try:\n"
+        "    from xpnet import MLPRegressor\n"
+        "except ImportError as error:\n"
+        "    assert \"pip install 'xpnet[sklearn]'\" in str(error), error\n"
+        "else:\n"
+        "    raise AssertionError"
+    )
+
+
 def test_public_names_are_known_to_type_checkers() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     block = Path(xpnet.__file__).read_text().split("if TYPE_CHECKING:")[1].split("\n\n")[0]
     names = ", ".join(re.findall(r" import (.*)", block)).split(", ")
     assert sorted(names) == sorted(xpnet.__all__)
