@@ -99,7 +99,7 @@ def elementwise_functions() -> dict[str, Callable[..., Any]]:
     for module in pkgutil.walk_packages(xpnet.__path__, "xpnet."):
         if module.name.endswith("__main__") or module.name.startswith("xpnet.backend."):
             continue
-        if module.name.startswith("xpnet.sklearn"):  # needs scikit-learn, and marks none
+        if module.name.startswith("xpnet.sklearn"):  # needs scikit-learn; tests/estimators has it
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
             wrapped = getattr(value, "__wrapped__", None)

@@ -54,8 +54,11 @@ class Form:
     seed: int = 0
 
     def network(self, params: Mapping[str, Array]) -> Network:
+        """Return the network; its loss is the sum over a batch, if the gate has that."""
+        settings = getattr(self.loss, "__dataclass_fields__", {})
+        loss = replace(self.loss, reduction="sum") if "reduction" in settings else self.loss
         return mlp(
-            self.sizes, self.activations, loss=self.loss, dropout=self.dropout, seed=self.seed,
+            self.sizes, self.activations, loss=loss, dropout=self.dropout, seed=self.seed,
             params=params,
         )  # fmt: skip
 
@@ -110,13 +113,18 @@ class Step(_Function):
         inputs = {"weight": weight[0]} if weight else {}
         loss, grads = self.network.gradient(params, x, t, step=state["step"], **inputs)
         alpha = state["alpha"]
-        share = alpha / (namespace(weight[0]).sum(weight[0]) if weight else x.shape[0])
-        total: Any = 0.0
+        total: Any = namespace(weight[0]).sum(weight[0]) if weight else x.shape[0]
+        if self.network.loss_gate.reduction == "mean":
+            loss, grads = loss * total, {name: g * total for name, g in grads.items()}
+        # In scikit-learn's order, so that the rounding is the same.
         for name, p in params.items():
+            g = grads[name]
             if p.ndim > 1:
-                grads[name] = add_scaled(grads[name], p, share)
-                total = squares(p) + total
-        loss = loss + 0.5 * share * total
+                g = add_scaled(g, p, alpha)
+                loss = loss + 0.5 * alpha * squares(p)
+            g /= total
+            grads[name] = g
+        loss = loss / total
         params, state = optim.update(self.rule, grads, state, params)
         state["alpha"] = alpha
         return params, state, loss
@@ -146,6 +154,7 @@ class Engine:
         # Compiled functions must not keep the arrays alive.
         names: dict[str, Any] = dict.fromkeys(params)
         network = replace(form.network(params), params=names)
+        self.reduction = network.loss_gate.reduction
         key = form.key if rule is None or _is_frozen(rule) else object()
         self._scores = backend.compile(Scores(key, network))
         self._gradient = backend.compile(Gradient(key, network))
@@ -231,31 +240,20 @@ class Engine:
         parts = [self._scores(params, part) for _, part in self._slices(x)]
         return parts[0] if len(parts) == 1 else array_namespace(parts[0]).concat(parts, axis=0)
 
-    def gradient(
-        self, params: Params, data: tuple[Any, ...], total: float
-    ) -> tuple[float, list[Array]]:
-        """Return the mean loss of all samples, and its gradients in the parameters' order.
-
-        `total` is the weight of all samples.
-        """
+    def gradient(self, params: Params, data: tuple[Any, ...]) -> tuple[float, list[Array]]:
+        """Return the sum of all samples' losses, and its gradients in the parameters' order."""
         x, *rest = data
         loss, sums = 0.0, None
         for part, dense in self._slices(x):
             others = [a[part, ...] for a in rest]
-            weight = total
-            if sums is not None or part.stop < x.shape[0]:
-                weight = (
-                    float(namespace(others[1]).sum(others[1]))
-                    if others[1:]
-                    else (part.stop - part.start)
-                )
-            if not weight:
-                continue
             part_loss, grads = self._gradient(params, dense, *others)
-            share = weight / total
-            loss += share * float(part_loss)
-            scaled = [grads[name] if share == 1.0 else grads[name] * share for name in params]
-            sums = scaled if sums is None else [a + b for a, b in zip(sums, scaled, strict=True)]
+            total = 1.0
+            if self.reduction == "mean":
+                weights = others[1:]
+                total = float(namespace(weights[0]).sum(weights[0]) if weights else dense.shape[0])
+            loss += total * float(part_loss)
+            found = [grads[name] if total == 1.0 else grads[name] * total for name in params]
+            sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
         assert sums is not None
         return loss, sums
 

@@ -336,13 +336,14 @@ def by_lbfgs(
         return {name: backend.asarray(part.reshape(shape)) for (name, shape), part in named}
 
     def value_and_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, grads = engine.gradient(unpacked(point), data, total)
+        loss, grads = engine.gradient(unpacked(point), data)
         xp = namespace(grads[0])
         flat = backend.to_numpy(xp.concat([xp.reshape(g, (-1,)) for g in grads]))
         gradient: np.ndarray = flat.astype(np.float64, copy=False)
         coefs = point[:n_weights]
-        gradient[:n_weights] += (est.alpha / total) * coefs
-        return loss + 0.5 * est.alpha * float(coefs @ coefs) / total, gradient
+        gradient[:n_weights] += est.alpha * coefs
+        gradient /= total
+        return (loss + 0.5 * est.alpha * float(coefs @ coefs)) / total, gradient
 
     start = np.concatenate([backend.to_numpy(p).reshape(-1) for p in params.values()])
     verbose = est.verbose is True or (isinstance(est.verbose, int) and est.verbose >= 1)
