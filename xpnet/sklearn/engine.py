@@ -14,7 +14,8 @@ from array_api_compat import array_namespace
 from scipy import sparse
 
 from xpnet import optim
-from xpnet.arrays.ops import Array, add_scaled, namespace, squares
+from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.ops import Array, namespace, squares
 from xpnet.backend.interface import Backend
 from xpnet.models.mlp import mlp
 from xpnet.models.network import Network
@@ -116,18 +117,25 @@ class Step(_Function):
         total: Any = namespace(weight[0]).sum(weight[0]) if weight else x.shape[0]
         if self.network.loss_gate.reduction == "mean":
             loss, grads = loss * total, {name: g * total for name, g in grads.items()}
-        # In scikit-learn's order, so that the rounding is the same.
         for name, p in params.items():
-            g = grads[name]
             if p.ndim > 1:
-                g = add_scaled(g, p, alpha)
+                grads[name] = _penalized(grads[name], p, alpha, total)
                 loss = loss + 0.5 * alpha * squares(p)
-            g /= total
-            grads[name] = g
+            else:
+                grads[name] = grads[name] / total
         loss = loss / total
         params, state = optim.update(self.rule, grads, state, params)
         state["alpha"] = alpha
         return params, state, loss
+
+
+@elementwise
+def _penalized(g: Array, p: Array, alpha: Array, total: Any) -> Array:
+    """Return (g + α p) / S, in scikit-learn's order, so that the rounding is the same."""
+    penalized = alpha * p
+    penalized += g
+    penalized /= total
+    return penalized
 
 
 class Engine:
