@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from xpnet.errors import CheckpointError
+from xpnet.models import checkpoint
 from xpnet.sklearn import MLPClassifier, MLPRegressor
 
 X = np.random.default_rng(0).standard_normal((30, 3))
@@ -58,3 +60,17 @@ def test_parameters_set_after_a_fit_count_for_the_next_one_alone(tmp_path: Path,
     est.set_params(warm_start=True)
     with pytest.raises(ValueError, match=r"is \[3\], but the last call fitted \[4\]"):
         est.fit(x, x.sum(axis=1))
+
+
+def test_text_in_a_file_is_as_wide_as_it_is(tmp_path: Path) -> None:
+    """A width that only the file claims would take gigabytes."""
+    names = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)]
+    MLPClassifier(4, max_iter=2).fit(X, names).save(tmp_path / "est.npz")
+    arrays, meta = checkpoint.load(tmp_path / "est.npz")
+    meta["extra"]["sklearn"]["fitted"]["classes"]["array"][0] = "<U500000000"
+    checkpoint.save(tmp_path / "est.npz", arrays, meta)
+    assert MLPClassifier.load(tmp_path / "est.npz").classes_.tolist() == ["no", "yes"]
+    meta["extra"]["sklearn"]["fitted"]["classes"]["array"][0] = "V1000000000"
+    checkpoint.save(tmp_path / "est.npz", arrays, meta)
+    with pytest.raises(CheckpointError, match="it holds an array of"):
+        MLPClassifier.load(tmp_path / "est.npz")

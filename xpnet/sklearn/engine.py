@@ -75,6 +75,11 @@ def _is_frozen(value: Any) -> bool:
     return kind is not None and bool(kind.frozen)
 
 
+def _averages(network: Network) -> bool:
+    """Say whether the loss is a mean, as that of a gate of the user's own may be."""
+    return getattr(network.loss_gate, "reduction", "mean") == "mean"
+
+
 @dataclass(frozen=True)
 class _Function:
     """A function of a network's parameters that compares by what it computes."""
@@ -115,7 +120,7 @@ class Step(_Function):
         loss, grads = self.network.gradient(params, x, t, step=state["step"], **inputs)
         alpha = state["alpha"]
         total: Any = namespace(weight[0]).sum(weight[0]) if weight else x.shape[0]
-        if self.network.loss_gate.reduction == "mean":
+        if _averages(self.network):
             loss, grads = loss * total, {name: g * total for name, g in grads.items()}
         for name, p in params.items():
             if p.ndim > 1:
@@ -162,7 +167,7 @@ class Engine:
         # Compiled functions must not keep the arrays alive.
         names: dict[str, Any] = dict.fromkeys(params)
         network = replace(form.network(params), params=names)
-        self.reduction = network.loss_gate.reduction
+        self._mean = _averages(network)
         key = form.key if rule is None or _is_frozen(rule) else object()
         self._scores = backend.compile(Scores(key, network))
         self._gradient = backend.compile(Gradient(key, network))
@@ -256,7 +261,7 @@ class Engine:
             others = [a[part, ...] for a in rest]
             part_loss, grads = self._gradient(params, dense, *others)
             total = 1.0
-            if self.reduction == "mean":
+            if self._mean:
                 weights = others[1:]
                 total = float(namespace(weights[0]).sum(weights[0]) if weights else dense.shape[0])
             loss += total * float(part_loss)

@@ -32,6 +32,7 @@ NUMBERS = (
 )  # fmt: skip
 # Settings of the next fit that a file cannot hold.
 DROPPED = ("callbacks",)
+KINDS_OF_ARRAYS = "biufUO"
 KINDS = {"optimizer": OPTIMIZERS, "loss": LOSSES}
 
 
@@ -139,7 +140,7 @@ def _as_text(name: str, value: Any) -> Any:
         return {"tuple": [_as_text(name, v) for v in value]}
     if isinstance(value, list):
         return [_as_text(name, v) for v in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
+    if isinstance(value, np.ndarray) and value.dtype.kind in KINDS_OF_ARRAYS:
         return {"array": [value.dtype.str, _as_text(name, value.tolist())]}
     if isinstance(value, dict):
         return {"dict": [[_as_text(name, k), _as_text(name, v)] for k, v in value.items()]}
@@ -165,7 +166,11 @@ def _from_text(value: Any) -> Any:
     if kind == "tuple":
         return tuple(_from_text(held))
     if kind == "array":
-        return np.array(_from_text(held[1]), dtype=np.dtype(held[0]))
+        dtype = np.dtype(held[0])
+        if dtype.kind not in KINDS_OF_ARRAYS:
+            raise ValueError(f"it holds an array of {dtype}")
+        # As wide as its texts, not as a file says: that may be gigabytes.
+        return np.array(_from_text(held[1]), dtype=str if dtype.kind == "U" else dtype)
     if kind == "dict":
         return {_from_text(k): _from_text(v) for k, v in held}
     name, settings = held
