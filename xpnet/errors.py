@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 __all__ = [
     "LARGEST", "CheckpointError", "DataError", "DeviceError", "NonFiniteLossError",
-    "NotCapturedWarning", "UsageError", "XpnetError", "one_line", "real", "shown", "whole",
+    "NotCapturedWarning", "UsageError", "XpnetError", "listed", "one_line", "real", "shortened",
+    "shown", "whole",
 ]  # fmt: skip
 
 
 # -- Messages --------------------------------------------------------------------------
 
 LONGEST_LINE = 1000
+LONGEST_NAME = 60
 
 
 def one_line(text: str) -> str:
@@ -178,3 +182,16 @@ def shown(value: Any) -> str:
     """Return a wrong value as text for a message: one line of at most 60 characters."""
     text = one_line(" ".join(repr(value).split()))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Names for a message, "a, b, c", in one line; of a long list the first ones and the count."""
+    names = [*names]
+    more = f", ... ({len(names):,} in all)" if len(names) > most else ""
+    first = (shortened(str(name)) for name in islice(names, most))
+    return ", ".join(name if name.isprintable() else repr(name) for name in first) + more
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most 60 characters; of a longer one, the beginning."""
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."

@@ -259,8 +259,8 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: Graph().apply(gates.Neg(), "q").graph.forward({}), ValueError,
      "Neg1 uses 'q', which is not in the graph"),
     (lambda: Graph().forward({}), ValueError, "the graph has no nodes"),
-    (lambda: xyz()[0].forward({"x": 1.0}, "q"), ValueError, "no node named q; the graph has x"),
-    (lambda: xyz()[0].forward({"x": 1.0}, xyz()[1]), ValueError, "no node named x"),
+    (lambda: xyz()[0].forward({"x": 1.0}, "q"), ValueError, "no node named 'q'; the graph has x"),
+    (lambda: xyz()[0].forward({"x": 1.0}, xyz()[1]), ValueError, "no node named 'x'"),
     (lambda: xyz()[0].backward(None, "x"), ValueError,  # type: ignore[arg-type]
      "backward needs the tape that forward returned, got NoneType"),
     (lambda: xyz()[1] + np.ones(3), TypeError, "declare an input of the graph"),

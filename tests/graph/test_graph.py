@@ -166,7 +166,7 @@ def test_errors_name_the_node(act: Any, error: type[Exception], words: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("W9", "no node named W9"), ("t", "SoftmaxWithLoss1 has no gradient with respect to t")],
+    [("W9", "no node named 'W9'"), ("t", "SoftmaxWithLoss1 has no gradient with respect to t")],
 )
 def test_gradient_of_what_has_none(name: str, words: str) -> None:
     graph = network()
@@ -185,3 +185,20 @@ def test_nodes_added_after_a_backward_are_seen() -> None:
     g = graph.apply(Mul(), f, x)
     _, tape = graph.forward(scalars(x=3), g)
     assert graph.backward(tape, "x")["x"] == 27
+
+
+@pytest.mark.parametrize("name", ["\0", "a\nb", "x" * 10_000])
+def test_an_unknown_name_is_quoted_in_one_line(name: str) -> None:
+    graph = Graph()
+    x = graph.input("x")
+    y = x * x
+    _, tape = graph.forward({"x": 1.0}, y)
+    for call in (
+        lambda: graph.forward({"x": 1.0}, name),
+        lambda: graph.forward({name: 1.0}, y),
+        lambda: graph.backward(tape, [name]),
+    ):
+        with pytest.raises((ValueError, KeyError)) as caught:
+            call()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 300

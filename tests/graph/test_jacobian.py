@@ -105,7 +105,7 @@ def test_of_a_number_is_the_gradient() -> None:
     [
         ({"diagonal": True}, "x", "a diagonal needs equal shapes: the output has (3, 2), x (3, 4)"),
         ({"batched": True}, "W", "the output has shape (3, 2), W (4, 5)"),
-        ({}, "q", "no node named q"),
+        ({}, "q", "no node named 'q'"),
     ],
 )
 def test_refused(options: dict[str, bool], wrt: str, words: str) -> None:

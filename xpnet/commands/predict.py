@@ -16,12 +16,12 @@ import tyro
 from xpnet.backend.select import select
 from xpnet.commands.config import Library
 from xpnet.commands.exits import complain, emit, run
-from xpnet.data.cells import is_gap, is_number, listed, shown
+from xpnet.data.cells import is_gap, is_number, shown
 from xpnet.data.checks import warn_of_dtype
 from xpnet.data.csv import CsvTable, read_csv
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
-from xpnet.errors import DataError, UsageError
+from xpnet.errors import DataError, UsageError, listed
 from xpnet.files import write_whole
 from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model

@@ -9,11 +9,10 @@ import numpy as np
 
 from xpnet import datasets
 from xpnet.commands.config import Config
-from xpnet.data.cells import listed
 from xpnet.data.checks import check_nonnegative, warn_of_dtype
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.preparation import split, standardize
-from xpnet.errors import DataError
+from xpnet.errors import DataError, listed
 from xpnet.losses import LOSSES
 
 __all__ = ["Parts", "load_parts"]

@@ -29,10 +29,9 @@ from xpnet.backend.select import select
 from xpnet.commands.config import Config, parse, schedule_of, settings_of, to_toml
 from xpnet.commands.exits import complain, emit, handling, run, say
 from xpnet.commands.splits import Parts, load_parts
-from xpnet.data.cells import listed
 from xpnet.data.dataset import Dataset
 from xpnet.data.preparation import class_weights
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, listed
 from xpnet.files import leftovers, locked, make_folder, remove, sync, write_whole
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint

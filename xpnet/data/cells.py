@@ -7,9 +7,9 @@ label are read by the same rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from decimal import Decimal
-from itertools import islice
+
+from xpnet.errors import shortened
 
 __all__ = [
     "advice",
@@ -18,11 +18,8 @@ __all__ = [
     "is_missing",
     "is_number",
     "is_plain",
-    "listed",
     "shown",
 ]
-
-LONGEST_SHOWN = 60
 
 # float() also takes 1_000, nan, inf and the digits of other scripts; these patterns do not.
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -81,16 +78,4 @@ def advice(cell: str) -> str:
 
 def shown(cell: str) -> str:
     """A cell for a message, in quotes and not longer than a line."""
-    return repr(_short(cell))
-
-
-def listed(names: Iterable[object], most: int = 20) -> str:
-    """Names for a message, "a, b, c", in one line; of a long list the first ones and the count."""
-    names = [*names]
-    more = f", ... ({len(names):,} in all)" if len(names) > most else ""
-    first = (_short(str(name)) for name in islice(names, most))
-    return ", ".join(name if name.isprintable() else repr(name) for name in first) + more
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return repr(shortened(cell))

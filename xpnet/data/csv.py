@@ -21,9 +21,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data.cells import DECIMAL_COMMA, advice, canonical, is_gap, is_number, listed, shown
+from xpnet.data.cells import DECIMAL_COMMA, advice, canonical, is_gap, is_number, shown
 from xpnet.data.readers import available_memory, existing
-from xpnet.errors import DataError
+from xpnet.errors import DataError, listed
 
 __all__ = ["CsvTable", "read_csv"]
 

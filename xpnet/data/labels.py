@@ -30,11 +30,10 @@ from xpnet.data.cells import (
     is_missing,
     is_number,
     is_plain,
-    listed,
     shown,
 )
 from xpnet.data.checks import check_numbers, check_targets, is_one_hot
-from xpnet.errors import DataError
+from xpnet.errors import DataError, listed
 
 __all__ = ["array_targets", "class_index", "text_targets"]
 

@@ -21,8 +21,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data.cells import listed
-from xpnet.errors import DataError
+from xpnet.errors import DataError, listed
 
 __all__ = [
     "Header",

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.data.cells import listed
 from xpnet.data.checks import check_features, check_headers
 from xpnet.data.csv import read_csv
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.labels import array_targets, text_targets
 from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
-from xpnet.errors import DataError, UsageError, shown
+from xpnet.errors import DataError, UsageError, listed, shown
 
 __all__ = ["load_file"]
 

@@ -25,6 +25,7 @@ from xpnet.arrays.ops import (
     namespace,
     sum_rows,
 )
+from xpnet.errors import listed
 from xpnet.gates.arrays import Gather
 from xpnet.gates.protocol import Gate
 from xpnet.graph.node import Node
@@ -344,7 +345,7 @@ def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str
         if before & found:
             raise ValueError(
                 f"{node.name} gives no gradient to its input {i}, {node.inputs[i]!r}, which "
-                f"depends on {', '.join(sorted(before & found))}: the gradient would be incomplete"
+                f"depends on {listed(sorted(before & found))}: the gradient would be incomplete"
             )
 
 
@@ -354,7 +355,9 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
     if value is None:
         if node.optional:
             return None
-        raise KeyError(f"input {node.name!r} has no value; given: {', '.join(sorted(inputs))}")
+        raise KeyError(
+            f"input {node.name!r} has no value; given: {listed(sorted(map(str, inputs)))}"
+        )
     if isinstance(value, int | float):
         others = (a for a in inputs.values() if hasattr(a, "dtype") and not isinstance(a, float))
         return as_array(value, next(filter(is_real, others), None))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.arrays.ops import Array
-from xpnet.errors import shown
+from xpnet.errors import listed, shown
 from xpnet.files import write_whole
 from xpnet.gates.protocol import Gate
 from xpnet.graph.autodiff import (
@@ -259,8 +259,8 @@ class Graph:
         try:
             return {name: grads[name] for name in names}
         except KeyError:
-            lost = ", ".join(name for name in names if name not in grads)
-            ends = ", ".join(node.name for node in tape.outputs)
+            lost = listed(name for name in names if name not in grads)
+            ends = listed(node.name for node in tape.outputs)
             raise ValueError(f"{ends} has no gradient with respect to {lost}") from None
 
     def trace(self, inputs: Mapping[str, Any], output: Node | str | None = None) -> Trace:
@@ -285,7 +285,7 @@ class Graph:
         """
         (end,) = self._ends(() if output is None else (output,))
         if self.nodes[end].optional and inputs.get(end) is None:
-            raise KeyError(f"input {end!r} has no value; given: {', '.join(sorted(inputs))}")
+            raise KeyError(f"input {end!r} has no value; given: {listed(sorted(map(str, inputs)))}")
         self._check_inputs(inputs)
         plan = self._plan((end,))
         values, caches = evaluate(plan, inputs, every=True)
@@ -376,8 +376,10 @@ class Graph:
         if not isinstance(inputs, Mapping):
             raise TypeError(f"inputs are {shown(inputs)}; expected a dict, from names to arrays")
         if not inputs.keys() <= self._inputs.keys():
-            unknown = ", ".join(map(repr, inputs.keys() - self._inputs.keys()))
-            raise KeyError(f"no input is named {unknown}; the graph has {', '.join(self._inputs)}")
+            unknown = next(name for name in inputs if name not in self._inputs)
+            raise KeyError(
+                f"no input is named {shown(unknown)}; the graph has {listed(self._inputs)}"
+            )
 
     def _ends(self, outputs: tuple[Node | str, ...]) -> tuple[str, ...]:
         if not self.nodes:
@@ -385,8 +387,11 @@ class Graph:
         ends = tuple(names_of(outputs)) or (next(reversed(self.nodes)),)
         for name, node in zip(ends, outputs, strict=False):
             if name not in self.nodes or (isinstance(node, Node) and node.graph is not self):
-                raise ValueError(f"no node named {name}; the graph has {', '.join(self.nodes)}")
+                raise self._unknown(name)
         return ends
+
+    def _unknown(self, name: str) -> ValueError:
+        return ValueError(f"no node named {shown(name)}; the graph has {listed(self.nodes)}")
 
     def _plan(self, outputs: tuple[Node | str, ...]) -> Plan:
         if not outputs and self.nodes:
@@ -405,8 +410,6 @@ class Graph:
         if key not in self._back:
             unknown = [name for name in wrt if name not in self.nodes]
             if unknown:
-                raise ValueError(
-                    f"no node named {', '.join(unknown)}; the graph has {', '.join(self.nodes)}"
-                )
+                raise self._unknown(unknown[0])
             self._back[key] = make_backward_plan(self._plan(outputs).order, wrt)
         return self._back[key]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from xpnet.arrays.ops import Array, is_real, norm
+from xpnet.errors import listed, shown
 from xpnet.models.network import Network
 from xpnet.show.explain.costs import Cost, costs_of
 from xpnet.show.explain.tables import Table
@@ -36,8 +37,8 @@ class Explanation:
         for variable in self.variables:
             if variable.name == name:
                 return variable
-        known = ", ".join(variable.name for variable in self.variables)
-        raise KeyError(f"no variable {name!r}; there are {known}")
+        known = listed(variable.name for variable in self.variables)
+        raise KeyError(f"no variable {shown(name)}; there are {known}")
 
     def tables(self) -> tuple[Table, Table]:
         """Return the table of variables and the table of costs."""
