@@ -47,7 +47,7 @@ class Column:
     def missing(self) -> np.ndarray:
         """Return for each row whether its value is missing."""
         if self.numbers is not None:
-            return np.isnan(self.numbers)
+            return np.asarray(np.isnan(self.numbers))
         assert self.codes is not None
         return np.asarray(self.codes < 0)
 
