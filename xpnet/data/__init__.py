@@ -8,11 +8,13 @@ from xpnet.data.dataset import (
     is_streamed,
     select_rows,
 )
+from xpnet.data.encoder import Encoder
 from xpnet.data.loader import batch_order
 from xpnet.data.preparation import class_weights, split, standardize
 
 __all__ = [
     "Dataset",
+    "Encoder",
     "Rows",
     "Scaling",
     "batch_order",
