@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpnet import data, datasets, functions, gates, layers, losses, optim
+    from xpnet import data, datasets, functions, gates, layers, losses, metrics, optim
     from xpnet.backend import Backend
     from xpnet.backend.select import select
     from xpnet.book import lecture, two_layer_net
@@ -36,6 +36,7 @@ __all__ = [
     "layers",
     "lecture",
     "losses",
+    "metrics",
     "mlp",
     "optim",
     "select",
