@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from xpnet.data import Encoder, standardize
-from xpnet.data.encoder import aligned
+from xpnet.data.description import aligned
 from xpnet.data.table import Column, Table
 from xpnet.errors import DataError, UsageError
 
@@ -282,7 +282,7 @@ def test_a_text_that_the_training_did_not_have() -> None:
         x = encoder.encode(new)
     assert [str(w.message) for w in caught] == [
         "new.csv: column 'city': 5 rows have a value that the training did not have "
-        "(Oslo, Kiel, Graz, ...): they count as none"
+        "(Oslo, Graz, Kiel, ...): they count as none"
     ]
     assert caught[0].filename == __file__
     assert x[:, :2].tolist() == [[0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]]
