@@ -393,7 +393,7 @@ DATES = (
     "2020-01-31", "2020/1/31", "2020-01-31T12:30:00Z", "2020-01-31 12:30:00.123456+01:00",
     "2020-01", "31.1.2020", "1/31/20", "31-01-2020 12:30", "3 Jan 2020", "3-Jan-20",
     "Jan 3, 2020", "January 3rd, 2020", "January 2020", "Fri, 03 Jan 2020 12:30:00 GMT",
-    "12:30", "12:30:59.5", "9:15 pm",
+    "12:30", "12:30:59.5", "9:15 pm", "2 days 01:30:00",
 )  # fmt: skip
 NO_DATES = (
     "2020", "1.2", "12-34-56", "2019-2020", "2020 Q1", "may be", "10-20", "1:2", "25:61", "0-5",
@@ -609,9 +609,9 @@ def test_a_description() -> None:
     )
     encoder = Encoder.of(train, most=1)
     assert encoder.describe(train) == [
-        ("age", "number", "20.25 to 40", "1", "standardized; missing: 30.125 and 1 column more"),
+        ("age", "number", "20.25 to 40", "1", "standardized; missing: 30.125, 1 column more"),
         ("n", "number", "1 to 4", "", "standardized"),
-        ("alone", "true/false", "false, true", "1", "0 or 1; missing: false and 1 column more"),
+        ("alone", "true/false", "false, true", "1", "0 or 1; missing: false, 1 column more"),
         ("sex", "categories", "m, f", "", "1 column and other"),
         ("city", "categories", "a, b", "1", "1 column, other and missing"),
         ("'same\\n'", "constant", "x", "", "left out: always 'x'"),
@@ -632,10 +632,13 @@ def test_lines_are_aligned_and_fit() -> None:
     assert lines[0].split() == ["column", "kind", "values", "missing", "becomes"]
     starts = {line.index(cell) for line, cell in zip(lines[1:], [r[1] for r in rows], strict=True)}
     assert len(starts) == 1
-    long = aligned([("n" * 300, "categories", "v" * 200, "1", "12 columns")])
-    assert all(len(line) <= 100 for line in long)
-    assert "..." in long[1]
-    assert long[1].endswith("12 columns")
+    long = ("n" * 20, "categories", "v" * 200, "1", "standardized; missing: 1.5, 1 column more")
+    heading, line = aligned([long])
+    assert line.startswith(f"{'n' * 20}  categories  {'v' * 11}...  1 ")
+    assert line.endswith(f"  {long[-1]}")
+    assert len(line) == 100
+    assert heading.index("becomes") == line.index("standardized")
+    assert all(len(line) <= 100 for line in aligned([("n" * 300, *long[1:4], "b" * 300)]))
 
 
 # -- Frames ----------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from xpnet.data.table import Column, Table
 from xpnet.errors import DataError, listed, shortened, shown
 
 __all__ = [
-    "BOOLEAN", "CATEGORIES", "LEFT_OUT", "MOST_CATEGORIES", "NUMBER", "Coding", "frequencies",
-    "numbers_of", "places_of", "refuse_infinite",
+    "BOOLEAN", "CATEGORIES", "LEFT_OUT", "MOST_CATEGORIES", "NUMBER", "Coding", "figure",
+    "frequencies", "numbers_of", "places_of", "refuse_infinite",
 ]  # fmt: skip
 
 # What a column becomes.
@@ -229,7 +229,7 @@ def places_of(coding: Coding, column: Column) -> tuple[np.ndarray, list[str]]:
 
 def _said(coding: Coding, count: int, what: str) -> str:
     stands = {
-        NUMBER: f"the median {coding.fill:.6g}",
+        NUMBER: f"the median {figure(coding.fill)}",
         BOOLEAN: "true" if coding.fill else "false",
         CATEGORIES: "none",
     }[coding.kind]
@@ -273,6 +273,11 @@ def _finder(values: Sequence[str], numeric: bool) -> Callable[[str, int], int]:
             loose.setdefault(value.lower(), places[value])
     loose |= places
     return lambda text, otherwise: loose.get(text, otherwise)
+
+
+def figure(number: float) -> str:
+    """A number for people: six digits, or all of a whole number."""
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.6g}"
 
 
 def _few(texts: Sequence[str], most: int = 3) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpnet.data.coding import BOOLEAN, CATEGORIES, LEFT_OUT, Coding, frequencies
+from xpnet.data.coding import BOOLEAN, CATEGORIES, LEFT_OUT, Coding, figure, frequencies
 from xpnet.data.table import Column
 from xpnet.errors import listed, one_line
 
@@ -16,7 +16,7 @@ HEADINGS = ("column", "kind", "values", "missing", "becomes")
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 100) -> list[str]:
-    """Return rows of `Encoder.describe` as lines, below headings; longest cells are cut to fit.
+    """Return rows of `Encoder.describe` as lines, below headings; long cells are cut to fit.
 
     Examples
     --------
@@ -27,8 +27,10 @@ def aligned(rows: Sequence[Sequence[str]], width: int = 100) -> list[str]:
     """
     table = [HEADINGS, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
+    # Values are the easiest to spare, then names; then whatever is longest.
+    for i, least in ((2, 12), (0, 24), *((i, 12) for i in np.argsort(widths)[::-1].tolist())):
+        excess = sum(widths) + 2 * (len(widths) - 1) - width
+        widths[i] = min(widths[i], max(least, widths[i] - max(0, excess)))
     cut = [[_cut(cell, w) for cell, w in zip(row, widths, strict=True)] for row in table]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cut]
 
@@ -59,7 +61,11 @@ def _summary(column: Column, gaps: int) -> tuple[str, str]:
         low, high = float(np.nanmin(column.numbers)), float(np.nanmax(column.numbers))
         if not column.boolean:
             same = low == high
-            return ("constant", f"{low:.6g}") if same else ("number", f"{low:.6g} to {high:.6g}")
+            return (
+                ("constant", figure(low))
+                if same
+                else ("number", f"{figure(low)} to {figure(high)}")
+            )
         kind, values = "true/false", ["false"] * (low == 0) + ["true"] * (high == 1)
     return "constant" if len(values) == 1 and not gaps else kind, ", ".join(values)
 
@@ -78,8 +84,8 @@ def _becomes(coding: Coding, *, constant: bool) -> str:
         return "0: it is constant"
     else:
         scaled = (coding.shift, coding.scale) != (0.0, 1.0)
-        text, fill = "standardized" if scaled else "as it is", f"{coding.fill:.6g}"
-    return text + (f"; missing: {fill} and 1 column more" if coding.missing else "")
+        text, fill = "standardized" if scaled else "as it is", figure(coding.fill)
+    return text + (f"; missing: {fill}, 1 column more" if coding.missing else "")
 
 
 def _printable(text: str) -> str:

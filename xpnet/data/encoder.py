@@ -196,13 +196,13 @@ class Encoder:
         >>> Encoder.of(Table((sex,))).encode(Table((sex,))).tolist()
         [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
         """
-        is_array = isinstance(table, np.ndarray | list | tuple)
-        if is_array and (texts := [c.name for c in self._used if c.kind == CATEGORIES]):
+        given, table = table, _as_table(table)
+        texts = [coding.name for coding in self._used if coding.kind == CATEGORIES]
+        if texts and given is not table and not table.named:
             raise DataError(
-                f"x: got {type(table).__name__}, expected a data frame with columns by name: "
+                f"x: got {type(given).__name__}, expected a data frame with columns by name: "
                 f"{columns_have(texts)} text"
             )
-        table = _as_table(table)
         columns = self._columns_of(table)
         numbers, places, surprises, start = [], [], [], 0
         for coding, column in zip(self._used, columns, strict=True):

@@ -37,7 +37,8 @@ DATE = "|".join(
         rf"{NAME} {DAY}(st|nd|rd|th)?,? \d{{4}}",  # Jan 31, 2020
     )
 )
-WHEN = re.compile(rf"{WEEKDAY}({DATE})((t|,? ){TIME})?|{TIME}", re.ASCII | re.IGNORECASE)
+ELAPSED = rf"-?\d+ days?,? [+-]?{CLOCK}"  # 2 days 01:30:00
+WHEN = re.compile(rf"{WEEKDAY}({DATE})((t|,? ){TIME})?|{TIME}|{ELAPSED}", re.ASCII | re.IGNORECASE)
 
 
 def refuse_unfit(table: Table) -> None:
