@@ -10,15 +10,24 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.layers.affine import Affine
+from xpnet.metrics import confusion_matrix
 from xpnet.models.model import Model
 from xpnet.show.plots.figure import require
 from xpnet.show.plots.network import SAMPLES, activations, weights
-from xpnet.show.plots.run import confusion, confusion_matrix, curves, mistakes, predictions
+from xpnet.show.plots.run import curves, mistakes, predictions
+from xpnet.show.plots.scores import (
+    calibration,
+    confusion,
+    draw_scores,
+    precision_recall,
+    residuals,
+    roc,
+)
 from xpnet.trainer.history import History
 
 __all__ = [
-    "activations", "confusion", "confusion_matrix", "curves", "draw_all", "mistakes",
-    "predictions", "require", "weights",
+    "activations", "calibration", "confusion", "curves", "draw_all", "draw_scores", "mistakes",
+    "precision_recall", "predictions", "require", "residuals", "roc", "weights",
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""Plot a run: its learning curves, its confusion matrix, its worst mistakes."""
+"""Plot a run: its learning curves, its worst mistakes, its predictions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.show.plots.figure import new_figure
 from xpnet.trainer.history import History
 
-__all__ = ["confusion", "confusion_matrix", "curves", "mistakes", "predictions"]
+__all__ = ["TRAIN", "VAL", "curves", "mistakes", "predictions"]
 
 TRAIN, VAL = "#1f77b4", "#d95f02"  # colour-blind readers can tell these apart
 
@@ -46,56 +47,6 @@ def curves(history: History, path: Path, metric: str = "accuracy") -> None:
         left.annotate("best", (history.best_epoch, 1.0), xycoords=("data", "axes fraction"),
                       xytext=(-3, -12), textcoords="offset points", color="grey",
                       ha="right")  # fmt: skip
-    figure.savefig(path, dpi=120)
-
-
-def confusion_matrix(t: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count in [i, j] the samples of class i that were predicted as class j.
-
-    Parameters
-    ----------
-    t, predicted : integer array, shape=(N,)
-        Class indices.
-    classes : int
-
-    Returns
-    -------
-    integer array, shape=(classes, classes)
-
-    Examples
-    --------
-    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    array([[1, 1],
-           [0, 1]])
-    """
-    return np.bincount(t * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def confusion(matrix: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
-    """Plot a confusion matrix: true classes in rows, predicted classes in columns.
-
-    The shade shows the share within the row, so that rare classes are visible.
-    """
-    n = len(classes)
-    size = max(4.5, 1.5 + 0.45 * min(n, 30))
-    figure = new_figure(size + 1, size)
-    axes = figure.subplots()
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if n <= 30:
-        for i, j in np.argwhere(matrix):
-            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=8,
-                      color="white" if share[i, j] > 0.5 else "black")  # fmt: skip
-        slanted = max(map(len, classes)) > 3
-        axes.set_xticks(range(n), classes, rotation=45 if slanted else 0,
-                        ha="right" if slanted else "center", parse_math=False)  # fmt: skip
-        axes.set_yticks(range(n), classes, parse_math=False)  # a name may contain a $
-    index = "" if n <= 30 else " (number of the class, from 0)"
-    axes.set_xlabel(f"predicted{index}")
-    axes.set_ylabel(f"true{index}")
-    right = int(np.trace(matrix))
-    axes.set_title(f"test: {right:,} of {int(matrix.sum()):,} right", fontsize=10)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
     figure.savefig(path, dpi=120)
 
 
@@ -146,12 +97,20 @@ def mistakes(
     return len(worst)
 
 
-def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+def predictions(
+    t: np.ndarray,
+    predicted: np.ndarray,
+    path: Path,
+    *,
+    name: str = "test",
+    targets: Sequence[str] = (),
+) -> None:
     """Plot predicted against true targets of a regression, one panel per target, at most 6.
 
-    Points of a perfect prediction lie on the grey diagonal.
+    Points of a perfect prediction lie on the grey diagonal. `name` says what the samples are, and
+    `targets` names the targets.
     """
-    t = t.reshape(len(t), -1)
+    t, predicted = (a.reshape(len(a), -1) for a in (t, predicted))
     shown = min(t.shape[1], 6)
     figure = new_figure(4.5 * shown, 4.5)
     for j, axes in enumerate(figure.subplots(1, shown, squeeze=False).flat):
@@ -159,11 +118,16 @@ def predictions(t: np.ndarray, predicted: np.ndarray, path: Path) -> None:
             min(t[:, j].min(), predicted[:, j].min()),
             max(t[:, j].max(), predicted[:, j].max()),
         )
+        many = len(t) > 2000
+        axes.plot(t[:, j], predicted[:, j], ".", color=TRAIN, markersize=2 if many else 4,
+                  alpha=0.25 if many else 0.6)  # fmt: skip
         axes.plot([low, high], [low, high], color="grey", linewidth=1)
-        axes.plot(t[:, j], predicted[:, j], ".", color=TRAIN, markersize=4, alpha=0.6)
         error = float(np.sqrt(((t[:, j] - predicted[:, j]) ** 2).mean()))
-        axes.set_title(f"test: root mean square error {error:.4g}", fontsize=10)
+        target = f", {targets[j]}" if j < len(targets) else ""
+        axes.set_title(f"{name}{target}: root mean square error {error:.4g}", fontsize=10,
+                       parse_math=False)  # fmt: skip
         axes.set_xlabel("true")
         axes.set_ylabel("predicted")
+        axes.xaxis.get_major_locator().set_params(nbins=5)  # so that large numbers do not meet
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
