@@ -1,25 +1,8 @@
-"""``python -m xpnet``: which commands there are."""
+"""``python -m xpnet``: the commands; see `xpnet.commands.main`."""
 
 import sys
 
-import xpnet
-from xpnet.commands.exits import emit, run
-
-COMMANDS = f"""xpnet {xpnet.__version__}
-
-python -m xpnet.train       train a network
-python -m xpnet.predict     predict with a trained one
-python -m xpnet.explain     every variable of a network, its formula and shape; its picture
-python -m xpnet.gradcheck   check a network's gradients
-
-Each explains itself with --help.
-"""
-
-
-def command() -> int:
-    emit(COMMANDS)
-    return 0
-
+from xpnet.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(command))
+    sys.exit(main(prog="python -m xpnet"))

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -27,15 +27,25 @@ __all__ = ["complain", "emit", "handling", "run", "say", "start"]
 STDOUT = "standard output"
 
 
-def start(name: str) -> int:
+def start(name: str, args: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Import a command and run it, as a process of its own; returns the exit status.
 
     While it is imported, and after it has ended, Ctrl-C ends the process at once and without a
     traceback, as SIGTERM does by itself.
+
+    Parameters
+    ----------
+    name : str
+        The module in `xpnet.commands`.
+    args : sequence of str or None
+        The words after the command; None for those that this process was started with.
+    prog : str or None
+        What the user typed to start it, "xpnet train"; None for the command's own default.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: ignored, as by nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    status: int = import_module(f"xpnet.commands.{name}").main()
+    main = import_module(f"xpnet.commands.{name}").main
+    status: int = main(args) if prog is None else main(args, prog)
     return status
 
 
