@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from xpnet import datasets
 from xpnet.commands.config import Activations, File, Loss, Sizes
 from xpnet.commands.exits import emit, run, say
+from xpnet.commands.usage import read
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.errors import LARGEST, UsageError, whole
 from xpnet.files import write_whole
@@ -66,6 +66,18 @@ class Arguments:
     """Also draw the circuit into this file: .svg, .dot (Graphviz) or .mmd (Mermaid)."""
     expand: bool = False
     """Draw every gate, instead of one box per layer."""
+
+
+GROUPS = {
+    "Network": ("model", "inputs", "hidden", "outputs", "activation", "loss", "dropout"),
+    "Batch": ("dataset", "data_dir", "batch_size", "dtype", "seed"),
+    "Output": ("format", "out", "draw", "expand"),
+}
+EXAMPLES = (
+    "--inputs 4 --hidden 3 --outputs 2 --batch-size 5",
+    "--model runs/mine --dataset digits --format html --out run.html",
+    "--hidden 50,20 --draw circuit.svg",
+)
 
 
 def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
@@ -173,6 +185,6 @@ def _render(found: Explanation, form: str) -> str:
     return found.markdown() if form == "markdown" else f"{found}\n"
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, prog: str = "python -m xpnet.explain") -> int:
     """Run the command; return the exit status."""
-    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.explain")))
+    return run(lambda: _command(read(Arguments, args, prog, groups=GROUPS, examples=EXAMPLES)))

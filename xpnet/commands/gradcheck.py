@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from xpnet.backend.select import select
 from xpnet.commands.config import Loss
 from xpnet.commands.exits import run, say
+from xpnet.commands.usage import read
 from xpnet.errors import UsageError
 from xpnet.graph.gradcheck import TOLERANCE, Row, check
 from xpnet.losses import LOSSES
@@ -57,9 +57,9 @@ def _table(rows: Sequence[Row], tolerance: float) -> list[str]:
     return lines
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, prog: str = "python -m xpnet.gradcheck") -> int:
     """Run the command; return the exit status, 1 if a gradient is wrong."""
-    return run(lambda: _command(tyro.cli(Arguments, args=args, prog="python -m xpnet.gradcheck")))
+    return run(lambda: _command(read(Arguments, args, prog)))
 
 
 def _command(a: Arguments) -> int:
