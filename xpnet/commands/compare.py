@@ -355,7 +355,7 @@ def _over_seeds(runs: Sequence[Run], settings: Sequence[str], metric: str) -> st
         row = [str(len(group)), *words, f"{_cell(mean, 4)} {spread}".strip(), _cell(best, 4)]
         found.append((mean, row))
     found.sort(key=lambda pair: pair[0], reverse=metric not in LOWER)
-    return _table(["runs", *settings, f"test {metric}", "best"], [row for _, row in found])
+    return _table(["runs", *settings, metric, "best"], [row for _, row in found])
 
 
 def _csv_of(runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str]) -> str:

@@ -24,8 +24,8 @@ COMMANDS = {
     "gradcheck": "check a network's gradients",
 }
 EXAMPLES = (
-    "train --data iris.csv --val-fraction 0.1",
-    "predict runs/iris-20261127-120000 new.csv --out predictions.csv",
+    "train --data iris.csv --out runs/iris",
+    "predict runs/iris new.csv --out predictions.csv",
     "compare runs/*",
 )
 # What other programs call a command.
@@ -79,12 +79,12 @@ def _help(prog: str) -> str:
         [
             f"usage: {prog} COMMAND ...",
             "",
-            f"xpnet {xpnet.__version__} trains neural networks on the CPU or a GPU.",
+            f"xpnet {xpnet.__version__}: train small neural networks on the CPU or a GPU.",
             "",
             "Commands:",
             *commands,
             "",
-            f"{prog} COMMAND --help lists a command's options; {prog} --version says the version.",
+            f"{prog} COMMAND --help lists the options of a command.",
             "python -m xpnet.train is the same as xpnet train, and so on.",
             "",
             "Examples:",

@@ -87,9 +87,12 @@ def _option(field: Field[Any], hint: Any, docs: dict[str, str]) -> Option:
     if get_origin(kind) is Literal:
         choices = tuple(map(str, get_args(kind)))
     metavar = "{" + ",".join(choices) + "}" if choices else _metavar(kind)
+    placed = tyro.conf.Positional in extras
+    if placed:
+        metavar = field.name.upper()
     return Option(
         field=field.name,
-        flag="" if tyro.conf.Positional in extras else "--" + field.name.replace("_", "-"),
+        flag="" if placed else "--" + field.name.replace("_", "-"),
         metavar=said.get("metavar", metavar),
         help=" ".join(said.get("help", docs.get(field.name, "")).split()),
         default=said.get("help_behavior_hint", _default(field, spec)),

@@ -101,12 +101,11 @@ def help_text(
     lines = [" ".join(["usage:", prog, *words, "[options]"]), ""]
     for paragraph in inspect.cleandoc(cls.__doc__ or "").split("\n\n"):
         lines += [*textwrap.wrap(" ".join(paragraph.split()), width), ""]
-    blocks = {"Arguments": places} if places else {}
-    for title, names in (groups or {}).items():
-        blocks[title] = [options[name] for name in names]
+    blocks = {title: [options[name] for name in names] for title, names in (groups or {}).items()}
     placed = {option.field for block in blocks.values() for option in block}
     rest = [option for option in options.values() if option.field not in placed]
-    blocks["Other options" if groups else "Options"] = rest
+    blocks = {"Arguments": [option for option in rest if not option.flag], **blocks}
+    blocks["Other options" if groups else "Options"] = [option for option in rest if option.flag]
     for title, block in blocks.items():
         if block:
             lines += [f"{title}:", *(line for o in block for line in _lines(o, width)), ""]
