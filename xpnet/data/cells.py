@@ -6,6 +6,7 @@ label are read by the same rules.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 
@@ -15,10 +16,13 @@ __all__ = [
     "advice",
     "canonical",
     "is_gap",
+    "is_misspelt",
     "is_missing",
     "is_number",
     "is_plain",
+    "number",
     "shown",
+    "truth",
 ]
 
 # float() also takes 1_000, nan, inf and the digits of other scripts; these patterns do not.
@@ -28,6 +32,7 @@ PLAIN = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+|\d\.\d+[eE][+-]?\d{1,3})",
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 MISSING = frozenset(("", "?", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null"))
+TRUTHS = {"true": 1.0, "false": 0.0}
 # A class may be called so, "-" beside "+" for example; among numbers these mean no value.
 UNCERTAIN = frozenset(("none", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"))
 
@@ -35,6 +40,43 @@ UNCERTAIN = frozenset(("none", "inf", "+inf", "-inf", "infinity", "+infinity", "
 def is_number(cell: str) -> bool:
     """Whether the cell is written as a number: 1, -2.5, 1e-3, 007; not 1_000, nan or inf."""
     return NUMBER.fullmatch(cell) is not None
+
+
+def number(cell: str) -> float | None:
+    """The number that the cell is, infinite if it is too large; None if it is no number.
+
+    Examples
+    --------
+    >>> number("1e3"), number("1e999"), number("inf"), number("1_000")
+    (1000.0, inf, None, None)
+    """
+    if not cell.isascii() or "_" in cell:  # float() takes them
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    if math.isnan(value) or (math.isinf(value) and not any(map(str.isdigit, cell))):
+        return None
+    return value
+
+
+def truth(cell: str) -> float | None:
+    """1.0 for true and 0.0 for false, in capitals or not; None for anything else."""
+    return TRUTHS.get(cell.lower())
+
+
+def is_misspelt(cell: str) -> bool:
+    """Whether the cell is a number in a spelling that programs differ about: 1,5 or 1_000 or ٣."""
+    if cell.isascii() and "_" not in cell and "," not in cell:
+        return False
+    if DECIMAL_COMMA.fullmatch(cell):
+        return True
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return number(cell) is None
 
 
 def is_plain(cell: str) -> bool:

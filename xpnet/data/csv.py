@@ -1,31 +1,51 @@
-"""CSV files: rows of numbers, and maybe a column of labels.
+"""CSV files: rows of cells, of which each column is numbers or text.
 
 The standard library's csv module splits lines into cells; what a cell means is decided by our own
 rules, in `xpnet.data.cells` and `xpnet.data.labels`. pandas, polars and NumPy guess a type for each
 column instead: by default they read 01 as 1, NA as a value, 9007199254740993 as a float, and a
 header of numbers as a row. A library asked for text alone would save a loop and leave every rule to
 us. Numbers take most of the time of reading, and float() is as fast as we need it.
+
+A file is read once, in blocks of rows. Columns that turn out to be text after their beginning was
+taken for numbers are read a second time.
 """
 
 from __future__ import annotations
 
 import array
 import csv
-import math
+import gzip
+import io
 import os
-import re
+import sys
+import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data.cells import DECIMAL_COMMA, advice, canonical, is_gap, is_number, shown
+from xpnet.data.cells import (
+    DECIMAL_COMMA,
+    advice,
+    canonical,
+    is_gap,
+    is_missing,
+    is_misspelt,
+    is_number,
+    shown,
+    truth,
+)
+from xpnet.data.gather import Gathered
 from xpnet.data.readers import available_memory, existing
-from xpnet.errors import DataError, listed
+from xpnet.data.roles import Roles, Wish, check_names, cleaned, roles
+from xpnet.data.table import Column, Table, TableFile
+from xpnet.errors import DataError, UsageError, listed
 
-__all__ = ["CsvTable", "read_csv"]
+__all__ = ["CsvTable", "read_csv", "read_csv_table"]
 
 SEPARATORS = "\t;,"
 # The separator is found on the first lines, up to so many characters.
@@ -35,82 +55,137 @@ SAMPLE_CELLS = 1000  # of a row
 FEW = 5
 # A longer line is no line of a table; a file of zeros has no other.
 LONGEST_LINE = 1 << 26
+# A block has so many cells, but not fewer rows than that.
+BLOCK_CELLS = 1 << 16
+BLOCK_ROWS = 64
+# A column of text of which so many cells in a hundred are numbers is worth a note.
+MOSTLY = 90
+HEADERS = ("auto", "yes", "no")
 
 
-class CsvTable(NamedTuple):
-    """A CSV file's content.
-
-    Attributes
-    ----------
-    x : array, float64, shape=(N, D)
-    labels : list of str, or None
-        The text in the label column, without white space around it; "" where a cell is empty.
-    columns : tuple of str
-        Names of the features; () without a header line.
-    label_column : str
-        The label column's name, or its number without a header line.
-    lines : sequence of int
-        The line of each row in the file, counted from 1.
-    """
-
-    x: np.ndarray
-    labels: list[str] | None
-    columns: tuple[str, ...]
-    label_column: str
-    lines: Sequence[int]
-
-
-def read_csv(
-    path: str | os.PathLike[str],
-    label_column: str | None = "-1",
-    features: int | None = None,
-    columns: Collection[str] = (),
-) -> CsvTable:
-    """Read a CSV file of numbers that may have a label column and a header line.
+def read_csv_table(
+    path: str | os.PathLike[str], wish: Wish | None = None, header: str = "auto"
+) -> TableFile:
+    """Read a table of text: a CSV file, which may be gzipped, or the standard input.
 
     Parameters
     ----------
     path : path
-        UTF-8, separated by comma, semicolon or tab.
-    label_column : str, optional
-        A column's name or its number (negative: from the right). None: all columns are features.
-    features : int, optional
-        How many features there must be; a file with just as many columns has no labels.
-    columns : collection of str, optional
-        Names of features. A first line that has them all is a header.
+        UTF-8, separated by comma, semicolon or tab; "-" is the standard input.
+    wish : Wish, optional
+        Which columns are what; by default the last one is the label.
+    header : {"auto", "yes", "no"}
+        Whether the first line has the names; "auto" tells by what is below.
 
     Raises
     ------
     DataError
-        The message names line and column of what is not a finite number, and the line that is
-        too short. It also says so if the first line could be a header or a row.
+        The message names line and column of a number that is too large, and the line that is too
+        short. It also says so if the first line could be a header or a row.
     """
-    path = existing(Path(path))
-    if path.stat().st_size > available_memory():
-        raise DataError(f"{path}: is larger than the free memory; save it as .npy files")
+    if header not in HEADERS:
+        raise UsageError(f"header is {shown(str(header))}; expected {', '.join(HEADERS)}")
+    source = _source(path)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            separator = _separator(_first_lines(file, path))
-            file.seek(0)
-            reader = csv.reader(_lines(file, path), delimiter=separator, strict=True)
-            return _table(reader, path, label_column, features, columns)
+        with source.open() as file:
+            separator = _separator(_first_lines(file, source.name))
+        return _read(source, separator, wish or Wish(), header)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not CSV in UTF-8: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataError(f"{source.name}: is not CSV in UTF-8: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise DataError(f"{source.name}: cannot be read: {reason}") from error
 
 
-def _lines(file: IO[str], path: Path) -> Iterator[str]:
+# -- Sources -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where text comes from, as often as it is opened.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    bytes : callable
+        Opens it.
+    room : int
+        As many bytes may be read, and as many may the columns take.
+    """
+
+    name: str
+    bytes: Callable[[], IO[bytes]]
+    room: int
+
+    @contextmanager
+    def open(self) -> Iterator[IO[str]]:
+        with self.bytes() as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            plain: Any = raw
+            if zipped:
+                plain = io.BufferedReader(_Bounded(gzip.GzipFile(fileobj=raw), self), 1 << 18)
+            with io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as text:
+                yield text
+
+
+class _Bounded(io.RawIOBase):
+    """A file that is refused as soon as it gives more bytes than the memory that is free."""
+
+    def __init__(self, file: Any, source: _Source) -> None:
+        self.file, self.source, self.got = file, source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self.file.readinto(buffer)
+        self.got += count
+        if self.got > self.source.room:
+            raise _too_large(self.source.name)
+        return count
+
+
+def _source(path: str | os.PathLike[str]) -> _Source:
+    room = available_memory()
+    if str(path) == "-":
+        name = "standard input"
+        content = _standard_input(name, room)
+        return _Source(name, lambda: io.BytesIO(content), room)
+    path = existing(Path(path))
+    if path.stat().st_size > room:
+        raise _too_large(str(path))
+    return _Source(str(path), lambda: open(path, "rb"), room)
+
+
+def _standard_input(name: str, room: int) -> bytes:
+    if sys.stdin is None:
+        raise DataError(f"{name}: is closed; expected CSV")
+    try:
+        content: bytes = sys.stdin.buffer.read(room + 1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name}: cannot be read: {error}") from error
+    if len(content) > room:
+        raise _too_large(name)
+    return content
+
+
+def _too_large(name: str) -> DataError:
+    return DataError(f"{name}: is larger than the free memory; save it as .npy files")
+
+
+def _lines(file: IO[str], name: str) -> Iterator[str]:
     while line := file.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE:
-            raise DataError(f"{path}: has a line of {LONGEST_LINE:,} characters; expected a table")
+            raise DataError(f"{name}: has a line of {LONGEST_LINE:,} characters; expected a table")
         yield line
 
 
-def _first_lines(file: IO[str], path: Path) -> list[str]:
+def _first_lines(file: IO[str], name: str) -> list[str]:
     lines: list[str] = []
     size = 0
-    for line in _lines(file, path):
+    for line in _lines(file, name):
         lines.append(line)
         size += len(line)
         if size > SAMPLE_CHARACTERS:
@@ -138,98 +213,205 @@ def _separator(lines: list[str]) -> str:
     return max(SEPARATORS, key=merit)
 
 
-def _table(
-    reader: Any,
-    path: Path,
-    label_column: str | None,
-    features: int | None,
-    columns: Collection[str],
-) -> CsvTable:
-    rows = (cells for cells in reader if cells)  # without blank lines, often the last one
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{path}: got no rows, expected at least one")
-    names = [_name(cell) for cell in first]
-    width = len(names)
-    if features is not None and width not in (features, features + 1):
-        raise DataError(
-            f"{path}: got {width} columns, expected {features} features{_one_column(width)}"
+# -- Rows and columns ----------------------------------------------------------------------
+
+
+class _Rows:
+    """The rows of a file that is open: the first, then blocks of columns."""
+
+    def __init__(self, file: IO[str], separator: str, name: str) -> None:
+        self.reader = csv.reader(_lines(file, name), delimiter=separator, strict=True)
+        self.name = name
+        self.first = next(filter(None, self.reader), [])
+        self.lines = array.array("q", [self.reader.line_num])  # of each row in the file
+
+    def blocks(self) -> Iterator[list[tuple[str, ...]]]:
+        """The cells of each column, in some rows at a time; blank lines are none."""
+        width = len(self.first)
+        size = max(BLOCK_ROWS, BLOCK_CELLS // width)
+        reader, lines = self.reader, self.lines
+        rows: list[list[str]] = []
+        for cells in reader:
+            if len(cells) != width:
+                if not cells:
+                    continue
+                raise DataError(
+                    f"{self.name}: line {reader.line_num}: got {len(cells)} columns, "
+                    f"expected {width}"
+                )
+            rows.append(cells)
+            lines.append(reader.line_num)
+            if len(rows) == size:
+                yield [*zip(*rows, strict=True)]
+                rows.clear()
+        if rows:
+            yield [*zip(*rows, strict=True)]
+
+
+class _Known(dict[str, str]):
+    """Cells without white space around them; equal ones share one string."""
+
+    def __missing__(self, cell: str) -> str:
+        text = cell.strip()
+        text = self[cell] = self.setdefault(text, text)
+        return text
+
+
+def _read(source: _Source, separator: str, wish: Wish, header: str) -> TableFile:
+    with source.open() as file:
+        rows = _Rows(file, separator, source.name)
+        if not rows.first:
+            raise DataError(f"{source.name}: got no rows, expected at least one")
+        names = [*map(cleaned, rows.first)]
+        words = header == "yes" or (header == "auto" and not any(map(is_number, names)))
+        found = roles(names, wish, source.name, words)
+        columns = {i: Gathered() for i in found.features}
+        # All cells must be known to tell a header from a row; until then the first line waits.
+        labels = [names[found.label]] if found.label >= 0 else []
+        ids = [rows.first[found.id].strip()] if found.id >= 0 else []
+        known = _Known()
+        pointed = [i for i in found.features if names[i].isdigit()]
+        for block in rows.blocks():
+            for i, column in columns.items():
+                column.add(block[i])
+            if found.label >= 0:
+                labels.extend(map(known.__getitem__, block[found.label]))
+            if found.id >= 0:
+                ids.extend(map(str.strip, block[found.id]))
+            if pointed:
+                pointed = [i for i in pointed if _all_pointed(block[i])]
+            if sum(column.nbytes for column in columns.values()) > source.room:
+                raise _too_large(source.name)
+    where = f"{source.name}: line {rows.lines[0]}"
+    named = header == "yes" or (
+        header == "auto"
+        and (
+            wish.named(names)
+            or wish.trained(names)
+            or _is_header(names, found, columns, labels, pointed, where)
         )
-    label = -1 if width == features else _column(label_column, names, path)
-    if width == (label >= 0):
-        raise DataError(
-            f"{path}: got one column, expected features beside the label{_one_column(width)}"
-        )
-
-    # All labels must be known to tell a header from a row. Until then the first row is of zeros.
-    values = array.array("d", bytes(8 * (width - (label >= 0))))
-    lines = array.array("q", [reader.line_num])
-    labels = [names[label]] if label >= 0 else []
-    known: dict[str, str] = {}  # so that equal labels share one string
-    pointed = [i for i, name in enumerate(names) if name.isdigit() and i != label]
-    for cells in rows:
-        if len(cells) != width:
-            raise DataError(
-                f"{path}: line {reader.line_num}: got {len(cells)} columns, expected {width}"
-            )
-        if pointed:
-            pointed = [i for i in pointed if "." in cells[i]]
-        if label >= 0:
-            text = cells.pop(label).strip()
-            labels.append(known.setdefault(text, text))
-        lines.append(reader.line_num)
-        if (row := _numbers(cells)) is None:
-            raise _bad_cell(cells, names, label, f"{path}: line {reader.line_num}")
-        values.extend(row)
-
-    where = f"{path}: line {lines[0]}"
-    named = label_column in names and not _is_position(str(label_column))
-    trained = bool(columns) and set(columns) <= set(names)
-    if named or trained or _is_header(names, labels, label, pointed, where):
-        _check_names(names, label_column, label, where)
-        if len(lines) == 1:
-            raise DataError(f"{path}: got no rows, expected at least one")
-        label_name = names.pop(label) if label >= 0 else ""
-        x = np.frombuffer(values, np.float64).reshape(len(lines), -1)[1:]
-        return CsvTable(x, labels[1:] if label >= 0 else None, tuple(names), label_name, lines[1:])
-    if label >= 0:
-        del first[label]
-    if (row := _numbers(first)) is None:
-        raise _bad_cell(first, (), label, where)
-    values[: len(first)] = row
-    x = np.frombuffer(values, np.float64).reshape(len(lines), -1)
-    return CsvTable(x, labels if label >= 0 else None, (), str(label) if label >= 0 else "", lines)
-
-
-def _numbers(cells: list[str]) -> array.array[float] | None:
-    """The numbers of a row without its label; None if a cell is no finite number."""
-    try:
-        row = array.array("d", map(float, cells))
-    except ValueError:
-        return None
-    text = "".join(cells)
-    # float() takes 1_000 too, and digits of any script.
-    plain = ("_" not in text and text.isascii()) or all(is_number(c.strip()) for c in cells)
-    return row if plain and all(map(math.isfinite, row)) else None
-
-
-def _bad_cell(cells: list[str], names: Sequence[str], label: int, where: str) -> DataError:
-    """The error that names the first cell that is no finite number."""
-    bad = next(i for i, cell in enumerate(cells) if not _is_finite(cell.strip()))
-    i = bad + (0 <= label <= bad)
-    column = names[i] if names and any(map(str.isalpha, names[i])) else str(i)
-    return DataError(
-        f"{where}, column {listed([column])}: got {shown(cells[bad])}, expected a finite number"
-        f"{advice(cells[bad])}"
+    )
+    start = int(named)
+    notes: list[str] = []
+    if not named:
+        _check_width(len(names), wish, found, source.name)
+        names = [*map(str, range(len(names)))]
+    if len(rows.lines) == start:
+        raise DataError(f"{source.name}: got no rows, expected at least one")
+    for i, column in columns.items():
+        column.end(None if named else rows.first[i])
+    if named:
+        if 0 in columns and not names[0] and _counts(columns[0]):
+            del columns[0]
+            found = Roles(tuple(columns), found.label, found.id)
+            notes.append(f"{source.name}: left out column 0, which has no name and counts the rows")
+        check_names(names, wish, found, where)
+    _read_again(source, separator, columns, start, len(rows.lines))
+    lines = rows.lines[start:]
+    for i, column in columns.items():
+        notes += _checked(column, names[i], lines, source.name)
+    table = Table(
+        tuple(column.column(names[i]) for i, column in columns.items()), source.name, named, lines
+    )
+    if not columns:
+        raise DataError(f"{source.name}: got no features beside the label, expected at least one")
+    return TableFile(
+        table,
+        labels[start:] if found.label >= 0 else None,
+        names[found.label] if found.label >= 0 else "",
+        ids[start:] if found.id >= 0 else None,
+        (names[found.id] or str(found.id)) if found.id >= 0 else "",
+        tuple(notes),
     )
 
 
-def _is_finite(cell: str) -> bool:
-    return is_number(cell) and math.isfinite(float(cell))
+def _read_again(
+    source: _Source, separator: str, columns: dict[int, Gathered], start: int, count: int
+) -> None:
+    """Read the columns that turned out to be text late once more, as text."""
+    late = {i: Gathered(text=True) for i, column in columns.items() if column.lost}
+    if not late:
+        return
+    with source.open() as file:
+        rows = _Rows(file, separator, source.name)
+        for block in rows.blocks():
+            for i, column in late.items():
+                column.add(block[i])
+            if sum(column.nbytes for column in columns.values()) > source.room:
+                raise _too_large(source.name)
+    if len(rows.lines) != count:
+        raise DataError(f"{source.name}: changed while it was read")
+    for i, column in late.items():
+        column.end(None if start else rows.first[i])
+    columns.update(late)
+
+
+def _all_pointed(cells: Sequence[str]) -> bool:
+    return all("." in cell or is_missing(cell.strip()) for cell in cells)
+
+
+def _counts(column: Gathered) -> bool:
+    """Whether the column counts the rows: 0, 1, 2 or 1, 2, 3."""
+    if column.kind != "number":
+        return False
+    numbers = column.column("").numbers
+    assert numbers is not None
+    return bool((numbers - numbers[0] == np.arange(len(numbers))).all() and numbers[0] in (0, 1))
+
+
+def _check_width(width: int, wish: Wish, found: Roles, name: str) -> None:
+    if wish.width not in (None, len(found.features)):
+        raise DataError(f"{name}: got {width} columns, expected {wish.width} features")
+
+
+def _checked(column: Gathered, name: str, lines: Sequence[int], file: str) -> list[str]:
+    """Refuse numbers that no float64 holds and those in doubtful spellings; returns notes."""
+    if column.overflow >= 0:
+        raise DataError(
+            f"{file}: line {lines[column.overflow]}, column {listed([name])}: got a number too "
+            "large for a float64, expected a finite number"
+        )
+    if column.kind != "text":
+        return []
+    counts = column.counts()
+    numbers = sum(n for cell, n in counts.items() if is_number(cell))
+    others = [cell for cell in counts if not is_number(cell)]
+    words = [cell for cell in others if not is_gap(cell)]
+    place = _first_place(column, name, lines, file)
+    if words and all(map(is_misspelt, words)):
+        raise DataError(
+            f"{place(words[0])}: got {shown(words[0])}, expected a finite number{advice(words[0])}"
+        )
+    if words and numbers * 100 >= MOSTLY * sum(counts.values()):
+        return [
+            f"{place(words[0])}: got {shown(words[0])} among {numbers:,} numbers, so the column "
+            "is taken for text"
+        ]
+    return []
+
+
+def _first_place(
+    column: Gathered, name: str, lines: Sequence[int], file: str
+) -> Callable[[str], str]:
+    def place(text: str) -> str:
+        got = column.column(name)
+        assert got.codes is not None
+        row = int(np.argmax(got.codes == got.values.index(text)))
+        return f"{file}: line {lines[row]}, column {listed([name])}"
+
+    return place
+
+
+# -- Header lines --------------------------------------------------------------------------
 
 
 def _is_header(
-    names: list[str], labels: list[str], label: int, pointed: list[int], where: str
+    names: list[str],
+    found: Roles,
+    columns: Mapping[int, Gathered],
+    labels: list[str],
+    pointed: list[int],
+    where: str,
 ) -> bool:
     """Whether the first line has names: a header may have numbers, and a row words.
 
@@ -237,77 +419,169 @@ def _is_header(
     ----------
     names, labels : list of str
         The cells of the first line, and the label of each line.
-    label : int
-        The label's column; -1 if there is none.
+    found : Roles
+    columns : mapping from int to Gathered
+        The features, without the first line.
     pointed : list of int
         The columns that have a whole number here, and a decimal point in every other line.
     """
-    features = [name for i, name in enumerate(names) if i != label]
-    words = sum(map(_is_word, features))
+    above = _above(names, columns)
+    words = above.words
     count = Counter(labels)
-    alone = label >= 0 and count.pop(labels[0]) == 1
-    if label >= 0 and _is_word(labels[0]):
+    alone = found.label >= 0 and count.pop(labels[0]) == 1
+    if found.label >= 0 and _is_word(labels[0]):
         if not words and not alone:
             return False  # a class
         # Labels that have not been filled in yet say nothing.
         words += all(is_number(other) or is_gap(other) for other in count)
     numbers = [canonical(name) for name in names if is_number(name)]
-    if not numbers:
-        return words > 0
     counted = len(names) > 1 and numbers == [str(i) for i in range(len(numbers))]
-    if words > 1 or (counted and (words or pointed or not names[0])):
-        return True
+    index = not names[0] and (0 not in columns or columns[0].is_distinct())
     alone = alone and min(count.values(), default=0) >= FEW
-    if not (words or counted or alone or len(pointed) == len(features) > 1):
+    if not numbers:
+        if words or not (above.known or above.new):
+            return words > 0
+        if index:
+            return True
+        if above.known or above.empty:
+            return False
+        if above.rare or alone:
+            return True
+        raise _doubt(names, where)
+    if words > 1 or (counted and (words or pointed or index)):
+        return True
+    if above.known and not words:
         return False
-    raise DataError(
-        f"{where}: is it a header line or a row? It reads {listed(map(shown, names), 5)}; give "
-        "every column a name that is no number, or leave the line out (pandas: "
-        "to_csv(header=False)); if it is a row, put it below another"
+    distinct = len(set(names)) == len(names) and all(map(str.isdigit, numbers))
+    if not (
+        words
+        or counted
+        or alone
+        or len(pointed) == len(found.features) - above.new > 1
+        or (above.new and distinct)
+    ):
+        return False
+    raise _doubt(names, where)
+
+
+class _Above(NamedTuple):
+    """What a first line has above its columns.
+
+    Attributes
+    ----------
+    words : int
+        Words above numbers.
+    known, new, rare : int
+        Texts above texts: those that are there again below; those that are not; and of these,
+        those below which every text is there often.
+    empty : int
+        Gaps.
+    """
+
+    words: int
+    known: int
+    new: int
+    rare: int
+    empty: int
+
+
+def _above(names: list[str], columns: Mapping[int, Gathered]) -> _Above:
+    words = known = new = rare = empty = 0
+    for i, column in columns.items():
+        name = names[i]
+        if is_missing(name):
+            empty += 1
+        elif column.kind == "text":
+            counts = {} if column.lost else column.counts()
+            known += name in counts
+            new += name not in counts
+            rare += name not in counts and min(counts.values(), default=0) >= FEW
+        elif _is_word(name) and not (column.kind == "truth" and truth(name) is not None):
+            words += 1
+    return _Above(words, known, new, rare, empty)
+
+
+def _doubt(names: list[str], where: str) -> DataError:
+    return DataError(
+        f"{where}: is it a header line or a row? It reads {listed(map(shown, names), 5)}; say "
+        "--header yes or --header no, or give every column a name that is no number"
     )
-
-
-def _check_names(names: list[str], label_column: str | None, label: int, where: str) -> None:
-    if "" in names:
-        raise DataError(
-            f"{where}: column {names.index('')} has no name; if it is an index that was saved "
-            "along, leave it out (pandas: to_csv(index=False))"
-        )
-    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise DataError(f"{where}: has two columns named {listed(twice)}")
-    if label >= 0 and label_column in names and (i := names.index(label_column)) != label:
-        raise DataError(
-            f"{where}: {shown(str(label_column))} is the name of column {i} and the number of "
-            f"column {label}; rename the column"
-        )
-
-
-def _name(cell: str) -> str:
-    """A cell of the first line as a name, which messages and files can have in one line."""
-    return (cell if cell.isprintable() else " ".join(cell.split())).strip()
 
 
 def _is_word(name: str) -> bool:
     return not is_number(name) and not is_gap(name)
 
 
-def _is_position(column: str) -> bool:
-    return re.fullmatch("-?[0-9]{1,18}", column) is not None
+# -- Tables of numbers ---------------------------------------------------------------------
 
 
-def _column(wanted: str | None, names: list[str], path: Path) -> int:
-    """The label column's number, counted from 0; -1 if there is none."""
-    if wanted is None:
-        return -1
-    width = len(names)
-    if _is_position(wanted) and -width <= int(wanted) < width:
-        return int(wanted) % width
-    if wanted in names:
-        return names.index(wanted)
-    header = not any(map(is_number, names))
-    have = listed(names) if header else f"numbers 0 to {width - 1} and no header line"
-    raise DataError(f"{path}: has no column {shown(wanted)}; it has {have}")
+class CsvTable(NamedTuple):
+    """A CSV file of nothing but numbers, and maybe labels.
+
+    Attributes
+    ----------
+    x : array, float64, shape=(N, D)
+    labels : list of str, or None
+        The text in the label column, without white space around it; "" where a cell is empty.
+    columns : tuple of str
+        Names of the features; () without a header line.
+    label_column : str
+        The label column's name, or its number without a header line.
+    lines : sequence of int
+        The line of each row in the file, counted from 1.
+    """
+
+    x: np.ndarray
+    labels: list[str] | None
+    columns: tuple[str, ...]
+    label_column: str
+    lines: Sequence[int]
 
 
-def _one_column(width: int) -> str:
-    return "; separate them by comma, semicolon or tab" if width == 1 else ""
+def read_csv(
+    path: str | os.PathLike[str],
+    label_column: str | None = "-1",
+    features: int | None = None,
+    columns: Sequence[str] = (),
+) -> CsvTable:
+    """Read a CSV file whose features are all finite numbers.
+
+    Parameters
+    ----------
+    path : path
+        UTF-8, separated by comma, semicolon or tab.
+    label_column : str, optional
+        A column's name or its number (negative: from the right). None: all columns are features.
+    features : int, optional
+        How many features there must be; a file with just as many columns has no labels.
+    columns : collection of str, optional
+        Names of features. A first line that has them all is a header.
+
+    Raises
+    ------
+    DataError
+        The message names line and column of what is not a finite number.
+    """
+    wish = Wish("" if label_column is None else label_column, features=columns, width=features)
+    table, labels, label, *_ = read_csv_table(path, wish)
+    assert table.lines is not None
+    if bad := [place for place in map(_no_number, table.columns) if place]:
+        row, name, cell = min(bad)
+        raise DataError(
+            f"{table.place(row)}, column {listed([name])}: got {shown(cell)}, "
+            f"expected a finite number{advice(cell)}"
+        )
+    x = np.column_stack([c.numbers for c in table.columns if c.numbers is not None])
+    return CsvTable(x, labels, table.names if table.named else (), label, table.lines)
+
+
+def _no_number(column: Column) -> tuple[int, str, str] | None:
+    """(row, column, cell) of the first cell that is no number."""
+    if column.boolean:
+        return 0, column.name, "true or false"
+    if column.codes is not None:
+        wrong = np.array([not is_number(value) for value in column.values] + [True])[column.codes]
+        row = int(np.argmax(wrong))
+        return row, column.name, column.values[column.codes[row]] if column.codes[row] >= 0 else ""
+    row = int(np.argmax(column.missing))
+    return (row, column.name, "") if column.missing[row] else None

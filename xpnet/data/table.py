@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet.errors import DataError, listed, shown
 
-__all__ = ["Column", "Table"]
+__all__ = ["Column", "Table", "TableFile"]
 
 
 @dataclass(frozen=True)
@@ -132,3 +132,30 @@ class Table:
         if self.lines is None:
             return f"{self.name}: row {row}"
         return f"{self.name}: line {self.lines[row]}"
+
+
+class TableFile(NamedTuple):
+    """What a file of a table has: features, and maybe labels and ids.
+
+    Attributes
+    ----------
+    table : Table
+        The columns of the features.
+    labels : list of str, or None
+        The text in the label column, without white space around it; "" where a cell is empty.
+    label_column : str
+        The label column's name, or its number without a header line; "" without labels.
+    ids : list of str, or None
+        The text in the id column, without white space around it.
+    id_column : str
+        The id column's name, or its number where it has none; "" without ids.
+    notes : tuple of str
+        What a reader should be told, one sentence each: a column that was left out, for example.
+    """
+
+    table: Table
+    labels: list[str] | None = None
+    label_column: str = ""
+    ids: list[str] | None = None
+    id_column: str = ""
+    notes: tuple[str, ...] = ()
