@@ -15,8 +15,8 @@ from xpnet.data.checks import check_numbers, host
 from xpnet.errors import DataError, UsageError, listed, shown
 
 __all__ = [
-    "Classes", "Pairs", "Probabilities", "class_count", "mean", "occurring", "pairs",
-    "probabilities", "values", "weights",
+    "Classes", "Pairs", "Probabilities", "mean", "occurring", "on_host", "pairs", "probabilities",
+    "values", "weights",
 ]  # fmt: skip
 
 Classes = int | Sequence[str] | None
@@ -204,10 +204,7 @@ def class_count(classes: Classes) -> int | None:
     raise UsageError(f"classes is {shown(classes)}; expected their number, or their names")
 
 
-# -- Parts -----------------------------------------------------------------------------
-
-
-def _array(a: Any, name: str) -> np.ndarray:
+def on_host(a: Any, name: str) -> np.ndarray:
     """An array, list or series as NumPy's; text as NumPy's text."""
     if not hasattr(a, "__array_namespace__") and hasattr(a, "to_numpy"):
         a = a.to_numpy()  # a series of pandas or Polars
@@ -217,15 +214,18 @@ def _array(a: Any, name: str) -> np.ndarray:
     return array
 
 
+# -- Parts -----------------------------------------------------------------------------
+
+
 def _numbers(a: Any, name: str) -> np.ndarray:
-    array = _array(a, name)
+    array = on_host(a, name)
     check_numbers(array, name)
     return array
 
 
 def _column(a: Any, name: str) -> np.ndarray:
     """Class indices or labels, one a sample."""
-    array = _array(a, name)
+    array = on_host(a, name)
     if array.ndim != 1:
         rows = f"; of one-hot rows, {name}.argmax(axis=1)" if array.ndim == 2 else ""
         raise DataError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.errors import UsageError, one_line, shown
 from xpnet.metrics.classes import accuracy, balanced_accuracy, counts, f1, precision, recall
-from xpnet.metrics.inputs import Classes, occurring, pairs
+from xpnet.metrics.inputs import Classes, occurring, on_host, pairs
 from xpnet.metrics.probabilities import brier, log_loss
 from xpnet.metrics.ranking import average_precision, roc_auc
 from xpnet.metrics.values import mae, median_absolute_error, r2, rmse
@@ -175,6 +175,9 @@ def classification_scores(
     >>> scores["recall"], scores["roc_auc"]
     (1.0, 1.0)
     """
+    t, predicted = on_host(t, "t"), on_host(predicted, "predicted")  # once, not for each metric
+    if probabilities is not None:
+        probabilities = on_host(probabilities, "probabilities")
     classes = _known(t, predicted, probabilities, classes)
     options = {"classes": classes, "sample_weight": sample_weight}
     scores: dict[str, float | None] = {}
