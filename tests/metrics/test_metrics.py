@@ -268,6 +268,8 @@ def test_of_many_classes_the_worst_are_shown() -> None:
         (lambda: metrics.f1([0.0, 1.0], [0, 1]), r"t: got classes as float64; .* t.astype\(int\)"),
         (lambda: metrics.f1(["a", "b"], [0, 1]), r"t: got labels that are text; .*classes=\["),
         (lambda: metrics.f1(["a", "c"], ["a", "b"], classes=["a", "b"]), "t: row 1: got 'c'"),
+        (lambda: metrics.f1(np.array([[0], [1]]), [0, 1]), r"one class index a sample: t\[:, 0\]"),
+        (lambda: metrics.f1(np.array(["a", None]), ["a", "b"]), "t: row 1: got None; expected a"),
         (lambda: metrics.f1(None, [0]), "t: got NoneType, expected an array"),
         (lambda: metrics.roc_auc([0, 1], [0.1, math.nan]), "probabilities: row 1: got nan"),
         (lambda: metrics.log_loss([0, 1], [0.1, 1.5]), "probabilities: row 1: got 1.5"),

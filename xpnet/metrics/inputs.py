@@ -227,14 +227,22 @@ def _column(a: Any, name: str) -> np.ndarray:
     """Class indices or labels, one a sample."""
     array = on_host(a, name)
     if array.ndim != 1:
-        rows = f"; of one-hot rows, {name}.argmax(axis=1)" if array.ndim == 2 else ""
+        advice = ""
+        if array.ndim == 2:
+            advice = f"{name}[:, 0]" if array.shape[1] == 1 else f"{name}.argmax(axis=1)"
         raise DataError(
-            f"{name}: got shape {array.shape}; expected (N,), one class index a sample{rows}"
+            f"{name}: got shape {array.shape}; expected (N,), one class index a sample"
+            + (advice and f": {advice}")
         )
     if not len(array):
         raise DataError(f"{name}: got no samples, expected at least one")
     if array.dtype.kind == "S":
         array = array.astype(str)
+    if array.dtype.kind == "O":
+        row = next(i for i, label in enumerate(array) if not isinstance(label, str))
+        raise DataError(
+            f"{name}: row {row}: got {shown(array[row])}; expected a label that is text"
+        )
     if array.dtype.kind not in "buiU":
         raise DataError(
             f"{name}: got classes as {array.dtype}; expected integers, "

@@ -15,8 +15,8 @@ from xpnet.errors import DataError, UsageError, shown
 from xpnet.metrics.inputs import Classes, Probabilities, probabilities
 
 __all__ = [
-    "PrecisionRecall", "Roc", "average_precision", "best_threshold", "precision_recall_curve",
-    "roc_auc", "roc_curve",
+    "PrecisionRecall", "Roc", "areas", "average_precision", "best_threshold",
+    "precision_recall_curve", "roc_auc", "roc_curve",
 ]  # fmt: skip
 
 ThresholdMetric = Literal["f1", "balanced_accuracy"]
@@ -89,7 +89,7 @@ def roc_auc(
     >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
-    return _over_classes(_ranked(t, probabilities, classes, sample_weight), _area)
+    return _over_classes(_ranked(t, probabilities, classes, sample_weight), _area)[0]
 
 
 def average_precision(
@@ -116,7 +116,12 @@ def average_precision(
     >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """
-    return _over_classes(_ranked(t, probabilities, classes, sample_weight), _average)
+    return _over_classes(_ranked(t, probabilities, classes, sample_weight), _average)[0]
+
+
+def areas(t: Any, probabilities: Any, classes: Classes, sample_weight: Any) -> list[float]:
+    """Return `roc_auc` and `average_precision`, from one sort per class."""
+    return _over_classes(_ranked(t, probabilities, classes, sample_weight), _area, _average)
 
 
 # -- Curves ----------------------------------------------------------------------------
@@ -315,15 +320,15 @@ def _steps(ranked: Probabilities, positive: int) -> Steps:
     return Steps(np.cumsum(weight * hit)[last], np.cumsum(weight * ~hit)[last], p[last])
 
 
-def _over_classes(ranked: Probabilities, area: Callable[[Steps], float]) -> float:
-    """The second class's number if there are two, else the mean over those that have one."""
-    count = ranked.p.shape[1]
-    if count == 2:
-        return area(_steps(ranked, 1))
-    occurring = np.unique(ranked.t).tolist()
-    found = [area(_steps(ranked, c)) for c in occurring]
-    found = [a for a in found if a == a]
-    return float(np.mean(found)) if found else float("nan")
+def _over_classes(ranked: Probabilities, *kinds: Callable[[Steps], float]) -> list[float]:
+    """The second class's numbers if there are two, else the means over those that have one."""
+    classes = [1] if ranked.p.shape[1] == 2 else np.unique(ranked.t).tolist()
+    steps = (_steps(ranked, c) for c in classes)
+    found = np.array([[kind(step) for kind in kinds] for step in steps])
+    return [
+        float(np.mean(column[~np.isnan(column)])) if not np.isnan(column).all() else float("nan")
+        for column in found.T
+    ]
 
 
 def _area(steps: Steps) -> float:

@@ -14,7 +14,7 @@ from xpnet.errors import UsageError, one_line, shown
 from xpnet.metrics.classes import accuracy, balanced_accuracy, counts, f1, precision, recall
 from xpnet.metrics.inputs import Classes, occurring, on_host, pairs
 from xpnet.metrics.probabilities import brier, log_loss
-from xpnet.metrics.ranking import average_precision, roc_auc
+from xpnet.metrics.ranking import areas, average_precision, roc_auc
 from xpnet.metrics.values import mae, median_absolute_error, r2, rmse
 
 __all__ = [
@@ -179,15 +179,14 @@ def classification_scores(
     if probabilities is not None:
         probabilities = on_host(probabilities, "probabilities")
     classes = _known(t, predicted, probabilities, classes)
-    options = {"classes": classes, "sample_weight": sample_weight}
-    scores: dict[str, float | None] = {}
-    for name in OF_CLASSES:
-        scores[name] = _defined(METRICS[name].function(t, predicted, **options))
-    for name in OF_PROBABILITIES:
-        scores[name] = None
-        if probabilities is not None:
-            scores[name] = _defined(METRICS[name].function(t, probabilities, **options))
-    return scores
+    options: dict[str, Any] = {"classes": classes, "sample_weight": sample_weight}
+    scores = {
+        name: _defined(METRICS[name].function(t, predicted, **options)) for name in OF_CLASSES
+    }
+    if probabilities is None:
+        return scores | dict.fromkeys(OF_PROBABILITIES)
+    found = [*areas(t, probabilities, **options), log_loss(t, probabilities, **options)]
+    return scores | dict(zip(OF_PROBABILITIES, map(_defined, found), strict=True))
 
 
 def regression_scores(
