@@ -88,6 +88,27 @@ def test_the_best_run_comes_first_with_the_settings_that_differ(
     assert [row[0] for row in table(capsys.readouterr().out)] == ["run", "c", "a", "b"]
 
 
+def test_a_table_that_is_too_wide_for_the_terminal_is_split(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {f"a_long_name_{i}": i / 10 for i in range(8)}
+    make("runs/a", {"lr": 0.1}, {"accuracy": 0.9, **scores})
+    make("runs/b", {"lr": 0.2}, {"accuracy": 0.8, **scores})
+    assert main(["runs"]) == 0
+    whole = table(capsys.readouterr().out)
+    assert len(whole) == 3
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 60
+    parts = [[line.split() for line in part.splitlines()] for part in out.split("\n\n")[1:]]
+    assert len(parts) > 2
+    for i in range(3):
+        assert all(part[i][0] == whole[i][0] for part in parts)
+        assert [cell for part in parts for cell in part[i][1:]] == whole[i][1:]
+
+
 @pytest.mark.parametrize(
     ("metric", "order"),
     [("r2", "ba"), ("rmse", "ab"), ("mae", "ab"), ("loss", "ab"), (None, "ba")],
@@ -289,7 +310,10 @@ def test_real_runs(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(Path("runs/0/summary.json").read_text())
     row = next(row for row in table(out) if row[0] == "0")
     assert row[:3] == ["0", "0", "2"]
-    assert row[-2:] == [f"{found['test_accuracy']:.4f}", f"{found['test_loss']:.4f}"]
+    names = table(out)[0][6:]  # after run, seed, epochs, best, epoch, seconds
+    assert names[:2] == ["accuracy", "loss"]
+    assert {f"test_{name}" for name in names} == {n for n in found if n.startswith("test_")}
+    assert row[5:] == [f"{found[f'test_{name}']:.4f}" for name in names]
     assert "over the seeds" in out
     values = [json.loads(p.read_text())["test_accuracy"] for p in Path("runs").glob("*/summ*")]
     assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in out
@@ -349,6 +373,21 @@ def test_the_picture_has_the_curves_of_ten_runs_with_a_legend(
     assert 0 <= frame.y0 < frame.y1 <= figure.bbox.y1
     for axes in (left, right):
         assert not axes.get_window_extent().overlaps(frame)
+
+
+def test_the_picture_shows_the_metric_that_all_runs_watched(
+    in_tmp: Path, figures: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        folder = make(name, {"lr": ord(name)}, {"accuracy": 0.9, "f1": 0.5})
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        records = [{**json.loads(line), "val_f1": 0.25} for line in lines]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    for metric, value in (("f1", 0.25), ("accuracy", pytest.approx(0.3))):
+        assert main(["a", "b", "--metric", metric, "--plot", "x.png"]) == 0
+        right = figures.pop().axes[1]
+        assert right.get_ylabel() == metric
+        assert drawn(right)["lr 97"][0] == value
 
 
 def test_without_validation_the_picture_shows_the_training(

@@ -8,7 +8,9 @@ import itertools
 import json
 import math
 import os
+import shutil
 import statistics
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -311,8 +313,29 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """The same; the last columns that a line of this width has no room for stand in further tables.
+
+    Each of these begins with the first column again.
+    """
+    columns = [*zip(header, *rows, strict=True)]
+    first, *rest = columns
+    parts = [[first]]
+    for column in rest:
+        used = sum(max(map(len, map(one_line, c))) + 2 for c in [*parts[-1], column]) - 2
+        if used > width and len(parts[-1]) > 1:
+            parts.append([first])
+        parts[-1].append(column)
+    tables = ([*zip(*part, strict=True)] for part in parts)
+    return "\n".join(_table(head, body) for head, *body in tables)
+
+
 def _text_of(
-    runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str], metric: str
+    runs: Sequence[Run],
+    settings: Sequence[str],
+    scores: Sequence[str],
+    metric: str,
+    width: int,
 ) -> str:
     """The table of the runs, and the one over their seeds where there is one."""
     count = len(settings)
@@ -330,7 +353,7 @@ def _text_of(
             ]
         )
     header = ["run", *settings, "epochs", "best epoch", "seconds", *scores]
-    text = f"scores on the test part, the best {metric} first:\n\n{_table(header, rows)}"
+    text = f"scores on the test part, the best {metric} first:\n\n{_wrapped(header, rows, width)}"
     if together := _over_seeds(runs, [name for name in settings if name != "seed"], metric):
         text += f"\nover the seeds (mean ± standard deviation):\n\n{together}"
     return text
@@ -373,15 +396,20 @@ def _csv_of(runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str])
 # -- Picture -------------------------------------------------------------------------------
 
 
-def _draw(runs: Sequence[Run], settings: Sequence[str], path: Path) -> str:
-    """Draw the curves of the best runs; returns a line that says what was drawn."""
+def _draw(runs: Sequence[Run], settings: Sequence[str], metric: str, path: Path) -> str:
+    """Draw the curves of the best runs; returns a line that says what was drawn.
+
+    The score is the metric, if all of them watched it while they trained.
+    """
     from xpnet.show.plots.compare import MOST, Curve, compared
 
     drawn = [one for one in runs if one.epochs][:MOST]
     if not drawn:
         raise DataError("--plot: no run has a metrics.jsonl that can be read")
-    score = "r2" if drawn[0].kind == "regression" else "accuracy"
     part = "val" if all(_column(one, "val_loss") for one in drawn) else "train"
+    score = "r2" if drawn[0].kind == "regression" else "accuracy"
+    if metric != "loss" and all(_column(one, f"{part}_{metric}") for one in drawn):
+        score = metric
     names = _names(drawn)
     labels = [", ".join(f"{n} {_cell(r.settings.get(n))}" for n in settings) for r in drawn]
     if len({*labels}) < len(labels) or max(map(len, labels)) > 40 or not all(labels):
@@ -434,12 +462,14 @@ def _command(a: Arguments) -> int:
     if str(a.csv) == "-":
         emit(_csv_of(runs, settings, scores))
     else:
-        emit(_text_of(runs, settings, scores, metric), "replace")
+        # Into a file or a pipe, one table goes whole.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        emit(_text_of(runs, settings, scores, metric, width), "replace")
         if a.csv is not None:
             write_whole(a.csv, _csv_of(runs, settings, scores))
             say(f"wrote {a.csv}")
     if a.plot is not None:
-        line = _draw(runs, settings, a.plot)
+        line = _draw(runs, settings, metric, a.plot)
         if str(a.csv) != "-":
             say(line)
     return 0

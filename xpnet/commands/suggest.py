@@ -74,6 +74,7 @@ ELSEWHERE = {
     "--plot": "plots figures draw graph pictures figure",
     "--quiet": "silent no-verbose no-progress no-progress-bar disable-tqdm",
     "--task": "problem mode kind problem-type",
+    "--header no": "no-header headerless without-header",
     "--device cuda": "gpu cuda use-gpu use-cuda gpus n-gpus num-gpus accelerator gpu-id",
     "--device cpu": "cpu no-gpu no-cuda use-cpu",
     "--class-weight balanced": "balanced is-unbalance",
