@@ -259,6 +259,18 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> Config:
     )
 
 
+# What a model brings along that is trained on.
+OF_THE_MODEL = (
+    "--hidden", "--activation", "--loss", "--quantile", "--dropout", "--init", "--dtype",
+)  # fmt: skip
+
+
+def _refuse_another_network(args: Sequence[str]) -> None:
+    for word in args:
+        if (flag := word.partition("=")[0]) in OF_THE_MODEL:
+            raise UsageError(f"{flag} is the model's own with --init-from: leave it out")
+
+
 def _read(file: Path) -> dict[str, Any]:
     """Return the settings in a TOML file."""
     try:

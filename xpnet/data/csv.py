@@ -41,7 +41,7 @@ from xpnet.data.cells import (
 )
 from xpnet.data.gather import Gathered
 from xpnet.data.readers import available_memory, existing
-from xpnet.data.roles import Roles, Wish, check_names, cleaned, roles
+from xpnet.data.roles import Roles, Wish, check_names, check_width, cleaned, roles
 from xpnet.data.table import Column, Table, TableFile
 from xpnet.errors import DataError, UsageError, listed
 
@@ -294,7 +294,7 @@ def _read(source: _Source, separator: str, wish: Wish, header: str) -> TableFile
     start = int(named)
     notes: list[str] = []
     if not named:
-        _check_width(len(names), wish, found, source.name)
+        check_width(len(names), wish, len(found.features), source.name)
         names = [*map(str, range(len(names)))]
     if len(rows.lines) == start:
         raise DataError(f"{source.name}: got no rows, expected at least one")
@@ -357,11 +357,6 @@ def _counts(column: Gathered) -> bool:
     numbers = column.column("").numbers
     assert numbers is not None
     return bool((numbers - numbers[0] == np.arange(len(numbers))).all() and numbers[0] in (0, 1))
-
-
-def _check_width(width: int, wish: Wish, found: Roles, name: str) -> None:
-    if wish.width not in (None, len(found.features)):
-        raise DataError(f"{name}: got {width} columns, expected {wish.width} features")
 
 
 def _checked(column: Gathered, name: str, lines: Sequence[int], file: str) -> list[str]:

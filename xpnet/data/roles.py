@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xpnet.data.cells import shown
 from xpnet.errors import LONGEST_NAME, DataError, listed
 
-__all__ = ["Roles", "Wish", "check_names", "cleaned", "like", "roles"]
+__all__ = ["Roles", "Wish", "check_names", "check_width", "cleaned", "like", "roles"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def roles(names: Sequence[str], wish: Wish, where: str, header: bool = True) -> 
     if wanted is None:
         label = rest[-1] if rest and len(rest) != wish.width else -1
     elif wanted and not (len(rest) == wish.width or (known and not _is_there(wanted, places))):
+        if not header and wish.width is not None and not _is_there(wanted, places):
+            check_width(len(names), wish, len(rest) - 1, where)
         label = place(wanted)
     if known and label >= 0 and names[label] in wish.features:
         label = -1
@@ -150,6 +152,17 @@ def check_names(names: Sequence[str], wish: Wish, found: Roles, where: str) -> N
                     f"{where}: {shown(wanted)} is the name of column {i} and the number of "
                     f"column {place}; rename the column"
                 )
+
+
+def check_width(width: int, wish: Wish, features: int, where: str) -> None:
+    """Refuse a table without names that has not as many features as it must have.
+
+    Raises
+    ------
+    DataError
+    """
+    if wish.width not in (None, features):
+        raise DataError(f"{where}: got {width} columns, expected {wish.width} features")
 
 
 def cleaned(name: str) -> str:
