@@ -104,6 +104,7 @@ def test_columns_agree_with_the_rules_cell_by_cell(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random tables in blocks of three rows, against the rules written down naively."""
+    monkeypatch.setattr("xpnet.data.csv.CHUNK", 40)
     monkeypatch.setattr("xpnet.data.csv.BLOCK_ROWS", 3)
     monkeypatch.setattr("xpnet.data.csv.BLOCK_CELLS", 1)
     rng = np.random.default_rng(seed)

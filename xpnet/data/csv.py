@@ -1,10 +1,11 @@
 """CSV files: rows of cells, of which each column is numbers or text.
 
-The standard library's csv module splits lines into cells; what a cell means is decided by our own
-rules, in `xpnet.data.cells` and `xpnet.data.labels`. pandas, polars and NumPy guess a type for each
-column instead: by default they read 01 as 1, NA as a value, 9007199254740993 as a float, and a
-header of numbers as a row. A library asked for text alone would save a loop and leave every rule to
-us. Numbers take most of the time of reading, and float() is as fast as we need it.
+The standard library's csv module splits lines that have quotes; others need no more than a look for
+separators, many lines at once. What a cell means is decided by our own rules, in `xpnet.data.cells`
+and `xpnet.data.labels`. pandas, polars and NumPy guess a type for each column instead: by default
+they read 01 as 1, NA as a value, 9007199254740993 as a float, and a header of numbers as a row. A
+library asked for text alone would leave every rule to us, and most of the time: numbers take it,
+and `xpnet.data.digits` reads them.
 
 A file is read once, in blocks of rows. Columns that turn out to be text after their beginning was
 taken for numbers are read a second time.
@@ -23,6 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -39,6 +42,7 @@ from xpnet.data.cells import (
     shown,
     truth,
 )
+from xpnet.data.digits import PAD, Cells, plain_numbers, split
 from xpnet.data.gather import Gathered
 from xpnet.data.readers import available_memory, existing
 from xpnet.data.roles import Roles, Wish, check_names, check_width, cleaned, roles
@@ -55,11 +59,14 @@ SAMPLE_CELLS = 1000  # of a row
 FEW = 5
 # A longer line is no line of a table; a file of zeros has no other.
 LONGEST_LINE = 1 << 26
-# A block has so many cells, but not fewer rows than that.
+# Whole lines of so many characters are looked through at once.
+CHUNK = 1 << 18
+# A block of the csv module has so many cells, but not fewer rows than that.
 BLOCK_CELLS = 1 << 16
 BLOCK_ROWS = 64
 # A column of text of which so many cells in a hundred are numbers is worth a note.
 MOSTLY = 90
+_Numbers = tuple[np.ndarray, np.ndarray, Callable[[int], str]]
 HEADERS = ("auto", "yes", "no")
 
 
@@ -217,35 +224,118 @@ def _separator(lines: list[str]) -> str:
 
 
 class _Rows:
-    """The rows of a file that is open: the first, then blocks of columns."""
+    """The rows of a file that is open: the first, then blocks of rows."""
 
     def __init__(self, file: IO[str], separator: str, name: str) -> None:
-        self.reader = csv.reader(_lines(file, name), delimiter=separator, strict=True)
-        self.name = name
-        self.first = next(filter(None, self.reader), [])
-        self.lines = array.array("q", [self.reader.line_num])  # of each row in the file
+        self.file, self.separator, self.name = file, separator, name
+        reader = csv.reader(_lines(file, name), delimiter=separator, strict=True)
+        self.first = next(filter(None, reader), [])
+        self.line = reader.line_num  # so many have been read
+        self.lines = array.array("q", [self.line])  # of each row in the file
 
-    def blocks(self) -> Iterator[list[tuple[str, ...]]]:
-        """The cells of each column, in some rows at a time; blank lines are none."""
+    def blocks(self) -> Iterator[_Table | _Lines]:
+        """Some rows at a time: lines without quotes by NumPy, others by the csv module."""
+        while chunk := self._chunk():
+            if lines := self._plain(chunk):
+                count = len(lines.cells.ends)
+                self.lines.extend(range(self.line + 1, self.line + 1 + count))
+                self.line += count
+                yield lines
+            else:
+                yield from self._tables(chunk)
+
+    def _chunk(self) -> str:
+        """Some whole lines."""
+        chunk = self.file.read(CHUNK)
+        if chunk and not chunk.endswith("\n"):
+            chunk += next(_lines(self.file, self.name), "")
+        return chunk
+
+    def _plain(self, chunk: str) -> _Lines | None:
+        """The cells of lines that need no more than a look for separators."""
         width = len(self.first)
+        if '"' in chunk or width == 1:  # the only cell of a blank line is none
+            return None
+        text = chunk.replace("\r\n", "\n")
+        if "\r" in text:
+            return None
+        data = text.encode() if text.endswith("\n") else text.encode() + b"\n"
+        cells = split(data, self.separator, width)
+        if cells is None or (cells.ends - cells.starts).max() > csv.field_size_limit():
+            return None
+        return _Lines(text if text.isascii() else data, cells)
+
+    def _tables(self, chunk: str) -> Iterator[_Table]:
+        """The rows of a chunk by the csv module; a quoted cell may end in lines after it."""
+        width, before = len(self.first), self.line
         size = max(BLOCK_ROWS, BLOCK_CELLS // width)
-        reader, lines = self.reader, self.lines
+        text = io.StringIO(chunk, newline="")
+        lines = chain(_lines(text, self.name), _lines(self.file, self.name))
+        reader = csv.reader(lines, delimiter=self.separator, strict=True)
         rows: list[list[str]] = []
-        for cells in reader:
+        while text.tell() < len(chunk) and (cells := next(reader, None)) is not None:
+            self.line = before + reader.line_num
             if len(cells) != width:
                 if not cells:
                     continue
                 raise DataError(
-                    f"{self.name}: line {reader.line_num}: got {len(cells)} columns, "
-                    f"expected {width}"
+                    f"{self.name}: line {self.line}: got {len(cells)} columns, expected {width}"
                 )
             rows.append(cells)
-            lines.append(reader.line_num)
+            self.lines.append(self.line)
             if len(rows) == size:
-                yield [*zip(*rows, strict=True)]
+                yield _Table([*zip(*rows, strict=True)])
                 rows.clear()
         if rows:
-            yield [*zip(*rows, strict=True)]
+            yield _Table([*zip(*rows, strict=True)])
+
+
+class _Table(NamedTuple):
+    """Rows as the csv module splits them, by column."""
+
+    columns: list[tuple[str, ...]]
+
+    def column(self, i: int) -> Sequence[str]:
+        return self.columns[i]
+
+    def numbers(self, which: Sequence[int]) -> Mapping[int, _Numbers]:
+        return {}
+
+
+class _Lines(NamedTuple):
+    """Lines without quotes, and where their cells are in the text; in UTF-8 if not all is ASCII."""
+
+    text: str | bytes
+    cells: Cells
+
+    def column(self, i: int) -> Sequence[str]:
+        places = zip(
+            (self.cells.starts[:, i] - PAD).tolist(),
+            (self.cells.ends[:, i] - PAD).tolist(),
+            strict=True,
+        )
+        text = self.text
+        if isinstance(text, str):
+            return [text[start:end] for start, end in places]
+        return [text[start:end].decode() for start, end in places]
+
+    def cell(self, i: int, row: int) -> str:
+        start, end = self.cells.starts[row, i] - PAD, self.cells.ends[row, i] - PAD
+        cell = self.text[start:end]
+        return cell if isinstance(cell, str) else cell.decode()
+
+    def numbers(self, which: Sequence[int]) -> Mapping[int, _Numbers]:
+        """What is read as numbers in these columns, NaN where a cell is empty."""
+        starts, ends, points = (places[:, which].T for places in self.cells[1:])
+        shape = starts.shape
+        values, sure = plain_numbers(self.cells.data, starts.ravel(), ends.ravel(), points.ravel())
+        values[empty := (starts == ends).ravel()] = np.nan
+        sure |= empty
+        values, sure = values.reshape(shape), sure.reshape(shape)
+        return {
+            i: (values[k], np.flatnonzero(~sure[k]), partial(self.cell, i))
+            for k, i in enumerate(which)
+        }
 
 
 class _Known(dict[str, str]):
@@ -272,14 +362,15 @@ def _read(source: _Source, separator: str, wish: Wish, header: str) -> TableFile
         known = _Known()
         pointed = [i for i in found.features if names[i].isdigit()]
         for block in rows.blocks():
+            numbers = block.numbers([i for i in columns if columns[i].kind in ("", "number")])
             for i, column in columns.items():
-                column.add(block[i])
+                if not (column.lost or (i in numbers and column.add_numbers(*numbers[i]))):
+                    column.add(block.column(i))
             if found.label >= 0:
-                labels.extend(map(known.__getitem__, block[found.label]))
+                labels.extend(map(known.__getitem__, block.column(found.label)))
             if found.id >= 0:
-                ids.extend(map(str.strip, block[found.id]))
-            if pointed:
-                pointed = [i for i in pointed if _all_pointed(block[i])]
+                ids.extend(map(str.strip, block.column(found.id)))
+            pointed = [i for i in pointed if _all_pointed(block.column(i))]
             if sum(column.nbytes for column in columns.values()) > source.room:
                 raise _too_large(source.name)
     where = f"{source.name}: line {rows.lines[0]}"
@@ -336,7 +427,7 @@ def _read_again(
         rows = _Rows(file, separator, source.name)
         for block in rows.blocks():
             for i, column in late.items():
-                column.add(block[i])
+                column.add(block.column(i))
             if sum(column.nbytes for column in columns.values()) > source.room:
                 raise _too_large(source.name)
     if len(rows.lines) != count:

@@ -7,15 +7,15 @@
    numbers, and text among texts.
 3. A column in which nothing is there is numbers, all missing.
 
-Whole blocks pass through float() at once. Only where that fails are single cells looked at, each
-different one once.
+Whole blocks are numbers at once, by `xpnet.data.digits` or float(). Only where that fails are
+single cells looked at, each different one once.
 """
 
 from __future__ import annotations
 
 import array
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -88,6 +88,44 @@ class Gathered:
             (not self._gaps and self._add_numbers(cells)) or self._add_numbers_and_gaps(cells)
         ):
             self._add_by_meaning(cells)
+
+    def add_numbers(
+        self, values: np.ndarray, unsure: np.ndarray, cell: Callable[[int], str]
+    ) -> bool:
+        """Add rows that have been read as numbers, NaN where a cell is empty.
+
+        Parameters
+        ----------
+        values : array, float64, shape=(N,)
+        unsure : array of int
+            The rows whose cells are something else.
+        cell : callable
+            From one of these rows to its cell.
+
+        Returns
+        -------
+        bool
+            False if the column is no numbers, and nothing was added.
+        """
+        kind, odd, overflow = self.kind, self._odd, self.overflow
+        if kind not in ("", "number"):
+            return False
+        for row in unsure.tolist():
+            text = cell(row).strip()
+            is_a, value = _meaning(text)
+            if is_a not in ("", "number"):
+                return False
+            kind = kind or is_a
+            odd = odd or (not is_a and not is_missing(text))
+            if math.isinf(value):
+                overflow = len(self._numbers) + row if overflow < 0 else overflow
+                value = math.nan
+            values[row] = value
+        if not kind and not np.isnan(values).all():
+            kind = "number"
+        self.kind, self._odd, self.overflow = kind, odd, overflow
+        self._numbers.frombytes(values.tobytes())
+        return True
 
     def _add_numbers(self, cells: Sequence[str]) -> bool:
         """Add a block of nothing but finite numbers; returns whether it was one."""
