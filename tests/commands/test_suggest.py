@@ -94,6 +94,10 @@ def of_train(line: str) -> str | None:
         ("--lr 0,1", "--lr is '0,1'; expected a number, written 0.1"),
         ("--epochs ten", "--epochs is 'ten'; expected a whole number"),
         ("--optimizer Adam", "--optimizer is 'Adam'; did you mean adam?"),
+        ("--init heavy", "--init is 'heavy'; expected NAME|STD"),
+        ("--hidden 0", "--hidden: '0': layer sizes are from 1 to"),
+        ("--hidden x", "--hidden is 'x'; expected sizes: 50,20"),
+        ("--activation relu,sine", "--activation: 'sine' is not one of"),
         ("--no-header", "did you mean --header no?"),
         ("--loss crossentropy", "--loss is 'crossentropy'; expected auto, softmax, sigmoid"),
         ("--dataset minst", "did you mean mnist?"),
@@ -127,10 +131,21 @@ def test_advice_for_predict(line: str, advice: str) -> None:
     assert found.startswith(advice) or advice in found
 
 
+def test_the_words_of_compare_stand_together() -> None:
+    options = options_of(compare.Arguments)
+    assert suggest(["a", "b", "--metric", "loss"], options) is None
+    assert suggest(["--metric", "loss", "a", "b"], options) is None
+    assert suggest(["a", "--metric", "loss", "b"], options) == (
+        "'b' stands apart; write RUN... together"
+    )
+    assert suggest(["--metric", "loss"], options) == "RUN is missing; the command takes RUN..."
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        "", "--lr 0.1 --hidden 50,20", "--batch_size=3", "--no_plot --plot", "--lr -0.5",
+        "--epochs x --epochs 3", "", "--lr 0.1 --hidden 50,20",
+        "--batch_size=3", "--no_plot --plot", "--lr -0.5",
         "--lr=-inf", "--lr -inf", "--lr none", "--out - --data=--lr", "--label-column -1",
         "--hidden=", "--label-column=-x", "--help", "-h", "--nonsense --help", "iris.csv -h",
         "--tyro-print-completion bash",
@@ -238,6 +253,9 @@ def test_options_are_those_that_tyro_shows(cls: type, monkeypatch: pytest.Monkey
         assert option.help in text
         if option.metavar and not option.many:
             assert f"{option.help} {option.default}".strip() in text
+        if option.read is not None and option.field in vars(cls):
+            default = re.search(r"^\(default: (.*)\)$", option.default)
+            assert default is None or option.read(default[1]) is not None
     shown = set(re.findall(r"(?<= )--[a-z-]+(?=[ ,])", text)) - {"--help"}
     assert {option.flag for option in options if option.flag} <= shown
 

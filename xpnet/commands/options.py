@@ -11,6 +11,7 @@ import ast
 import inspect
 import textwrap
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,8 @@ class Option:
         Whether it takes any number of words.
     needed : bool
         Whether you must give it.
+    read : function from str, or None
+        What reads its word; a ValueError says what is wrong with it.
     """
 
     field: str
@@ -55,6 +58,7 @@ class Option:
     choices: tuple[str, ...] = ()
     many: bool = False
     needed: bool = False
+    read: Callable[[str], Any] | None = None
 
 
 def options_of(cls: type) -> tuple[Option, ...]:
@@ -99,6 +103,7 @@ def _option(field: Field[Any], hint: Any, docs: dict[str, str]) -> Option:
         choices=choices,
         many=spec is None and get_origin(kind) in (tuple, list),
         needed=field.default is MISSING and field.default_factory is MISSING,
+        read=None if spec is None else lambda word: spec.instance_from_str([word]),
     )
 
 

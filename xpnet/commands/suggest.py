@@ -107,6 +107,8 @@ SHORT = {
 FILES = (
     ".csv", ".tsv", ".npz", ".npy", ".gz", ".parquet", ".txt", ".json", ".xlsx", ".feather",
 )  # fmt: skip
+# How the messages of int() and float() begin.
+PYTHONS_OWN = ("could not convert", "invalid literal")
 TRUTH = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -210,27 +212,39 @@ def suggest(args: Sequence[str], options: Sequence[Option]) -> str | None:
         return None
     read = [*_read(args, options)]
     places = [option for option in options if not option.flag]
-    room = len(args) if any(option.many for option in places) else len(places)
+    many = any(option.many for option in places)
+    room = len(args) if many else len(places)
     for i, word in enumerate(read):
+        line = None
         if word.kind == "unknown":
-            return _unknown(word, read[i + 1 :], options)
-        if word.kind == "none":
-            assert word.option is not None
-            return _no_value(word.option, word.text)
-        if word.kind == "value" and (line := _wrong_value(word, read[i + 1 :])) is not None:
-            return line
-        if word.kind == "plain":
+            line = _unknown(word, read[i + 1 :], options)
+        elif word.kind == "none":
+            line = _no_value(word)
+        elif word.kind == "value":
+            line = _wrong_value(word, read[i + 1 :])
+        elif word.kind == "plain":
             room -= 1
             if room < 0:
-                return _stray(read, i, options)
+                line = _stray(read, i, options)
+            elif many and _stands_apart(read, i):
+                line = f"{shown(word.text)} stands apart; write {_usage(places)} together"
+        if line is not None:
+            return line
     return _missing(places, sum(word.kind == "plain" for word in read))
 
 
-def _no_value(option: Option, text: str) -> str:
+def _stands_apart(read: Sequence[_Word], i: int) -> bool:
+    """Whether an option stands between this word and others like it; tyro then loses it."""
+    return any(w.kind == "plain" for w in read[:i]) and read[i - 1].kind != "plain"
+
+
+def _no_value(word: _Word) -> str:
+    option, text = word.option, word.text
+    assert option is not None
     line = f"{option.flag} needs a value: {option.flag} {option.metavar}"
-    return (
-        f"{line}; if that is {shown(text)}, write {option.flag}={shortened(text)}" if text else line
-    )
+    if text:
+        line += f"; if that is {shown(text)}, write {option.flag}={shortened(text)}"
+    return line
 
 
 def _missing(places: Sequence[Option], given: int) -> str | None:
@@ -246,25 +260,32 @@ def _usage(places: Sequence[Option]) -> str:
 
 
 def _wrong_value(word: _Word, rest: Sequence[_Word]) -> str | None:
-    """What is wrong with a value that has to be a number, sizes, or one of a list of words."""
+    """What is wrong with a value, as far as no other part of the run is asked."""
     option, value = word.option, word.text
     assert option is not None
     line = f"{option.flag} is {shown(value)}"
     if option.choices and value not in option.choices:
         close = _closest(value, option.choices)
-        return f"{line}; " + (
-            f"did you mean {close}?" if close else f"expected {listed(option.choices)}"
+        return (
+            f"{line}; {f'did you mean {close}?' if close else f'expected {listed(option.choices)}'}"
         )
-    if option.metavar.startswith("N,") and not all(
-        _is(int, size) for size in value.split(",") if value
-    ):
+    if any(other.kind == "flag" and other.option is option for other in rest):
+        return None  # the last value counts
+    if option.metavar.startswith("N,") and not all(_is(int, n) for n in value.split(",") if value):
         sizes = _numbers([value, *(other.text for other in _plain(rest))])
-        return f"{line}; write {option.flag} {sizes}" if sizes else None
+        return f"{line}; {f'write {option.flag} {sizes}' if sizes else 'expected sizes: 50,20'}"
     if option.metavar == "INT" and value != "none" and not _is(int, value):
         return f"{line}; expected a whole number"
     if option.metavar == "FLOAT" and value != "none" and not _is(float, value):
         point = value.replace(",", ".")
-        return f"{line}; expected a number" + (f", written {point}" if _is(float, point) else "")
+        return f"{line}; expected a number{f', written {point}' if _is(float, point) else ''}"
+    try:
+        if option.read is not None:
+            option.read(value)
+    except ValueError as error:
+        if type(error) is not ValueError or str(error).startswith(PYTHONS_OWN):
+            return f"{line}; expected {option.metavar}"
+        return f"{option.flag}: {error}"
     return None
 
 
