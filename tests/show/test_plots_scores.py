@@ -75,7 +75,7 @@ def test_of_many_classes_the_lowest_recall_is_named(tmp_path: Path, figures: lis
     matrix[9, :2], matrix[9, 9] = 4, 2
     plots.confusion(matrix, [f"k{i}" for i in range(40)], tmp_path / "c.png")
     title = figures[0].axes[0].get_title()
-    assert "lowest recall: k9 20 %, k0 100 %" in title  # k7 has no samples
+    assert "lowest recall: k9: 20 %, k0: 100 %" in title  # k7 has no samples
 
 
 def test_areas_are_in_the_legend(tmp_path: Path, figures: list[Any]) -> None:

@@ -153,7 +153,7 @@ def _large_confusion(
     axes.set_ylabel("true (number of the class, from 0)")
     recalls = np.where(rows > 0, np.diag(share), np.inf)
     worst = [i for i in np.argsort(recalls, kind="stable")[:5] if rows[i]]
-    listed = ", ".join(f"{_short(classes[i], 12)} {_percent(share[i, i])} %" for i in worst)
+    listed = ", ".join(f"{_short(classes[i], 12)}: {_percent(share[i, i])} %" for i in worst)
     axes.set_title(f"{title}\nlowest recall: {listed}", fontsize=10, parse_math=False)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     figure.savefig(path, dpi=120)
