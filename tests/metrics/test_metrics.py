@@ -126,6 +126,7 @@ def test_the_best_threshold(metric: Any, weighted: bool, share: float, levels: i
 def test_thresholds_at_the_ends() -> None:
     assert metrics.best_threshold([1, 0], [0.0, 1.0]) == 0.0  # all of them: at least 0
     assert metrics.best_threshold([0, 1], [0.0, 1.0]) == 0.5
+    assert metrics.best_threshold([0, 1], [np.nextafter(1.0, 0.0), 1.0]) == 1.0
     assert metrics.best_threshold([0, 1], np.array([[0.5, 0.5], [0.25, 0.75]])) == 0.625
 
 

@@ -238,6 +238,8 @@ def best_threshold(
         In the middle between two neighbouring probabilities, or between 0 and the lowest one: so
         few new samples fall between. Of several that are equally good, the one nearest 0.5. The
         probabilities' dtype holds it exactly, so that a device compares as the host does.
+        From 0 to 1, both included: 0 if all samples count and the lowest probability is 0, and 1
+        if only those of probability 1 count and nothing lies between them and the next.
 
     Raises
     ------
