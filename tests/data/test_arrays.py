@@ -76,7 +76,6 @@ def test_what_holds_plain_numbers_trains_as_they_do(x: Any, t: Any) -> None:
         (lambda a: [list(row) for row in masked(X, 3)], "got masked values"),
         (lambda a: a.view(Metres), "got Metres, an array with rules of its own"),
         (lambda a: a + 1j, "complex64, expected real numbers|complex128, expected real"),
-        (lambda a: a.astype(str), "expected real numbers"),
         (lambda a: a.astype(object), "expected real numbers"),
         (lambda a: {"a": a}, "got dict, expected an array"),
         (lambda a: None, "expected an array"),
@@ -99,6 +98,14 @@ def test_what_does_not_is_refused(
     with pytest.raises(DataError, match=words) as caught:
         use(bad)
     assert "\n" not in str(caught.value)
+
+
+def test_text_is_refused_where_numbers_belong() -> None:
+    for bad in (X.astype(str), X.astype(str).astype(object)):
+        with pytest.raises(DataError, match="expected real numbers"):
+            Trainer(mlp([3, 2])).fit(bad, T, epochs=1)
+    with pytest.raises(DataError, match="t: got text, but the model has no names of classes"):
+        Trainer(mlp([3, 2])).evaluate(X, T.astype(str))
 
 
 def test_weights_and_parameters_are_held_to_the_same() -> None:

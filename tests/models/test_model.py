@@ -159,7 +159,7 @@ def test_files_of_version_1_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "has format 3; this version of xpnet reads 1 to 2"),
+        ({"format": 4}, "has format 4; this version of xpnet reads 1 to 3"),
         ({"builder": "transformer"}, "made by 'transformer'; this version of xpnet has mlp"),
         ({"builder": "", "arguments": {}}, "built by hand; pass network="),
     ],

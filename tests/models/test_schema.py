@@ -110,7 +110,7 @@ def test_odd_meta_data(tmp_path: Path, files: Any, kind: str) -> None:
         else:  # another note, say, or other names of as many classes
             model = Model.load(path)
             np.testing.assert_array_equal(model.scores(X), expected)
-            assert model.predict(X).dtype.kind == "i"
+            assert model.predict(X).dtype.kind in "iU"
     assert refused > 0.5 * tried > 50
 
 

@@ -65,9 +65,9 @@ def frame_table(frame: Any, name: str = "x") -> Table:
 
     Examples
     --------
-    >>> import polars
-    >>> table = frame_table(polars.DataFrame({"a": [1, None], "b": ["u", "v"]}))
-    >>> table["a"].numbers, table["b"].values
+    >>> import polars  # doctest: +SKIP
+    >>> frame = polars.DataFrame({"a": [1, None], "b": ["u", "v"]})  # doctest: +SKIP
+    >>> frame_table(frame)["a"].numbers, frame_table(frame)["b"].values  # doctest: +SKIP
     (array([ 1., nan]), ('u', 'v'))
     """
     columns = _columns(frame, name)

@@ -33,15 +33,52 @@ from xpnet.data.cells import (
     shown,
 )
 from xpnet.data.checks import check_numbers, check_targets, is_one_hot
+from xpnet.data.frames import is_frame, is_series, series_values
 from xpnet.errors import DataError, listed
 
-__all__ = ["array_targets", "class_index", "text_targets"]
+__all__ = ["array_targets", "class_index", "labels_of", "text_targets"]
 
 Targets = tuple[np.ndarray, tuple[str, ...] | None]
 
 # Fewer rows to a class than this, and more classes than MANY_CLASSES: the task has to be said.
 MANY_CLASSES = 20
 ROWS_OF_A_NUMBER, ROWS_OF_A_WORD = 10, 2
+
+
+def labels_of(t: Any, name: str) -> Any:
+    """Return text labels as a list of str, and other targets as they are, a series as an array.
+
+    Parameters
+    ----------
+    t : array, list or series
+        Numbers or text.
+    name : str
+        What t is called in messages.
+
+    Raises
+    ------
+    DataError
+        A label is missing, or is neither text nor a number.
+    """
+    if is_series(t) or is_frame(t):
+        t = series_values(t, name)
+    if isinstance(t, list | tuple):
+        # A list may hold rows of numbers of different lengths; `host` says what is wrong with it.
+        if not any(isinstance(label, str | bytes) for label in t):
+            return tuple(t)
+        labels = list(t)
+    elif isinstance(t, np.ndarray) and t.dtype.kind in "USO" and t.size and t.ndim:
+        if t.size != len(t):
+            raise DataError(f"{name}: got text of shape {t.shape}, expected one label a sample")
+        labels = np.ma.filled(t, None).reshape(len(t)).tolist()
+        if not any(isinstance(label, str | bytes) for label in labels):
+            return t
+    else:
+        return t
+    for row, label in enumerate(labels):
+        if not isinstance(label, str | bytes):
+            raise DataError(f"{name}: row {row}: got {shown(repr(label))}, expected text")
+    return _texts(labels, name)
 
 
 def class_index(label: str, index: Mapping[str, int]) -> int | None:
@@ -167,7 +204,11 @@ def array_targets(
         if t.size != n:
             raise DataError(f"{name}: got text of shape {t.shape}, expected one label a sample")
         return text_targets(
-            _texts(t.reshape(n), name), task, classes, name, lambda row: f"{name}: row {row}"
+            _texts(t.reshape(n).tolist(), name),
+            task,
+            classes,
+            name,
+            lambda row: f"{name}: row {row}",
         )
     check_numbers(t, name)
     _check_shape(t, n, name)
@@ -205,11 +246,11 @@ def _check_shape(t: np.ndarray, n: int, name: str) -> None:
         raise DataError(f"{name}: got shape {t.shape}, expected one target or one row a sample")
 
 
-def _texts(t: np.ndarray, name: str) -> list[str]:
+def _texts(labels: Sequence[str | bytes], name: str) -> list[str]:
     try:
         return [
             (label if isinstance(label, bytes) else label.encode()).decode().strip()
-            for label in t.tolist()
+            for label in labels
         ]
     except UnicodeError as error:  # no output takes half of a surrogate pair
         raise DataError(f"{name}: is not text in UTF-8: {error}") from error
@@ -244,6 +285,6 @@ def _check_class_count(distinct: int, n: int, rows: int, task: str, name: str) -
         raise DataError(f"{name}: got {distinct} class, expected at least two")
     if task == "auto" and distinct > max(MANY_CLASSES, n // rows):
         raise DataError(
-            f"{name}: got {distinct} distinct labels in {n} rows; say --task regression "
-            "(or --task classification)"
+            f"{name}: got {distinct} distinct labels in {n} rows; are they classes or numbers? Say "
+            "--task classification, or --task regression"
         )

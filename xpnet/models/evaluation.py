@@ -62,7 +62,8 @@ class Evaluation:
     def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
         """Return (loss per sample, accuracy or R²) for data that `Feed` brought to the device.
 
-        R² = 1 - Σ(y - t)² / Σ(t - mean t)² is None where the targets do not vary.
+        R² = 1 - Σ(y - t)² / Σ(t - mean t)² is the mean over the outputs whose targets vary, and
+        None if none do.
 
         The host adds up in float64.
         """
@@ -79,7 +80,8 @@ class Evaluation:
         if self.classifies(t):
             return total / len(t), sum(float(right) for _, _, right in measured) / len(t)
         to_numpy = self.feed.backend.to_numpy
-        return total / len(t), _r2([to_numpy(errors) for _, _, errors in measured], t)
+        errors = np.concatenate([to_numpy(errors) for _, _, errors in measured])
+        return total / len(t), _r2(errors.reshape(len(t), -1), t.reshape(len(t), -1))
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
         """Return the outputs of the hidden layers by node name, each of shape=(N, units)."""
@@ -100,16 +102,17 @@ class Evaluation:
         )
 
 
-def _r2(errors: list[np.ndarray], t: np.ndarray) -> float | None:
-    """Return R² = 1 - Σ errors² / Σ(t - mean t)², or None if all t are equal."""
+def _r2(errors: np.ndarray, t: np.ndarray) -> float | None:
+    """Return R², the mean over the outputs whose t vary; None if none does."""
+    found = []
     with np.errstate(all="ignore"):  # what is infinite here shows in the result
-        # From the first row, and in units of the widest: means of large numbers and squares of
-        # small ones stay exact.
-        spread = t.astype(np.float64) - t[0]
-        unit = np.abs(spread).max()
-        if unit == 0.0:
-            return None
-        spread /= unit
-        variation = np.sum((spread - spread.mean(axis=0)) ** 2)
-        squares = sum(np.sum((part.astype(np.float64) / unit) ** 2) for part in errors)
-        return float(1.0 - squares / variation)
+        for wrong, true in zip(errors.T, t.astype(np.float64).T, strict=True):
+            # From the first row, and in units of the widest: means of large numbers and squares of
+            # small ones stay exact.
+            spread = true - true[0]
+            unit = np.abs(spread).max()
+            if unit > 0.0:
+                spread /= unit
+                variation = np.sum((spread - spread.mean()) ** 2)
+                found.append(1.0 - np.sum((wrong.astype(np.float64) / unit) ** 2) / variation)
+    return float(np.mean(found)) if found else None

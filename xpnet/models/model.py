@@ -17,8 +17,19 @@ from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
 from xpnet.data.checks import check_features, check_targets, checked_scaling, host
 from xpnet.data.dataset import Scaling
+from xpnet.data.encoder import Encoder
+from xpnet.data.frames import frame_table, is_frame
+from xpnet.data.labels import labels_of, text_targets
 from xpnet.data.loader import Feed
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, shown
+from xpnet.data.table import Table
+from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, listed, real, shown
+from xpnet.metrics import (
+    METRICS,
+    classification_scores,
+    higher_is_better,
+    measure,
+    regression_scores,
+)
 from xpnet.models import checkpoint, schema
 from xpnet.models.evaluation import Evaluation
 from xpnet.models.mlp import BUILDERS
@@ -48,6 +59,12 @@ class Model:
         Names of the classes.
     columns : sequence of str, optional
         Names of the features.
+    encoder : Encoder, optional
+        From `xpnet.data.Encoder.of`: it makes features of data frames and tables. It brings its own
+        scaling and the names of the features. Arrays are features already.
+    threshold : float in [0, 1], optional
+        For two classes: predict the second one where its probability is at least this. By
+        default the more probable one.
 
     Attributes
     ----------
@@ -59,6 +76,9 @@ class Model:
     sample_dtype : str or None
         The dtype of the training samples. Without `scaling`, x must be uint8 if they were, and
         must not be uint8 if they were not: the model divides only uint8 values by 255.
+    predicts_names : bool
+        Whether `predict` returns the names in `classes`, since the labels of the training were
+        text; otherwise it returns their indices.
 
     Notes
     -----
@@ -83,6 +103,8 @@ class Model:
         target_scaling: Scaling | None = None,
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        encoder: Encoder | None = None,
+        threshold: float | None = None,
     ) -> None:
         if backend is not None and not isinstance(backend, Backend):
             raise UsageError(
@@ -99,6 +121,16 @@ class Model:
         # As text, whatever a caller has: the labels themselves, say, np.unique(t).
         self.classes = None if classes is None else tuple(map(str, classes))
         self.columns = () if columns is None else tuple(map(str, columns))
+        self.encoder: Encoder | None = None
+        if encoder is not None:
+            if not isinstance(encoder, Encoder):
+                raise UsageError(
+                    f"encoder is {shown(encoder)}; expected one: xpnet.data.Encoder.of(frame)"
+                )
+            if columns is not None and self.columns != encoder.names:
+                raise UsageError("columns are the encoder's own: leave them out")
+            self._take(encoder)
+            scaling = encoder.scaling if scaling is None else scaling
         target_scaling = checked_scaling(target_scaling, "target_scaling")
         if fault := _misnamed(network, self.classes, self.columns):
             raise UsageError(f"the model {fault}")
@@ -118,6 +150,70 @@ class Model:
         self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"
         self.sample_dtype: str | None = None
+        self.predicts_names = False
+        self.threshold = threshold
+
+    @property
+    def threshold(self) -> float | None:
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float | None) -> None:
+        if value is not None:
+            value = real("threshold", value, 0.0, 1.0, "[]")
+            if fault := _undivided(self.network):
+                raise UsageError(f"threshold: {fault}")
+        self._threshold = value
+
+    # -- Tables and names --------------------------------------------------------------
+
+    def learn_names(self, x: Any, t: Any) -> None:
+        """Take the columns of a frame, and the classes of text labels, if the model has none yet.
+
+        Raises
+        ------
+        DataError
+            The frame makes more or fewer features than the network has inputs, or the labels more
+            or fewer classes than it has outputs.
+        """
+        if is_frame(x) and self.encoder is None and not self.columns:
+            self._take(Encoder.of(x, standardize=False))
+        labels = labels_of(t, "t")
+        if isinstance(labels, list):
+            if not self.classifies:
+                raise DataError("t: got text, expected numbers: the loss is that of a regression")
+            if self.classes is None:
+                classes = text_targets(labels, "classification", None, "t", "t: row {}".format)[1]
+                if fault := _misnamed(self.network, classes, ()):
+                    raise DataError(f"t {fault.replace('class names', 'different labels')}")
+                self.classes = classes
+            self.predicts_names = True
+
+    def _take(self, encoder: Encoder) -> None:
+        inputs = _inputs(self.network)
+        if inputs is not None and encoder.width != inputs:
+            raise DataError(
+                f"the table's {len(encoder.columns)} columns make {encoder.width} features, but "
+                f"the network takes {inputs}: build it with encoder.width inputs, where encoder = "
+                "xpnet.data.Encoder.of(frame)"
+            )
+        self.encoder, self.columns = encoder, encoder.names
+
+    def features(self, x: Any, name: str = "x") -> Any:
+        """Return samples as an array of features: of a frame or a table, by the encoder.
+
+        Raises
+        ------
+        DataError
+            A column is missing, or the model has no encoder and a column is no plain number.
+        """
+        if not isinstance(x, Table):
+            if not is_frame(x):
+                return x
+            x = frame_table(x, name)
+        if self.encoder is not None:
+            return self.encoder.encode(x)
+        return _numbers(x, self.columns)
 
     # -- Checks ------------------------------------------------------------------------
 
@@ -130,7 +226,7 @@ class Model:
         ------
         DataError
         """
-        x = host(x, f"x{what}")
+        x = host(self.features(x, f"x{what}"), f"x{what}")
         check_features(x, f"x{what}")
         self.check_shape(x.shape, f"x{what}")
         was = str(trained_on or self.sample_dtype or x.dtype)
@@ -166,7 +262,7 @@ class Model:
         DataError
         """
         x = self.checked_samples(x, what, trained_on)
-        t = host(t, f"t{what}")
+        t = self._targets(t, f"t{what}")
         gate = self.network.loss_gate
         assert self.network.outputs is not None  # refused when the model was made
         check_targets(
@@ -175,6 +271,17 @@ class Model:
         )  # fmt: skip
         return x, t
 
+    def _targets(self, t: Any, name: str) -> Any:
+        """Targets as NumPy's; class indices for text."""
+        labels = labels_of(t, name)
+        if not isinstance(labels, list):
+            return host(labels, name)
+        if self.classes is None:
+            raise DataError(f"{name}: got text, but the model has no names of classes")
+        return text_targets(
+            labels, "classification", self.classes, name, f"{name}: row {{}}".format
+        )[0]
+
     def resident(self, x: Any, t: np.ndarray, *, own: bool = False) -> tuple[Any, np.ndarray]:
         """Checked samples and targets as `evaluation` takes them: x on the device, or a file."""
         classes = self.evaluation.classifies(t)
@@ -182,14 +289,17 @@ class Model:
 
     # -- Answers -----------------------------------------------------------------------
 
-    def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
-        """Return the loss per sample and the score on a data set.
+    def evaluate(self, x: Any, t: Any) -> dict[str, float | None]:
+        """Measure the model on a data set.
 
         Returns
         -------
         dict
-            "loss", and "accuracy" for classification or "r2" for regression (None if the targets
-            do not vary).
+            "loss" per sample. For classes "accuracy", "balanced_accuracy", "precision", "recall",
+            "f1" (of the second of two classes; of more classes the mean) and, where the loss gives
+            probabilities, "roc_auc", "average_precision" and "log_loss". For a regression "r2",
+            and "mae" and "rmse" in the units of the targets. None where a number is not defined:
+            R² if the targets do not vary, for example. See `xpnet.metrics`.
 
         Raises
         ------
@@ -197,8 +307,55 @@ class Model:
             x or t does not fit the network.
         """
         x, t = self.checked_pair(x, t)
-        loss, score = self.evaluation.measure(self.params, *self.resident(x, t))
-        return {"loss": loss, "accuracy" if self.evaluation.classifies(t) else "r2": score}
+        here, targets = self.resident(x, t)
+        loss, score = self.evaluation.measure(self.params, here, targets)
+        scores = self.evaluation.scores(self.params, here)
+        if not self.evaluation.classifies(t):
+            measured = regression_scores(t.reshape(len(t), -1), self.values(scores))
+            return {"loss": loss, **measured, "r2": score}
+        predicted, probabilities = self.decide(scores), self.probabilities(scores)
+        measured = classification_scores(
+            class_indices(t), predicted, probabilities, self._class_count
+        )
+        # What the loss gives no probabilities for is left out; what is not defined is None.
+        if probabilities is None:
+            measured = {
+                name: measured[name] for name in measured if METRICS[name].needs == "classes"
+            }
+        return {"loss": loss, **measured}
+
+    def check_metric(self, name: str) -> None:
+        """Refuse a metric that is unknown, or that needs what the network does not give.
+
+        Raises
+        ------
+        UsageError
+        """
+        higher_is_better(name)  # refuses an unknown one
+        needs = METRICS[name].needs
+        if (needs == "values") == self.classifies:
+            kind = "a regression" if self.classifies else "classes"
+            fitting = [n for n, m in METRICS.items() if (m.needs == "values") != self.classifies]
+            raise UsageError(f"metric {name} is for {kind}; expected one of {listed(fitting)}")
+        if needs == "probabilities" and not hasattr(self.network.loss_gate, "probabilities"):
+            raise UsageError(
+                f"metric {name} needs probabilities; train with the softmax or sigmoid loss, or "
+                "take f1 or accuracy"
+            )
+
+    def metric(self, name: str, x: Any, t: np.ndarray) -> float | None:
+        """Measure one metric; x is from `resident`, t as `checked_pair` returns it."""
+        scores = self.evaluation.scores(self.params, x)
+        if not self.evaluation.classifies(t):
+            return measure(name, t.reshape(len(t), -1), self.values(scores))
+        return measure(
+            name, class_indices(t), self.decide(scores), self.probabilities(scores),
+            classes=self._class_count,
+        )  # fmt: skip
+
+    @property
+    def _class_count(self) -> int:
+        return max(self.network.outputs or 0, 2)
 
     def scores(self, x: Any) -> np.ndarray:
         """Return the outputs, shape=(N, outputs).
@@ -213,11 +370,28 @@ class Model:
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.hidden(self.params, x)
 
-    def predict(self, x: Any) -> np.ndarray:
-        """Return class indices, shape=(N,), or the values of a regression, shape=(N, outputs).
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Return the class indices that scores stand for, shape=(N,)."""
+        gate = self.network.loss_gate
+        if self.threshold is None:
+            return np.asarray(gate.decide(scores))
+        chosen = np.asarray(gate.probabilities(scores))[:, 1] >= self.threshold
+        return chosen.astype(np.asarray(gate.decide(scores[:1])).dtype)
 
-        Indices count from 0; `classes`, if you gave it, has their names. The values of a
-        regression are in the units of its targets.
+    def probabilities(self, scores: np.ndarray) -> np.ndarray | None:
+        """Return the probabilities that scores stand for; None if the loss gives none."""
+        gate = self.network.loss_gate
+        return np.asarray(gate.probabilities(scores)) if hasattr(gate, "probabilities") else None
+
+    def values(self, scores: np.ndarray) -> np.ndarray:
+        """Return the values of a regression that scores stand for, in the targets' units."""
+        return self.feed.original(np.asarray(self.network.predictions(scores)))
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return classes, shape=(N,), or the values of a regression, shape=(N, outputs).
+
+        Classes are indices, which count from 0; if the model was trained on text labels, they are
+        the labels. The values of a regression are in the units of its targets.
 
         Raises
         ------
@@ -225,9 +399,10 @@ class Model:
             x does not fit the network.
         """
         scores = self.scores(x)
-        if self.classifies:
-            return np.asarray(self.network.loss_gate.decide(scores))
-        return self.feed.original(np.asarray(self.network.predictions(scores)))
+        if not self.classifies:
+            return self.values(scores)
+        chosen = self.decide(scores)
+        return np.array(self.classes)[chosen] if self.predicts_names else chosen
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Return the probabilities of the classes, shape=(N, classes).
@@ -269,6 +444,9 @@ class Model:
             "classes": self.classes,
             "columns": self.columns,
             "sample_dtype": self.sample_dtype,
+            "encoder": None if self.encoder is None else self.encoder.plain(),
+            "threshold": self.threshold,
+            "predicts_names": self.predicts_names,
             "extra": {},
         }
 
@@ -347,12 +525,34 @@ class Model:
             raise CheckpointError(f"{path}: {fault}")
         if fault := _misscaled(network, kept.get("target_scaling")):
             raise CheckpointError(f"{path}: target_scaling: {fault}")
+        if meta["threshold"] is not None:
+            fault = _undivided(network) or (
+                "" if 0 <= meta["threshold"] <= 1 else "it is not a share"
+            )
+            if fault:
+                raise CheckpointError(f"{path}: its threshold does not fit: {fault}")
+        if meta["predicts_names"] and kept["classes"] is None:
+            raise CheckpointError(f"{path}: has no names of classes, which it predicts")
+        encoder = None
+        if meta["encoder"] is not None:
+            try:
+                encoder = Encoder.from_plain(meta["encoder"])
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{path}: its encoder is not as xpnet writes it: {error}"
+                ) from error
+            if encoder.names != tuple(kept["columns"]):
+                raise CheckpointError(f"{path}: its encoder does not make its features")
         if not meta["classifies"] and network.loss_gate.targets != "real":
             raise CheckpointError(f"{path}: {type(network.loss_gate).__name__} is for classes")
         model = cls(network, **{**kept, **options})
         model.params = model.feed.copies(params)
         model.classifies = meta["classifies"]
         model.sample_dtype = meta["sample_dtype"]
+        model.predicts_names = meta["predicts_names"]
+        if encoder is not None and "columns" not in options:
+            model.encoder = encoder
+        model.threshold = options.get("threshold", meta["threshold"])
         return model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -433,6 +633,36 @@ def _misnamed(network: Network, classes: Sequence[str] | None, columns: Sequence
     if columns and inputs not in (None, len(columns)):
         return f"has {len(columns)} column names, expected {inputs}"
     return ""
+
+
+def _undivided(network: Network) -> str:
+    """Why there are no two classes with probabilities, between which a threshold decides."""
+    if network.loss_gate.targets == "real" or max(network.outputs or 0, 2) != 2:
+        return "needs two classes"
+    if not hasattr(network.loss_gate, "probabilities"):
+        return f"{type(network.loss_gate).__name__} gives no probabilities"
+    return ""
+
+
+def class_indices(t: np.ndarray) -> np.ndarray:
+    """Return the class of each sample, from indices, one-hot rows or probabilities."""
+    if t.ndim == 1:
+        return t.astype(np.int64)
+    return np.argmax(t, axis=1) if t.shape[1] > 1 else (t[:, 0] > 0.5).astype(np.int64)
+
+
+def _numbers(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """Return the numbers of a table, in the order of the trained columns, if these have names."""
+    if columns and table.named:
+        table = table.only(columns)
+    for column in table.columns:
+        if column.numbers is None or column.missing.any():
+            what = "text" if column.numbers is None else "missing values"
+            raise DataError(
+                f"{table.name}: column {listed([column.name])} has {what}, and the model has no "
+                "encoder: train it with encoder=xpnet.data.Encoder.of(frame)"
+            )
+    return np.stack([c.numbers for c in table.columns if c.numbers is not None], axis=1)
 
 
 def _misscaled(network: Network, scaling: Scaling | None) -> str:

@@ -17,8 +17,9 @@ from xpnet.models import checkpoint
 
 __all__ = ["FORMAT", "as_newest", "check", "load"]
 
-# Version 1 named no builder and no gates, and kept the columns in `extra`.
-FORMAT = 2
+# Version 1 named no builder and no gates, and kept the columns in `extra`. Version 2 had no
+# encoder, no threshold and no metric.
+FORMAT = 3
 
 # A form is a type (an int counts from 0, a float may be a whole number), a value, a tuple of forms
 # of which one must fit, a list with the form of its elements, or a dict with the form of each key.
@@ -32,6 +33,9 @@ MODEL: dict[str, Any] = {
     "classes": ([str], None),
     "columns": [str],
     "sample_dtype": (str, None),
+    "encoder": (dict, None),
+    "threshold": (float, None),
+    "predicts_names": bool,
     "extra": dict,
 }
 EPOCH = {
@@ -41,12 +45,14 @@ EPOCH = {
     "train_score": (float, None),
     "val_loss": (float, None),
     "val_score": (float, None),
+    "val_metric": (float, None),
     "seconds": float,
     "samples_per_second": float,
 }
 HISTORY = {
     "epochs": [EPOCH],
     "best_epoch": int,
+    "metric": str,
     "reason": ("", "callback"),
     "patience_from": (int, None),
     "every": int,
@@ -84,15 +90,24 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         )
     if found == FORMAT:
         return dict(meta)
-    older, spec, extra = dict(meta), meta.get("spec"), meta.get("extra")
-    older.pop("spec", None)
-    columns = extra.get("columns", []) if isinstance(extra, dict) else []
-    older |= {"format": FORMAT, "builder": "mlp" if spec else "", "arguments": spec, "gates": []}
-    if "identity" in meta:
-        older["rules"] = {}
-        if isinstance(meta.get("history"), dict):
-            older["history"] = {"patience_from": None, "every": 1} | meta["history"]
-    return {"sample_dtype": None} | older | {"columns": columns}
+    older: dict[str, Any] = dict(meta)
+    if found == 1:
+        spec, extra = older.pop("spec", None), meta.get("extra")
+        columns = extra.get("columns", []) if isinstance(extra, dict) else []
+        older |= {"builder": "mlp" if spec else "", "arguments": spec, "gates": []}
+        older = {"sample_dtype": None} | older | {"columns": columns}
+        if "identity" in meta:
+            older["rules"] = {}
+    history: Any = meta.get("history")
+    if isinstance(history, dict):
+        older["history"] = {"patience_from": None, "every": 1, "metric": ""} | history
+        if isinstance(epochs := history.get("epochs"), list):
+            older["history"]["epochs"] = [
+                {"val_metric": None} | epoch if isinstance(epoch, dict) else epoch
+                for epoch in epochs
+            ]
+    new = {"encoder": None, "threshold": None, "predicts_names": False}
+    return older | new | {"format": FORMAT}
 
 
 def check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str | Path) -> None:

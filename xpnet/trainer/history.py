@@ -18,6 +18,7 @@ import numpy as np
 
 from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.errors import NonFiniteLossError
+from xpnet.metrics import higher_is_better
 from xpnet.models.checkpoint import section
 
 __all__ = ["Epoch", "History", "check_finite_losses", "check_finite_values", "finite_or_none"]
@@ -42,6 +43,8 @@ class Epoch:
         Measured after the epoch. A score is the accuracy, or R² for a regression; the training
         score uses at most 10,000 evenly spaced samples. None means that there is no data for it,
         or that it is not finite.
+    val_metric : float or None
+        The metric that `Trainer.fit` watches, on the validation set; None if it watches the loss.
     seconds, samples_per_second : float
         Time and speed of training. They include the reading of memory-mapped data, but not
         evaluation and saving.
@@ -55,6 +58,7 @@ class Epoch:
     val_score: float | None
     seconds: float
     samples_per_second: float
+    val_metric: float | None = None
 
 
 # Losses of finished epochs that a history keeps at most: 1 MiB, in memory and in each checkpoint.
@@ -69,7 +73,7 @@ class History:
     ----------
     epochs : list of Epoch
     best_epoch : int
-        The epoch with the smallest val_loss; 0 if there is none yet.
+        The epoch with the smallest val_loss, or the best val_metric; 0 if there is none yet.
     best_params : dict of str to numpy array
         The weights of that epoch; empty unless early stopping is on.
     patience_from : int or None
@@ -82,6 +86,8 @@ class History:
         The losses of an unfinished epoch so far, all of them.
     seconds_in_epoch : float
         Seconds of an unfinished epoch so far.
+    metric : str
+        The name in `xpnet.metrics.METRICS` of what decides which epoch is best; "" for the loss.
     reason : str
         Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop"; empty
         during the run.
@@ -95,6 +101,7 @@ class History:
     every: int = 1
     unfinished: array[float] = field(default_factory=lambda: array("d"), repr=False)
     seconds_in_epoch: float = 0.0
+    metric: str = ""
     reason: str = ""
 
     @property
@@ -132,11 +139,18 @@ class History:
         """Return one number of every epoch: ``history.column("val_loss")``."""
         return [getattr(epoch, name) for epoch in self.epochs]
 
-    @property
-    def best_val_loss(self) -> float:
-        """The smallest validation loss; infinity if there is none yet, so any loss is better."""
-        best = self.epochs[self.best_epoch - 1].val_loss if self.best_epoch else None
-        return math.inf if best is None else best
+    def is_best(self, epoch: Epoch) -> bool:
+        """Return whether an epoch is better than all before it, by val_loss or val_metric."""
+        value, best = self._merit(epoch), None
+        if self.best_epoch:
+            best = self._merit(self.epochs[self.best_epoch - 1])
+        return value is not None and (best is None or value > best)
+
+    def _merit(self, epoch: Epoch) -> float | None:
+        value = epoch.val_metric if self.metric else epoch.val_loss
+        if value is None or (self.metric and higher_is_better(self.metric)):
+            return value
+        return -value
 
     @property
     def epochs_since_best(self) -> int:
@@ -150,6 +164,7 @@ class History:
         return arrays, {
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "best_epoch": self.best_epoch,
+            "metric": self.metric,
             "reason": self.reason if self.reason == "callback" else "",
             "patience_from": self.patience_from,
             "every": self.every,
@@ -170,6 +185,7 @@ class History:
             every=meta["every"],
             unfinished=array("d", unfinished.tolist()),
             seconds_in_epoch=meta["seconds_in_epoch"],
+            metric=meta["metric"],
             reason=meta["reason"],
         )
 

@@ -6,7 +6,7 @@ import itertools
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from xpnet.models.model import Model
 from xpnet.optim import Optimizer
 from xpnet.trainer.history import History, finite_or_none
 
-__all__ = ["SavedRun", "identity", "rules"]
+__all__ = ["SavedRun", "identity", "optimizer_state", "rules"]
 
 # Data of up to WHOLE bytes are compared completely, in blocks that fit the CPU's cache: this takes
 # 0.1 to 0.4 s. Larger data, which may still be on a disk, are compared in PIECES pieces.
@@ -87,6 +87,33 @@ def rules(
         settings["lr"] = float(lr)
     plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | list)}
     return {"optimizer": plain, "weight_decay": weight_decay, "clip_norm": clip_norm}
+
+
+def optimizer_state(
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    optimizer: Optimizer,
+    state: Mapping[str, Array],
+) -> dict[str, np.ndarray] | None:
+    """Return the optimizer state of a checkpoint, if this optimizer can go on with it; else None.
+
+    The rule must be the same, the state must have the shapes of `state`, and the rate must be a
+    number: a schedule counts its steps from 0, and the state from the step of the checkpoint.
+    """
+    found = checkpoint.section(arrays, "state/")
+    same = meta.get("identity", {}).get("optimizer") == type(optimizer).__name__
+    if not same or callable(optimizer.lr) or _shapes(found) != _shapes(state):
+        return None
+    return None if _negative(found, optimizer) else found
+
+
+def _negative(state: Mapping[str, np.ndarray], optimizer: Any) -> str:
+    """Return the name of a sum of squares that is negative; "" if there is none."""
+    squares = getattr(optimizer, "squares", ())
+    for name, array in state.items():
+        if name.rpartition(".")[2] in squares and (array < 0).any():
+            return name
+    return ""
 
 
 def _digest(x: Any) -> list[Any]:
@@ -175,12 +202,12 @@ class SavedRun:
         return History()
 
     def restore(
-        self, params: dict[str, Array], state: dict[str, Array], squares: Sequence[str] = ()
+        self, params: dict[str, Array], state: dict[str, Array], optimizer: Optimizer
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
         """Return (params, state, history) of the newest valid checkpoint; None if there is none.
 
-        The stored arrays must have the shapes of `params` and `state`, and the slots `squares` of
-        the state no negative value. `restore` prints each number of the update that has changed.
+        The stored arrays must have the shapes of `params` and `state`, and the optimizer's sums of
+        squares no negative value. `restore` prints each number of the update that has changed.
 
         Raises
         ------
@@ -207,9 +234,8 @@ class SavedRun:
         for name, here in (("params", params), ("state", state)):
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
-        for name, array in found["state"].items():
-            if name.rpartition(".")[2] in squares and (array < 0).any():
-                raise CheckpointError(f"{path}: {name} is negative; expected a sum of squares")
+        if name := _negative(found["state"], optimizer):
+            raise CheckpointError(f"{path}: {name} is negative; expected a sum of squares")
         if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
             # The user asked for this change, so it is no warning.
             with suppress(OSError, ValueError):  # a full or closed stderr must not stop the run

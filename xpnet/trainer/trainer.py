@@ -15,10 +15,14 @@ from tqdm import tqdm
 from xpnet import optim
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
-from xpnet.data.checks import check_scaling, checked_weights
+from xpnet.data.checks import check_scaling, checked_weights, host
 from xpnet.data.dataset import Scaling, is_streamed, select_rows
+from xpnet.data.encoder import Encoder
+from xpnet.data.labels import labels_of
 from xpnet.data.loader import Feed
-from xpnet.errors import UsageError, real, shown, whole
+from xpnet.data.preparation import class_weights
+from xpnet.errors import DataError, UsageError, real, shown, whole
+from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.trainer.epochs import train_epoch
@@ -30,7 +34,7 @@ from xpnet.trainer.history import (
     finite_or_none,
 )
 from xpnet.trainer.interrupts import held_signals
-from xpnet.trainer.resume import SavedRun, identity, rules
+from xpnet.trainer.resume import SavedRun, identity, optimizer_state, rules
 from xpnet.trainer.step import make_step
 
 __all__ = ["Trainer"]
@@ -68,6 +72,8 @@ class Trainer:
         targets and get predictions in their own units; only losses are in scaled units.
     classes, columns : sequence of str, optional
         Names of the classes and of the features; the model stores them.
+    encoder : Encoder, optional
+        From `xpnet.data.Encoder.of(frame)`: it makes features of data frames, and scales them.
     weight_decay : float
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss excludes this term.
     clip_norm : float, optional
@@ -114,6 +120,7 @@ class Trainer:
         target_scaling: Scaling | None = None,
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         if not isinstance(network, Network | Model):
             raise UsageError(f"network is {shown(network)}; expected one such as xpnet.mlp([3, 2])")
@@ -123,17 +130,17 @@ class Trainer:
                 f"optimizer is {shown(optimizer)}; expected one such as xpnet.optim.Adam(0.001)"
             )
         if isinstance(network, Model):
-            given = (backend, scaling, target_scaling, classes, columns)
+            given = (backend, scaling, target_scaling, classes, columns, encoder)
             if any(option is not None for option in given) or dtype != "float32":
                 raise UsageError(
-                    "backend, dtype, scalings, classes and columns are the model's own: "
+                    "backend, dtype, scalings, classes, columns and encoder are the model's own: "
                     "give them to Model.load, or give the trainer a network"
                 )
             self.model = network
         else:
             self.model = Model(
                 network, backend=backend, dtype=dtype, scaling=scaling,
-                target_scaling=target_scaling, classes=classes, columns=columns,
+                target_scaling=target_scaling, classes=classes, columns=columns, encoder=encoder,
             )  # fmt: skip
         self.optimizer = optimizer or optim.SGD()
         self.seed = whole("seed", seed)
@@ -188,13 +195,15 @@ class Trainer:
     def fit(
         self,
         x: Any,
-        t: np.ndarray,
+        t: Any,
         *,
         epochs: int = 10,
         batch_size: int = 100,
-        validation: tuple[Any, np.ndarray] | None = None,
+        validation: tuple[Any, Any] | None = None,
         sample_weight: np.ndarray | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         patience: int | None = None,
+        metric: str | None = None,
         callbacks: Sequence[Callback] | Callback = (),
         stop: Callable[[], bool] | None = None,
         folder: str | Path | None = None,
@@ -212,20 +221,27 @@ class Trainer:
         ----------
         x : array, shape=(N, ...)
             Features or images, in an array of any library. `fit` copies them to the backend once.
-            It reads a memory-mapped array batch by batch, never as a whole.
-        t : array
+            It reads a memory-mapped array batch by batch, never as a whole. Or a data frame of
+            pandas, polars or pyarrow: without `encoder`, its columns must be numbers without gaps,
+            or make as many features as the network has inputs. The model remembers the names.
+        t : array, list or series
             Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs), or
-            (N,) if there is one output.
+            (N,) if there is one output. Or text labels, one a sample: `predict` returns them.
         epochs, batch_size : int
             The last batch of an epoch is smaller if batch_size does not divide N.
         validation : (x, t), optional
             Data to measure after each epoch.
         sample_weight : array, shape=(N,), optional
-            How much each sample counts, relative to the others of its batch. For class weights,
-            pass ``xpnet.data.class_weights(t)``.
+            How much each sample counts, relative to the others of its batch.
+        class_weight : "balanced" or mapping from class to weight, optional
+            How much the samples of each class count, see `xpnet.data.class_weights`; the keys are
+            names if t is text, else indices. `sample_weight` multiplies it.
         patience : int, optional
-            Stop after this many epochs without a smaller val_loss, and restore the weights of the
-            best epoch. Needs `validation`.
+            Stop after this many epochs without a smaller val_loss, or a better `metric`, and
+            restore the weights of the best epoch. Needs `validation`.
+        metric : str, optional
+            A name of `xpnet.metrics.METRICS`, such as "f1": it decides which epoch is the best, in
+            place of the loss. Needs `validation`.
         callbacks : callable or sequence of callable
             `fit` calls ``callback(trainer, epoch)`` after each epoch, with its
             `xpnet.trainer.Epoch`. Return True to end the training.
@@ -270,10 +286,17 @@ class Trainer:
             patience = whole("patience", patience, 1)
             if validation is None:
                 raise UsageError("patience needs validation data")
+        if metric is not None:
+            if validation is None:
+                raise UsageError("metric needs validation data")
+            self.model.check_metric(metric)
         if save_seconds != math.inf:
             save_seconds = real("save_seconds", save_seconds, 0.0)
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
+        self.model.learn_names(x, t)
+        if class_weight is not None:
+            sample_weight = self._class_weights(t, class_weight, sample_weight)
         x, t = self.model.checked_pair(x, t)
         check_scaling(self.feed.scaling, x)
         check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
@@ -297,6 +320,8 @@ class Trainer:
         saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
         with saved.held():
             history = self._restored(saved) if resume else saved.begin()
+            if history.metric != (metric or ""):
+                history.metric, history.best_epoch, history.best_params = metric or "", 0, {}
             if patience is None:
                 history.best_params, history.patience_from = {}, None
             elif not history.best_params and history.patience_from is None:
@@ -332,8 +357,10 @@ class Trainer:
                             written = time.monotonic()
                     if history.reason:
                         break
-                    record = self._close_epoch(history, len(x), batch_size, scored, held)
-                    if record.val_loss is not None and record.val_loss < history.best_val_loss:
+                    record, best = self._close_epoch(
+                        history, len(x), batch_size, scored, held, validation and validation[1]
+                    )
+                    if best:
                         history.best_epoch = record.epoch
                         history.best_params = self.model.to_host() if patience else {}
                     asked = [callback(self, record) for callback in callbacks]  # call all of them
@@ -345,13 +372,28 @@ class Trainer:
             if history.best_params and history.reason != "stop":
                 self.params = self.feed.copies(history.best_params)
             elif history.reason == "patience":
+                what = f"{history.metric} on the validation set" if metric else "validation loss"
                 warnings.warn(
-                    "no epoch had a finite validation loss: the model keeps the weights of the "
+                    f"no epoch had a finite {what}: the model keeps the weights of the "
                     "last epoch; check that you scale validation and training set the same way",
                     RuntimeWarning,
                     stacklevel=2,
                 )
             return history
+
+    def _class_weights(self, t: Any, class_weight: Any, sample_weight: Any) -> np.ndarray:
+        """Return sample weights that hold the class weights too."""
+        if not self.model.classifies:
+            raise UsageError("class_weight needs classes; this is a regression")
+        weights = class_weights(labels_of(t, "t"), class_weight, sample_weight)
+        if sample_weight is None:
+            return weights
+        given = host(sample_weight, "sample_weight")
+        if given.shape != weights.shape:
+            raise DataError(
+                f"sample_weight: got shape {given.shape}, expected {weights.shape}: one a sample"
+            )
+        return np.asarray(given * weights)
 
     def _saved(
         self,
@@ -426,8 +468,7 @@ class Trainer:
 
     def _restored(self, saved: SavedRun) -> History:
         """Restore parameters and state from the newest checkpoint; return its history."""
-        squares = getattr(self.optimizer, "squares", ())
-        found = saved.restore(self.params, self.state, squares)
+        found = saved.restore(self.params, self.state, self.optimizer)
         if found is None:
             return History()
         params, state, history = found
@@ -435,9 +476,12 @@ class Trainer:
         return history
 
     def _close_epoch(
-        self, history: History, n: int, batch_size: int, scored: Any, held: Any
-    ) -> Epoch:
-        """Measure the epoch, append its record to the history and return it."""
+        self, history: History, n: int, batch_size: int, scored: Any, held: Any, held_t: Any
+    ) -> tuple[Epoch, bool]:
+        """Measure the epoch, append its record to the history; return it, and if it is the best.
+
+        `held_t` are the targets in `held` as you gave them.
+        """
         losses = np.array(history.unfinished)
         sizes = np.full(len(losses), batch_size)
         sizes[-1] = n - batch_size * (len(losses) - 1)
@@ -449,6 +493,7 @@ class Trainer:
         # The last update may have diverged, and no later step would notice.
         check_finite_losses(np.array([train_loss]), len(history.epochs) + 1, history.steps - 1)
         self._check_finite(history)
+        metric = self.model.metric(history.metric, held[0], held_t) if history.metric else None
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=history.steps,
@@ -458,9 +503,11 @@ class Trainer:
             val_score=finite_or_none(val_score),
             seconds=seconds,
             samples_per_second=n / seconds if seconds else 0.0,
+            val_metric=finite_or_none(metric),
         )
+        best = history.is_best(record)  # among those before it
         history.close(record)
-        return record
+        return record, best
 
     def _scored_part(self, x: Any, t: np.ndarray) -> tuple[Any, np.ndarray]:
         if len(x) > TRAIN_SCORE_SAMPLES:
@@ -470,8 +517,8 @@ class Trainer:
 
     # -- Use, by the model -------------------------------------------------------------
 
-    def evaluate(self, x: Any, t: np.ndarray) -> dict[str, float | None]:
-        """Return loss and score on a data set, see `Model.evaluate`."""
+    def evaluate(self, x: Any, t: Any) -> dict[str, float | None]:
+        """Return the loss and the metrics on a data set, see `Model.evaluate`."""
         return self.model.evaluate(x, t)
 
     def scores(self, x: Any) -> np.ndarray:
@@ -483,7 +530,7 @@ class Trainer:
         return self.model.hidden(x)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Return class indices or values, see `Model.predict`."""
+        """Return classes or values, see `Model.predict`."""
         return self.model.predict(x)
 
     def predict_proba(self, x: Any) -> np.ndarray:
@@ -506,7 +553,10 @@ class Trainer:
         seed: int = 0,
         **options: Any,
     ) -> Trainer:
-        """Make a trainer from a saved model or checkpoint; the optimizer state starts at 0.
+        """Make a trainer from a saved model or checkpoint, to train on.
+
+        From a checkpoint it takes the optimizer state too, if the rule is the one that wrote it and
+        the learning rate is a number. Otherwise the state starts at 0.
 
         Parameters
         ----------
@@ -520,8 +570,12 @@ class Trainer:
         CheckpointError
             As `Model.load` raises it.
         """
-        model = Model.load(path, network=network, **options)
-        return cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
+        arrays, meta = schema.load(path)
+        model = Model.unpacked(arrays, meta, path=path, network=network, **options)
+        trainer = cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
+        if state := optimizer_state(arrays, meta, trainer.optimizer, trainer.state):
+            trainer.state = trainer.feed.copies(state)
+        return trainer
 
 
 def _ended(history: History, epochs: int, patience: int | None) -> str:
