@@ -228,7 +228,7 @@ def test_a_backend_of_matplotlib_that_does_not_exist(in_tmp: Path) -> None:
 def test_names_reach_a_terminal_as_text(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Reports and messages escape them; predictions have them as they are."""
     odd = "a\x1b[2J"
-    rows = "".join(f"{i},{i % 2 * 'no'}{odd}\n" for i in range(40))
+    rows = "".join(f"{-i},{i % 2 * 'no'}{odd}\n" for i in range(40))
     Path(f"{odd}\n.csv").write_text(f"x,{odd}\n{rows}")
     args = ["--data", f"{odd}\n.csv", "--epochs", "1", "--device", "cpu", "--out", f"{odd}\nrun"]
     assert train.main(args) == 0

@@ -292,7 +292,8 @@ def test_the_help_names_every_option_once_and_keeps_to_the_width(cls: type, widt
     flat = " ".join(text.split())
     for option in options_of(cls):
         head = f"{option.flag} {option.metavar}".strip()
-        head = head if option.metavar else f"--[no-]{option.flag[2:]}"
+        if option.default and not option.metavar:  # a switch that is on
+            head = f"--[no-]{option.flag[2:]}"
         assert len(re.findall(rf"^  {re.escape(head)}(  |$| \.\.\.)", text, re.M)) == 1, head
         assert option.help in flat
     heads = max(len(f"  {o.flag} {o.metavar}") for o in options_of(cls))

@@ -461,7 +461,7 @@ def test_names_from_files_and_of_files_make_one_printable_line(tmp_path: Path, t
     label = written("g.csv", f'a,b\n1,0.5\n2,"{text}q"\n'.encode())
     calls: list[Callable[[], Any]] = [
         lambda: read_npz(wrong),
-        lambda: load_file(row),
+        lambda: load_file(row, drop=[f"{text}q"]),
         lambda: load_file(label),
         lambda: load_file(label, label_column=text),
         lambda: load_file(label, labels=text),
@@ -622,7 +622,7 @@ def test_labels_that_count_from_one_are_classes_by_their_numbers(tmp_path: Path)
 
 def test_whole_numbers_that_look_like_a_regression_have_to_be_said(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("".join(f"{i},{i % 90}\n" for i in range(600)))
-    with pytest.raises(DataError, match="90 distinct labels in 600 rows; say --task regression"):
+    with pytest.raises(DataError, match="90 distinct labels in 600 rows; are they classes or"):
         load_file(tmp_path / "f.csv")
     assert load_file(tmp_path / "f.csv", task="regression").classes is None
     assert load_file(tmp_path / "f.csv", task="classification").outputs == 90
@@ -654,7 +654,7 @@ def test_real_labels_are_a_regression(tmp_path: Path) -> None:
         ({"x": np.ones((3, 2), complex), "t": np.arange(3)}, "x: got values of type complex128"),
         ({"x": np.ones((3, 2)), "t": np.ones(3, "M8[s]")}, "t: got values of type datetime64"),
         ({"x": np.ones((3, 2)), "t": np.zeros(3, int)}, "got 1 class, expected at least two"),
-        ({"x": np.ones((99, 2)), "t": np.arange(99) * 7}, "say --task regression"),
+        ({"x": np.ones((99, 2)), "t": np.arange(99) * 7}, "or --task regression"),
         ({"x": np.array([[1.0, np.nan]]), "t": np.zeros(1, int)}, "x: row 0, column 1: got nan"),
         ({"x": np.ones(3), "t": np.arange(3)}, "a single feature has shape (3, 1)"),
         ({"x": np.ones((3, 2)), "t": np.zeros((3, 0), int)}, "samples without values"),
@@ -670,10 +670,10 @@ def test_bad_npz_data_is_refused(tmp_path: Path, arrays: dict[str, Any], words: 
 @pytest.mark.parametrize(
     ("path", "options", "words"),
     [
-        ("d.txt", {}, "expected a .npz, .npy or .csv file"),
+        ("d.doc", {}, "expected a .csv, .tsv, .csv.gz, .parquet, .npz or .npy file"),
         ("x.npy", {}, "x.npy needs a .npy file with its targets: --labels"),
         ("d.npz", {"labels": "t.npy"}, "--labels goes with --data X.npy"),
-        ("d.npz", {"label_column": "y"}, "--label-column goes with a .csv file"),
+        ("d.npz", {"label_column": "y"}, "--label-column goes with a .csv, .tsv or .parquet file"),
         ("d.csv", {"task": "classify"}, "task is 'classify'; expected auto, classification, reg"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +18,16 @@ import tyro
 from xpnet import optim
 from xpnet.backend.select import LIBRARIES
 from xpnet.commands.exits import complain
+from xpnet.commands.usage import read
 from xpnet.errors import LARGEST, UsageError, real, shown, whole
 from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
+from xpnet.metrics import METRICS
 from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
 
-__all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml"]
+__all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml", "weights_of"]
 
 
 def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
@@ -83,7 +87,57 @@ def _init(word: str) -> str | float:
 
 def _class_weight(word: str) -> str:
     if word != "balanced":
-        raise ValueError(f"{word!r} is neither balanced nor none")
+        weights_of(word)
+    return word
+
+
+def weights_of(word: str) -> dict[str, float]:
+    """Return the weights in "a=1,b=5" by the names of the classes.
+
+    Raises
+    ------
+    ValueError
+    """
+    weights: dict[str, float] = {}
+    for part in _list(word):
+        name, equals, number = part.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not equals or not 0 < weight < math.inf or name in weights:
+            raise ValueError(f"{part!r} is not CLASS=WEIGHT; expected balanced, or a=1,b=5")
+        weights[name] = weight
+    return weights
+
+
+def _threshold(word: str) -> str | float:
+    if word.upper() == "F1":
+        return "F1"
+    if not 0 < (value := float(word)) < 1:
+        raise ValueError(f"{word!r} is neither F1 nor between 0 and 1")
+    return value
+
+
+def _list(word: str) -> list[str]:
+    """Split names at the commas that are not within double quotes."""
+    word.encode()  # as in _file
+    names = next(csv.reader([word], strict=True), [])
+    if any(not name.strip() or "\n" in name for name in names):
+        raise ValueError(f"{word!r} has an empty name")
+    return names
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Join names as `_list` splits them."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
+def _metric(word: str) -> str:
+    if word not in METRICS:
+        raise ValueError(f"{word!r} is not one of {', '.join(METRICS)}")
     return word
 
 
@@ -107,7 +161,20 @@ Activations = Annotated[
 ]
 Loss = Annotated[str, _choice(*LOSSES)]
 LossOrAuto = Annotated[str, _choice("auto", *LOSSES)]
-ClassWeight = Annotated[str | None, _one("balanced", _or_none(_class_weight))]
+ClassWeight = Annotated[str | None, _one("balanced|CLASS=W,...", _or_none(_class_weight))]
+Threshold = Annotated[str | float | None, _one("F1|FLOAT", _or_none(_threshold))]
+Metric = Annotated[str | None, _one("NAME", _or_none(_metric))]
+# Columns may be called none, so this word does not leave the option open.
+Columns = Annotated[
+    tuple[str, ...],
+    _one("COLUMN,...", lambda word: tuple(_list(word)), _joined),
+    tyro.conf.arg(help_behavior_hint="(default: all)"),
+]
+Dropped = Annotated[
+    tuple[str, ...],
+    _one("COLUMN,...", lambda word: tuple(_list(word)), _joined),
+    tyro.conf.arg(help_behavior_hint="(default: none)"),
+]
 Rule = Annotated[str, _choice(*OPTIMIZERS)]
 Init = Annotated[str | float, _one("NAME|STD", _init)]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
@@ -118,6 +185,9 @@ Column = Annotated[
     str | None,
     _one("NAME", _text),
     tyro.conf.arg(help_behavior_hint="(default: the last one)"),
+]
+IdColumn = Annotated[
+    str | None, _one("NAME", _text), tyro.conf.arg(help_behavior_hint="(default: none)")
 ]
 Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
@@ -152,11 +222,20 @@ class Config:
     data_dir: File = None
     """Folder with the IDX files of mnist or fashion-mnist; xpnet then downloads nothing."""
     data: File = None
-    """Your own data: .npz with x and t, .csv with a label column, or .npy with --labels."""
+    """Your own data: a .csv, .tsv (.gz too) or .parquet table with a label column, .npz with x and
+    t or x_train and y_train, or .npy with --labels."""
     labels: File = None
     """.npy file with the targets for a --data file.npy."""
     label_column: Column = None
-    """Label column of a .csv file, by name or number."""
+    """Label column of a table, by name or number."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a .csv or .tsv file has the names of the columns."""
+    columns: Columns = ()
+    """The columns of a table to use as features, by name or number."""
+    drop: Dropped = ()
+    """Columns of a table to leave out."""
+    id: IdColumn = None
+    """Column of a table that names each row: no feature; xpnet.predict prints it."""
     test_data: File = None
     """File to test on, like --data; by default xpnet sets a part of the data aside."""
     test_labels: File = None
@@ -178,7 +257,11 @@ class Config:
     quantile: Float = None
     """The quantile that --loss quantile predicts; by default 0.5, the median."""
     class_weight: ClassWeight = None
-    """balanced gives each class of the training part the same total weight in the loss."""
+    """How much each class counts in the loss: balanced gives all classes the same total weight,
+    and no=1,yes=5 says it by name."""
+    threshold: Threshold = None
+    """For two classes: predict the second where its probability is at least this. F1 finds the
+    threshold with the best F1 on the validation part. By default the more probable class."""
     dropout: float = 0.0
     """Share of the hidden values that dropout sets to 0 in training."""
     init: Init = "auto"
@@ -200,7 +283,14 @@ class Config:
     epochs: int = 30
     """Passes through the training part."""
     patience: Int = None
-    """Stop after this many epochs without a smaller validation loss; keep the best weights."""
+    """Stop after this many epochs without a smaller validation loss, or a better --metric; keep the
+    best weights."""
+    metric: Metric = None
+    """What --patience watches in place of the validation loss: f1, balanced_accuracy, roc_auc, mae
+    and others."""
+    init_from: File = None
+    """Train on from this model, or folder of a run: with its network, weights, classes and encoding
+    of the columns, and its optimizer's state if it fits."""
     target_acc: Float = None
     """End with status 4 if the test accuracy is below this."""
     seed: int = 0
@@ -226,11 +316,39 @@ class Config:
     """Print only errors."""
 
 
+# The types of options that take any text.
+FREE = ("File", "Column", "Columns", "Dropped", "IdColumn", "ClassWeight", "str")
 # These options control one call and do not belong to the run. A file may set the first three.
 CALL_ONLY = ("out", "plot", "quiet", "resume", "config", "print_config", "dry_run")
 
 
-def parse(args: Sequence[str], *, quiet: bool = False) -> Config:
+PROG = "python -m xpnet.train"
+# The options in --help, in this order; a test holds that each is in one group.
+GROUPS = {
+    "Data": (
+        "data", "labels", "label_column", "header", "columns", "drop", "id", "task", "dataset",
+        "data_dir", "test_data", "test_labels", "test_fraction", "val_fraction", "standardize",
+    ),
+    "Network": (
+        "hidden", "activation", "loss", "quantile", "dropout", "init", "init_from", "threshold",
+    ),
+    "Training": (
+        "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
+        "clip_norm", "class_weight", "patience", "metric", "seed",
+    ),
+    "Device": ("device", "backend", "dtype", "precision"),
+    "Run": (
+        "out", "resume", "config", "print_config", "dry_run", "plot", "target_acc", "quiet",
+    ),
+}  # fmt: skip
+EXAMPLES = (
+    "--data titanic.csv --label-column survived --drop name",
+    "--data fraud.csv --class-weight balanced --plot",
+    "--dataset mnist --hidden 512,256 --device cuda",
+)
+
+
+def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Config:
     """Read the settings; options override a --config file, which overrides a --resume run.
 
     Unless `quiet`, it prints a warning if the config.toml of a --resume run is out of date.
@@ -243,13 +361,15 @@ def parse(args: Sequence[str], *, quiet: bool = False) -> Config:
         tyro explains a bad option and exits with 2; after --help it exits with 0.
     """
     args = list(args)
-    given = tyro.cli(Config, args=args, prog="python -m xpnet.train")
+    given = read(Config, args, prog, groups=GROUPS, examples=EXAMPLES)
+    if given.init_from is not None:
+        _refuse_another_network(args)
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.
     from_files = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
     if given.config is not None:
         from_files += _options(_read(given.config), given.config)
-    config = tyro.cli(Config, args=[*from_files, *args], prog="python -m xpnet.train")
+    config = tyro.cli(Config, args=[*from_files, *args], prog=prog)
     _check(config)
     # Fill in the defaults here, so that the run's file holds the values in use.
     lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
@@ -324,7 +444,7 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
 def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
     """Return the settings of a file as command-line words."""
     known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
-    free = {field.name for field in fields(Config) if field.type in ("File", "Column", "str")}
+    free = {field.name for field in fields(Config) if field.type in FREE}
     words = []
     for key, value in settings.items():
         name = key.replace("-", "_")
@@ -335,7 +455,8 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
             continue
-        word = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        word = _joined(value) if isinstance(value, list) and value else str(value)
+        word = "" if value == [] else word
         # tyro prints a wrong word as it is; it finds none wrong where any text will do.
         if name not in free and not word.isprintable():
             raise UsageError(f"{file}: {key} is {shown(value)}; expected printable text")
@@ -363,7 +484,17 @@ def _check(config: Config) -> None:
         if (value := getattr(config, name)) is not None:
             real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)
     need(config.task == "auto" or config.data is not None, "--task needs --data")
-    need(config.label_column is None or config.data is not None, "--label-column needs --data")
+    for name in ("label_column", "header", "columns", "drop", "id"):
+        given = getattr(config, name) not in (None, (), "auto")
+        need(not given or config.data is not None, f"--{name.replace('_', '-')} needs --data")
+    need(
+        config.metric is None or config.val_fraction > 0,
+        "--metric needs --val-fraction, the share to measure it on",
+    )
+    need(
+        config.threshold != "F1" or config.val_fraction > 0,
+        "--threshold F1 needs --val-fraction, the share to find it on",
+    )
     need(config.quantile is None or config.loss == "quantile", "--quantile needs --loss quantile")
     need(
         config.patience is None or config.val_fraction > 0,

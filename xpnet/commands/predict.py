@@ -5,28 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
 
 from xpnet.backend.select import select
-from xpnet.commands.config import Library
+from xpnet.commands.config import IdColumn, Library
 from xpnet.commands.exits import complain, emit, run
+from xpnet.commands.usage import read
 from xpnet.data.cells import is_gap, is_number, shown
 from xpnet.data.checks import warn_of_dtype
-from xpnet.data.csv import CsvTable, read_csv
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
+from xpnet.data.table import Table, TableFile
+from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed
 from xpnet.files import write_whole
 from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
 
-__all__ = ["main"]
+__all__ = ["Samples", "class_names", "main", "samples"]
 
 
 @dataclass(frozen=True)
@@ -41,73 +43,109 @@ class Arguments:
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Folder of a run, or a model.npz or checkpoint."""
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """.csv, .npz (its array x), .npy, or IDX images (.gz too)."""
+    """.csv, .tsv (.gz too) or .parquet, - for CSV on the standard input; .npz (its array x), .npy,
+    or IDX images (.gz too)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("-")
     """Where to write; - is the standard output."""
+    id: IdColumn = None
+    """Column of the table to print beside each prediction; by default the one of the training."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a .csv or .tsv file has the names of the columns."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda where it is usable."""
     backend: Library = "auto"
     """Array library; auto is numpy on the CPU and cupy on CUDA."""
 
 
-def _samples(file: Path, model: Model, label_column: str | None) -> Any:
-    """Read the samples in a file. A CSV file may have the label column, or leave it out."""
+class Samples(NamedTuple):
+    """Samples of a file, and what names its rows."""
+
+    x: Any
+    ids: list[str] | None = None
+    id_column: str = ""
+
+
+def samples(
+    file: Path, model: Model, extra: Mapping[str, Any], id_column: str | None, header: str
+) -> Samples:
+    """Read the samples in a file. A table may have the label column, or leave it out.
+
+    Raises
+    ------
+    DataError, UsageError
+    """
     suffix = file.suffix.lower()
-    if suffix == ".csv":
-        return _table(file, model, label_column).x
+    if is_table_file(file):
+        return _of_table(file, model, extra, id_column, header)
+    if id_column is not None or header != "auto":
+        option = "--header" if id_column is None else "--id"
+        raise UsageError(f"{option} goes with a .csv, .tsv or .parquet file, not {file.name}")
     if suffix == ".npz":
         headers = npz_headers(file)
-        for name in ("x", "X"):
+        for name in ("x", "X", "x_test"):
             if name in headers:
                 model.check_shape(headers[name].shape, f"{file}: {name}")
-                return read_npz(file, [name])[name]
+                return Samples(read_npz(file, [name])[name])
         raise DataError(f"{file}: has {listed(headers)}; expected an array named x")
     if suffix == ".npy":
-        return read_npy(file)
+        return Samples(read_npy(file))
     if suffix == ".gz" or "idx" in file.name:
         model.check_shape(idx_shape(file), str(file))
-        return read_idx(file)
-    raise UsageError(f"{file}: expected a .csv, .npz, .npy or IDX file")
+        return Samples(read_idx(file))
+    raise UsageError(f"{file}: expected a .csv, .tsv, .csv.gz, .parquet, .npz, .npy or IDX file")
 
 
-def _table(file: Path, model: Model, label_column: str | None) -> CsvTable:
-    """Read a CSV file with the features of the training, in their order, and no labels.
+def _of_table(
+    file: Path, model: Model, extra: Mapping[str, Any], id_column: str | None, header: str
+) -> Samples:
+    """Read a table with the features of the training, by name; without names, by place.
 
-    Names tell which column is which. Without them only the place does, so what is taken for the
-    labels must look like labels, and a line on stderr says which column that is.
+    Without names, what is taken for the labels must look like labels, and a line on stderr says
+    which column that is.
     """
-    features = math.prod(model.network.input_shape or ())
-    trained = model.columns
-    table = read_csv(file, label_column or "-1", features, trained)
-    if table.columns and trained:
-        if table.columns != trained:
-            raise DataError(
-                f"{file}: got columns {listed(table.columns)}; "
-                f"the network was trained on {listed(trained)}"
-            )
-        return table
-    if table.labels is None:
-        return table
+    encoder = model.encoder
+    known = model.columns if encoder is None else encoder.columns
+    named = bool(known) and (encoder is None or encoder.named)
+    width = len(known) or math.prod(model.network.input_shape or ())
+    found = read_table(
+        file,
+        label_column="" if named else extra.get("label_column") or None,
+        header=header,
+        drop=() if named else extra.get("drop") or (),
+        id_column=id_column or extra.get("id_column") or None,
+        id_required=id_column is not None,
+        features=known if named else (),
+        width=None if named else width,
+    )
+    for note in found.notes:
+        complain(f"{file}: {note}")
+    if found.labels is not None:
+        _check_labels(found, model, file, width)
+    return Samples(found.table, found.ids, found.id_column)
+
+
+def _check_labels(read: TableFile, model: Model, file: Path, width: int) -> None:
+    """Refuse labels that look like none: a column too many shifts all others."""
+    labels = read.labels or []
     if model.classifies:
-        index = {name: i for i, name in enumerate(_class_names(model))}
+        index = {name: i for i, name in enumerate(class_names(model))}
         expected = f"one of {listed(index)}"
-        fits = [is_gap(label) or class_index(label, index) is not None for label in table.labels]
+        fits = [is_gap(label) or class_index(label, index) is not None for label in labels]
     else:
         expected = "numbers"
-        fits = [is_gap(label) or is_number(label) for label in table.labels]
-    column = f"column {listed([table.label_column])}"
+        fits = [is_gap(label) or is_number(label) for label in labels]
+    column = f"column {listed([read.label_column])}"
     if not all(fits):
         row = fits.index(False)
         raise DataError(
-            f"{file}: line {table.lines[row]}, {column}: got {shown(table.labels[row])} as the "
-            f"label, expected {expected}; the file has one column more than the {features} "
+            f"{read.table.place(row)}, {column}: got {shown(labels[row])} as the "
+            f"label, expected {expected}; the file has one column more than the {width} "
             "features: leave out what is neither a feature nor the label"
         )
     complain(f"{file}: left out {column} as the label")
-    return table
 
 
-def _class_names(model: Model) -> list[str]:
+def class_names(model: Model) -> list[str]:
     """The names of the classes; without any, their indices."""
     return [*(model.classes or map(str, range(max(model.network.outputs or 0, 2))))]
 
@@ -146,34 +184,50 @@ def predict(arguments: Arguments) -> None:
     library = None if arguments.backend == "auto" else arguments.backend
     backend = select(arguments.device, library, meta["dtype"], quiet=True)
     model = Model.unpacked(arrays, meta, path=path, backend=backend)
-    label_column = meta["extra"].get("label_column")
-    x = _samples(arguments.file, model, label_column)
-    if model.sample_dtype is not None:
+    x, ids, id_column = samples(
+        arguments.file, model, meta["extra"], arguments.id, arguments.header
+    )
+    if isinstance(x, Table):
+        x = model.features(x)
+    elif model.sample_dtype is not None:
         warn_of_dtype(x, model.sample_dtype, str(arguments.file))
+    header, rows = _answers(model, x)
+    if ids is not None:
+        header = [id_column, *header]
+        rows = ([name, *row] for name, row in zip(ids, rows, strict=True))
+    _write(arguments.out, header, rows)
+
+
+def _answers(model: Model, x: Any) -> tuple[list[str], Iterable[Sequence[str]]]:
+    """Return the names of the columns, and a row of text for each sample."""
     if not model.classifies:
         values = model.predict(x)
-        names = [f"prediction_{j}" for j in range(values.shape[1])]
+        header = [f"prediction_{j}" for j in range(values.shape[1])]
         scaling = model.feed.target_scaling
         rows = _numbers(values, 1.0 if scaling is None else 1.0 / np.asarray(scaling.scale))
-        _write(arguments.out, ["prediction"] if len(names) == 1 else names, rows)
-        return
+        return ["prediction"] if len(header) == 1 else header, rows
     scores = model.scores(x)
-    gate = model.network.loss_gate
-    chosen = gate.decide(scores)
-    names = _class_names(model)
-    if not hasattr(gate, "probabilities"):
-        _write(arguments.out, ["prediction"], ([names[i]] for i in chosen))
-        return
-    numbers = _numbers(np.asarray(gate.probabilities(scores)))
-    table = ([names[i], *row] for i, row in zip(chosen, numbers, strict=True))
-    _write(arguments.out, ["prediction", *(f"p_{name}" for name in names)], table)
+    names = class_names(model)
+    chosen = [names[i] for i in model.decide(scores)]
+    probabilities = model.probabilities(scores)
+    if probabilities is None:
+        return ["prediction"], ([name] for name in chosen)
+    numbers = zip(chosen, _numbers(probabilities), strict=True)
+    return ["prediction", *(f"p_{name}" for name in names)], ([c, *row] for c, row in numbers)
 
 
-def main(args: Sequence[str] | None = None) -> int:
+EXAMPLES = (
+    "runs/iris new.csv",
+    "runs/titanic new.csv --id PassengerId --out predictions.csv",
+    "runs/titanic - < new.csv",
+)
+
+
+def main(args: Sequence[str] | None = None, prog: str = "python -m xpnet.predict") -> int:
     """Run the command; returns the exit status."""
 
     def command() -> int:
-        predict(tyro.cli(Arguments, args=args, prog="python -m xpnet.predict"))
+        predict(read(Arguments, args, prog, examples=EXAMPLES))
         return 0
 
     return run(command)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,56 +12,44 @@ from xpnet import datasets
 from xpnet.commands.config import Config
 from xpnet.data.checks import check_nonnegative, warn_of_dtype
 from xpnet.data.dataset import Dataset, select_rows
+from xpnet.data.encoder import Encoder
 from xpnet.data.preparation import split, standardize
-from xpnet.errors import DataError, listed
+from xpnet.data.table import Table
+from xpnet.data.user_files import has_test_part
+from xpnet.errors import DataError, UsageError
 from xpnet.losses import LOSSES
+from xpnet.models.model import Model
 
 __all__ = ["Parts", "load_parts"]
 
 
 class Parts(NamedTuple):
-    """The three parts of a data set; val is None without --val-fraction."""
+    """The three parts of a data set; val is None without --val-fraction.
+
+    `encoder` made the features of all three, if the data are a table; `columns` has a row for each
+    of its columns, see `Encoder.describe`, and `notes` say what you should know of them.
+    """
 
     train: Dataset
     val: Dataset | None
     test: Dataset
+    encoder: Encoder | None = None
+    columns: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def _part(data: Dataset, rows: np.ndarray) -> Dataset:
-    return replace(data, x=select_rows(data.x, rows), t=data.t[rows])
+def load_parts(config: Config, model: Model | None = None) -> Parts:
+    """Load the data, split it (by class, from the seed), and find the training part's scaling.
 
-
-def load_parts(config: Config) -> Parts:
-    """Load the data, split it (by class, from the seed), and find the training part's scaling."""
+    The data for a trained model are encoded, scaled and named as it knows them.
+    """
     if config.data is not None:
-        train = datasets.load_file(
-            config.data, labels=config.labels, label_column=config.label_column, task=config.task
-        )
-        test = None
-        if config.test_data is not None:
-            label_column = config.label_column
-            if config.test_data.suffix.lower() == ".csv":  # the same one, wherever it stands
-                label_column = label_column or train.label_column or None
-            test = datasets.load_file(
-                config.test_data,
-                labels=config.test_labels,
-                label_column=label_column,
-                task="regression" if train.classes is None else "classification",
-                classes=train.classes,
-            )
-            if test.t.shape[1:] != train.t.shape[1:]:
-                raise DataError(
-                    f"{config.test_labels or config.test_data}: got {test.t.shape[1]} targets a "
-                    f"sample, expected {train.t.shape[1]}"
-                )
-            if test.x.shape[1:] != train.x.shape[1:] or test.columns != train.columns:
-                raise DataError(
-                    f"{config.test_data}: got samples of shape {test.x.shape[1:]}, columns "
-                    f"{listed(test.columns) or 'without names'}; expected those of {config.data}"
-                )
-            warn_of_dtype(test.x, str(train.x.dtype), str(config.test_data))
+        train, test = _from_files(config, config.data, model)
     else:
         train, test = datasets.load(config.dataset, config.data_dir)
+    if model is not None and (train.classes is not None) != model.classifies:
+        kind = "classes" if model.classifies else "a regression's targets"
+        raise DataError(f"{config.data or config.dataset}: the model expects {kind}")
     classes = train.classes is not None
     nonnegative = config.loss != "auto" and getattr(LOSSES[config.loss], "nonnegative", False)
     if nonnegative and not classes:
@@ -76,12 +65,91 @@ def load_parts(config: Config) -> Parts:
     if config.val_fraction:
         rest, rows = split(train.t, config.val_fraction, (config.seed, 2), stratify=classes)
         train, val = _part(train, rest), _part(train, rows)
-    if config.data is not None and config.standardize:
-        scaling = train.scaling
-        if train.x.dtype != np.uint8:
-            scaling = standardize(train.x, str(config.data))
-        target_scaling = None
-        if not (classes or nonnegative):  # a mean of 0 would make negative targets
-            target_scaling = standardize(train.t, "targets")
-        train = replace(train, scaling=scaling, target_scaling=target_scaling)
-    return Parts(train, val, test)
+    parts = _encoded(Parts(train, val, test), config, model)
+    if config.data is None or not config.standardize or model is not None:
+        return parts
+    train, scaling, target_scaling = parts.train, parts.train.scaling, None
+    if parts.encoder is None and train.x.dtype != np.uint8:
+        scaling = standardize(train.x, str(config.data))
+    if not (classes or nonnegative):  # a mean of 0 would make negative targets
+        target_scaling = standardize(train.t, "targets")
+    return parts._replace(train=replace(train, scaling=scaling, target_scaling=target_scaling))
+
+
+def _part(data: Dataset, rows: np.ndarray) -> Dataset:
+    return replace(data, x=select_rows(data.x, rows), t=data.t[rows])
+
+
+def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Dataset, Dataset | None]:
+    """Read the training file, and the test file or the test part of an NPZ file."""
+    train = datasets.load_file(
+        file,
+        labels=config.labels,
+        label_column=config.label_column,
+        task=config.task if model is None or model.classifies else "regression",
+        classes=None if model is None else model.classes,
+        header=config.header,
+        columns=config.columns,
+        drop=config.drop,
+        id_column=config.id,
+        features=() if model is None or model.encoder is None else model.encoder.columns,
+    )
+    rules: dict[str, Any] = {
+        "task": "regression" if train.classes is None else "classification",
+        "classes": train.classes,
+    }
+    if config.test_data is None:
+        if config.labels is None and has_test_part(file):
+            test = datasets.load_file(file, part="test", **rules)
+            _check_shapes(test, train, str(file), config)
+            return train, test
+        return train, None
+    if isinstance(train.x, Table):  # the same columns, wherever they stand
+        rules |= {
+            "label_column": config.label_column or train.label_column or None,
+            "header": config.header,
+            "features": train.x.names,
+        }
+    test = datasets.load_file(config.test_data, labels=config.test_labels, **rules)
+    _check_shapes(test, train, str(config.test_data), config)
+    if not isinstance(train.x, Table):
+        warn_of_dtype(test.x, str(train.x.dtype), str(config.test_data))
+    return train, test
+
+
+def _check_shapes(test: Dataset, train: Dataset, file: str, config: Config) -> None:
+    if test.t.shape[1:] != train.t.shape[1:]:
+        raise DataError(
+            f"{config.test_labels or file}: got {test.t.shape[1]} targets a sample, expected "
+            f"{train.t.shape[1]}"
+        )
+    if isinstance(test.x, Table) != isinstance(train.x, Table):
+        raise UsageError(f"{file}: expected a file of the kind of {config.data}")
+    if not isinstance(test.x, Table) and test.x.shape[1:] != train.x.shape[1:]:
+        raise DataError(
+            f"{file}: got samples of shape {test.x.shape[1:]}; expected those of {config.data}, "
+            f"{train.x.shape[1:]}"
+        )
+
+
+def _encoded(parts: Parts, config: Config, model: Model | None) -> Parts:
+    """Make features of tables, as the training part's columns are, or as the model knows them."""
+    train = parts.train
+    if not isinstance(train.x, Table):
+        return parts
+    if model is None:
+        encoder = Encoder.of(train.x, standardize=config.standardize)
+    elif model.encoder is None:
+        raise DataError(
+            f"{config.data}: is a table, but the model was trained on arrays; give it .npz or .npy"
+        )
+    else:
+        encoder = model.encoder
+    columns = tuple(encoder.describe(train.x))
+
+    def encoded(data: Dataset) -> Dataset:
+        x = encoder.encode(data.x)
+        return replace(data, x=x, columns=encoder.names, scaling=encoder.scaling)
+
+    val = None if parts.val is None else encoded(parts.val)
+    return Parts(encoded(train), val, encoded(parts.test), encoder, columns, encoder.notes)

@@ -25,18 +25,17 @@ import numpy as np
 
 import xpnet
 from xpnet.backend.interface import Backend
-from xpnet.backend.select import select
-from xpnet.commands.config import Config, parse, schedule_of, settings_of, to_toml
+from xpnet.commands.build import backend_of, build_trainer, class_weight_of, source_of
+from xpnet.commands.config import PROG, Config, parse, settings_of, to_toml
 from xpnet.commands.exits import complain, emit, handling, run, say
+from xpnet.commands.report import report
 from xpnet.commands.splits import Parts, load_parts
-from xpnet.data.dataset import Dataset
-from xpnet.data.preparation import class_weights
+from xpnet.data.description import aligned
+from xpnet.data.user_files import layout
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, listed
 from xpnet.files import leftovers, locked, make_folder, remove, sync, write_whole
-from xpnet.losses import LOSSES
+from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
-from xpnet.models.mlp import mlp
-from xpnet.optim import OPTIMIZERS
 from xpnet.show import plots
 from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.trainer import Trainer
@@ -46,58 +45,10 @@ __all__ = ["build_trainer", "main"]
 # The files and folders that a run may write into its folder.
 FILES = (
     "config.toml", "checkpoints", "metrics.jsonl", "summary.json", "model.npz", "curves.png",
-    "confusion.png", "mistakes.png", "predictions.png", "weights.png", "activations.png",
+    "confusion.png", "roc.png", "precision_recall.png", "calibration.png", "mistakes.png",
+    "predictions.png", "residuals.png", "weights.png", "activations.png",
 )  # fmt: skip
 SHOWN_FALLBACKS = 5  # the most lines at a time about fallbacks that slow the run down
-
-
-def build_trainer(config: Config, parts: Parts, backend: Backend) -> Trainer:
-    """Build the network, the optimizer and the trainer from the settings."""
-    train = parts.train
-    loss = config.loss
-    if loss == "auto":
-        loss = "squared" if train.classes is None else "softmax"
-    real = [name for name, gate in LOSSES.items() if gate.targets == "real"]
-    if train.classes is None and loss not in real:
-        raise UsageError(f"--loss {loss} is for classes; a regression needs one of {listed(real)}")
-    # The book has squares of one-hot rows too.
-    if train.classes is not None and loss in real and loss != "squared":
-        raise UsageError(
-            f"--loss {loss} is for a regression, but the labels are classes; if they are numbers, "
-            "say --task regression"
-        )
-    if train.classes is None and config.class_weight is not None:
-        raise UsageError("--class-weight needs classes; this is a regression")
-    outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
-    hidden = list(config.hidden)
-    activation = (
-        config.activation * len(hidden) if len(config.activation) == 1 else config.activation
-    )
-    network = mlp(
-        [int(np.prod(train.x.shape[1:])), *hidden, outputs],
-        list(activation),
-        loss=loss if config.quantile is None else (loss, {"quantile": config.quantile}),
-        dropout=config.dropout,
-        init=config.init,
-        seed=config.seed,
-    )
-    steps = config.epochs * -(-len(train) // config.batch_size)
-    rule = OPTIMIZERS[config.optimizer]
-    decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
-    decay = config.weight_decay or 0.0
-    return Trainer(
-        network,
-        rule(lr=schedule_of(config, steps), **({"weight_decay": decay} if decouples else {})),
-        backend=backend,
-        dtype=config.dtype,
-        scaling=train.scaling,
-        target_scaling=train.target_scaling,
-        classes=train.classes,
-        columns=train.columns,
-        weight_decay=0.0 if decouples else decay,
-        clip_norm=config.clip_norm,
-        seed=config.seed,
-    )
 
 
 @contextmanager
@@ -163,7 +114,11 @@ class _Log:
         return json.dumps(self._fields(epoch), allow_nan=False) + "\n"
 
     def _fields(self, epoch: Epoch) -> dict[str, Any]:
-        return {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
+        found = {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
+        watched = found.pop("val_metric")
+        return (
+            found if self.config.metric is None else {**found, f"val_{self.config.metric}": watched}
+        )
 
 
 def _check_folder(config: Config) -> None:
@@ -215,61 +170,89 @@ def _new_folder(config: Config) -> tuple[Path, list[Path]]:
 
 def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
     train = parts.train
-    sizes = " + ".join(f"{len(part):,}" for part in parts if part is not None)
+    sizes = " + ".join(f"{len(part):,}" for part in parts[:3] if part is not None)
     names = "train + val + test" if parts.val is not None else "train + test"
     count = sum(p.size for p in trainer.network.params.values())
     built = trainer.network.arguments
     layers = " - ".join(map(str, built["sizes"]))
-    loss = built["loss"] if config.quantile is None else f"{config.quantile:g}-quantile"
+    loss = built["loss"]
+    if not isinstance(loss, str):  # a name with settings
+        loss = f"{loss[1]['quantile']:g}-quantile" if "quantile" in loss[1] else loss[0]
+    activations = [name for name in built["activation"] if name != "identity"]
+    if len(set(activations)) == 1:
+        del activations[1:]
     kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
     source = config.dataset if config.data is None else str(config.data)
     note = trainer.backend.note
+    start = "" if config.init_from is None else f", from {config.init_from}"
     return [
         f"data      {source}: {sizes} samples ({names}), {kinds}",
-        *(_labels(train) if config.data is not None else ()),
-        f"network   {layers}, {', '.join(config.activation)}, {loss} loss, {count:,} parameters",
+        *(f"          {note}" for note in (*train.notes, *parts.notes)),
+        *(_labels(parts) if config.data is not None else ()),
+        *_features(parts),
+        f"network   {layers}, {', '.join(activations)}, {loss} loss, {count:,} parameters{start}",
         f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
-        f"{config.epochs} epochs, batch {config.batch_size}, {config.dtype}",
+        f"{config.epochs} epochs, batch {config.batch_size}, {trainer.feed.dtype}",
         f"backend   {trainer.backend}{note and f'; {note}'}",
     ]
 
 
-def _labels(data: Dataset) -> list[str]:
+def _features(parts: Parts) -> list[str]:
+    """Say what becomes of a table's columns, or how images are taken."""
+    if parts.encoder is None:
+        words = layout(parts.train.x.shape)
+        return [f"samples   {words}"] if words else []
+    encoder = parts.encoder
+    return [f"columns   {listed(encoder.columns, 10)}: {encoder.width} features"]
+
+
+def _labels(parts: Parts) -> list[str]:
     """Say which labels xpnet found in your own file, so that you can check them."""
+    data = parts.train
     names = listed(data.classes or (), 10)
     if not data.label_column:
         return [f"labels    {names}"] if names else []
-    header = "header line" if data.columns else "no header line"
+    header = "header line" if parts.encoder and parts.encoder.named else "no header line"
     column = listed([data.label_column])
     return [f"labels    column {column}{names and f': {names}'} ({header})"]
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, prog: str) -> int:
     _check_folder(config)
     if config.plot:
         plots.require()
-    library = None if config.backend == "auto" else config.backend
-    backend = select(
-        config.device, library, config.dtype, quiet=True, precision=config.precision
-    )  # `_describe` names the backend
-    parts = load_parts(config)
-    trainer = build_trainer(config, parts, backend)
-    if config.target_acc is not None and parts.train.classes is None:
-        raise UsageError("--target-acc needs classes; this is a regression")
+    source = source_of(config)
+    backend = backend_of(config, config.dtype) if source is None else source.model.backend
+    parts = load_parts(config, source and source.model)
+    trainer = build_trainer(config, parts, backend, source)
+    for option, value in (
+        ("--target-acc", config.target_acc), ("--class-weight", config.class_weight),
+    ):  # fmt: skip
+        if value is not None and parts.train.classes is None:
+            raise UsageError(f"{option} needs classes; this is a regression")
+    class_weight_of(config, parts.train)
+    if config.threshold == "F1" and parts.val is not None and not np.any(parts.val.t):
+        raise UsageError("--threshold F1 needs samples of the second class in the validation part")
     if config.dry_run:
         say(*_describe(config, parts, trainer))
+        if parts.columns:
+            say("", *aligned(parts.columns))
         return 0
     with _claimed(config) as folder:
-        return _train(config, folder, parts, trainer)
+        return _train(config, prog, folder, parts, trainer)
 
 
-def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
-    train, val, _ = parts
+def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Trainer) -> int:
+    train, val = parts.train, parts.val
     log = _Log(config, folder, "accuracy" if train.classes is not None else "r2")
     log.say(*_describe(config, parts, trainer))
     if config.resume is None:
         write_whole(folder / "config.toml", to_toml(config))
-    extra = {"label_column": train.label_column}
+    extra = {
+        "label_column": train.label_column,
+        "id_column": train.id_column,
+        "drop": [*config.drop],
+    }
     begun = False
 
     def stop() -> bool:
@@ -289,8 +272,9 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
                 epochs=config.epochs,
                 batch_size=config.batch_size,
                 validation=None if val is None else (val.x, val.t),
-                sample_weight=None if config.class_weight is None else class_weights(train.t),
+                class_weight=class_weight_of(config, train),
                 patience=config.patience,
+                metric=config.metric,
                 callbacks=[log],
                 stop=stop,
                 folder=folder / "checkpoints",
@@ -310,7 +294,7 @@ def _train(config: Config, folder: Path, parts: Parts, trainer: Trainer) -> int:
         epoch = len(history.epochs) + (history.reason == "stop")
         log.say(
             f"stopped in epoch {epoch}, step {history.steps}, and saved; "
-            f"go on with: python -m xpnet.train --resume {shlex.quote(str(folder))}"
+            f"go on with: {prog} --resume {shlex.quote(str(folder))}"
         )
         return 128 + seen[0]
     if not begun:  # no step used the given settings: keep those of the run
@@ -330,11 +314,16 @@ def _finish(
     extra: dict[str, Any],
 ) -> int:
     """Test the model; write model, metrics, summary and pictures."""
+    if config.threshold == "F1":
+        assert parts.val is not None  # refused by `parse`
+        probabilities = trainer.predict_proba(parts.val.x)
+        trainer.model.threshold = best_threshold(parts.val.t, probabilities[:, 1])
     trainer.save(folder / "model.npz", extra)
     result = trainer.evaluate(parts.test.x, parts.test.t)
     seconds = sum(epoch.seconds for epoch in history.epochs)
     summary = {
         **{f"test_{name}": finite_or_none(value) for name, value in result.items()},
+        **({} if trainer.model.threshold is None else {"threshold": trainer.model.threshold}),
         "epochs": len(history.epochs),
         "lr": config.lr,
         "best_epoch": history.best_epoch or None,
@@ -365,8 +354,7 @@ def _finish(
     if history.best_params:
         ended = "stopped by --patience; " if history.reason == "patience" else ""
         log.say(f"{ended}the model has the weights of epoch {history.best_epoch}, the best one")
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.items() if value is not None)
-    log.say(f"test      {scores}")
+    log.say(*report(trainer.model, parts.test.x, parts.test.t, result))
     for path in drawn:
         log.say(f"drew      {path}")
     log.say(f"run       {folder}")
@@ -377,14 +365,14 @@ def _finish(
     return 0
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Run the command; return the exit status."""
 
     def command() -> int:
-        config = parse(sys.argv[1:] if args is None else args)
+        config = parse(sys.argv[1:] if args is None else args, prog=prog)
         if config.print_config:
             emit(to_toml(config, getattr(sys.stdout, "encoding", None) or "utf-8"))
             return 0
-        return _run(config)
+        return _run(config, prog)
 
     return run(command)

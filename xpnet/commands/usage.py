@@ -120,7 +120,7 @@ def _lines(option: Option, width: int) -> Iterator[str]:
     elif option.metavar:
         head = f"{option.flag} {option.metavar}"
     else:
-        head = f"--[no-]{option.flag[2:]}"
+        head = option.flag if not option.default else f"--[no-]{option.flag[2:]}"
     head = f"  {head}"
     text = textwrap.wrap(
         f"{option.help} {option.default}".strip(), width - INDENT, break_on_hyphens=False

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.data.table import Table
 from xpnet.errors import DataError
 
 __all__ = [
@@ -70,7 +71,7 @@ class Dataset:
     Attributes
     ----------
     x : array, shape=(N, ...)
-        Features or images in the dtype of the file, or `Rows`.
+        Features or images in the dtype of the file, or `Rows`; or a `Table`, still to be encoded.
     t : array
         Class indices, shape=(N,), int; or real targets, shape=(N, M).
     classes : tuple of str, or None
@@ -81,8 +82,12 @@ class Dataset:
         The shape of a grey image, if each row of `x` is one.
     target_scaling : Scaling or None
         How the network should see `t`, for a regression.
-    columns, label_column : tuple of str, str
-        A CSV file's names of the features, and the name or number of its label column.
+    columns : tuple of str
+        Names of the features, once a table is encoded.
+    label_column, id_column : str
+        The names or numbers of these columns of a table; "" if there is none.
+    notes : tuple of str
+        Sentences for the user about how the file was read.
     """
 
     x: Any
@@ -93,6 +98,8 @@ class Dataset:
     target_scaling: Scaling | None = None
     columns: tuple[str, ...] = ()
     label_column: str = ""
+    id_column: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.t)
@@ -110,6 +117,8 @@ def is_streamed(x: Any) -> bool:
 
 def select_rows(x: Any, rows: np.ndarray) -> Any:
     """Select rows: a copy if x is in memory, an index (`Rows`) if it stays in a file."""
+    if isinstance(x, Table):
+        return x.rows(rows)
     if isinstance(x, Rows):
         return Rows(x.array, x.rows[rows])
     return Rows(x, rows) if isinstance(x, np.memmap) else x[rows]

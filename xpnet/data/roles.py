@@ -31,6 +31,8 @@ class Wish:
         Names that a training knows. In a table that has them all, these are the features.
     width : int, optional
         How many features a table without names must have; it may have labels after them.
+    id_required : bool
+        Whether a table without the id column is refused.
     """
 
     label_column: str | None = None
@@ -39,6 +41,7 @@ class Wish:
     id_column: str | None = None
     features: Collection[str] = ()
     width: int | None = None
+    id_required: bool = True
 
     def names(self) -> list[str]:
         """Every column that is mentioned as the user wrote it."""
@@ -94,7 +97,9 @@ def roles(names: Sequence[str], wish: Wish, where: str, header: bool = True) -> 
     known = wish.trained(names)
     drop = dict.fromkeys(map(place, wish.drop))
     only = dict.fromkeys(map(place, wish.only))
-    ids = place(wish.id_column) if wish.id_column else -1
+    ids = -1
+    if wish.id_column and (wish.id_required or _is_there(wish.id_column, places)):
+        ids = place(wish.id_column)
     if ids in drop:
         raise DataError(f"{where}: column {listed([names[ids]])} is the ids and is left out")
     rest = [i for i in range(len(names)) if i not in drop and i != ids]

@@ -45,6 +45,7 @@ def read_table(
     id_column: str | None = None,
     features: Collection[str] = (),
     width: int | None = None,
+    id_required: bool = True,
 ) -> TableFile:
     """Read a table: columns of numbers and text, and maybe labels and ids.
 
@@ -68,6 +69,8 @@ def read_table(
         columns are then left out, and the label column need not be there.
     width : int, optional
         How many features a file without a header line has; just as many columns have no labels.
+    id_required : bool
+        Whether a file without the id column is refused.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def read_table(
     >>> file.table["colour"].values, file.table["size"].numbers, file.labels
     (('red', 'blue'), array([1.5, nan]), ['a', 'b'])
     """
-    wish = Wish(label_column, drop, only, id_column, features, width)
+    wish = Wish(label_column, drop, only, id_column, features, width, id_required)
     if Path(path).suffix.lower() != ".parquet":
         return read_csv_table(path, wish, header)
     if header == "no":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xpnet.data.cells import is_number
 from xpnet.data.coding import frequencies
 from xpnet.data.table import Column, Table
 from xpnet.errors import DataError, listed, shown
@@ -19,6 +20,9 @@ __all__ = ["columns_have", "counts_rows", "refuse_unfit"]
 FEW = 20
 ID_SHARE = 0.95
 FREE_SHARE, FREE_WORDS = 0.5, 4
+# A text column is refused as one of numbers where at least this share of its cells, and at least
+# FEW different ones, are numbers.
+MOSTLY = 0.8
 
 DAY, MONTH, YEAR = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2])", r"(\d{4}|'?\d{2})"
 CLOCK = r"([01]?\d|2[0-4]):[0-5]\d(:[0-6]\d([.,]\d+)?)?( ?[ap]\.?m\.?)?"
@@ -50,6 +54,7 @@ def refuse_unfit(table: Table) -> None:
     """
     reasons: dict[str, list[str]] = {}
     for column in table.columns:
+        _refuse_words_among_numbers(column, table)
         if reason := _unfit(column):
             reasons.setdefault(reason, []).append(column.name)
     if not reasons:
@@ -60,6 +65,25 @@ def refuse_unfit(table: Table) -> None:
     raise DataError(
         f"{table.name}: {'; '.join(said)}; leave out what you cannot turn into numbers or groups: "
         f"--drop {shlex.quote(','.join(names))} (Python: drop the columns from the table)"
+    )
+
+
+def _refuse_words_among_numbers(column: Column, table: Table) -> None:
+    """Refuse a column of numbers in which some cells are words: it would become categories."""
+    if column.codes is None or column.date:
+        return
+    counts = frequencies(column)
+    words = [value for value in counts if not is_number(value)]
+    number = sum(count for value, count in counts.items() if value not in words)
+    if len(counts) - len(words) < FEW or number < MOSTLY * sum(counts.values()) or not words:
+        return
+    codes = [column.values.index(word) for word in words]
+    row = int(np.argmax(np.isin(column.codes, codes)))
+    raise DataError(
+        f"{table.place(row)}, column {listed([column.name])}: got "
+        f"{shown(column.values[column.codes[row]])}, but {number:,} of "
+        f"{sum(counts.values()):,} values are numbers; correct it, or write NA if there is no "
+        f"value, or leave the column out: --drop {shlex.quote(column.name)}"
     )
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from xpnet.data.checks import check_features, check_headers
-from xpnet.data.csv import read_csv
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.labels import array_targets, text_targets
 from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
+from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed, shown
 
-__all__ = ["load_file"]
+__all__ = ["has_test_part", "image_shape", "layout", "load_file"]
 
 TASKS = ("auto", "classification", "regression")
+
+
+# Names of arrays in an NPZ file, by what xpnet's users and Keras's call them.
+SAMPLES, TARGETS = ("x", "X", "x_train"), ("t", "y", "y_train")
 
 
 def load_file(
@@ -27,56 +31,93 @@ def load_file(
     label_column: str | None = None,
     task: str = "auto",
     classes: tuple[str, ...] | None = None,
+    header: str = "auto",
+    columns: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    id_column: str | None = None,
+    features: Sequence[str] = (),
     resident_bytes: int | None = None,
+    part: str = "train",
 ) -> Dataset:
     """Read a data set from your own file.
 
     Parameters
     ----------
     path : path
-        ``.npz`` with arrays ``x`` and ``t`` (or ``X`` and ``y``); ``.npy`` with the samples,
-        beside `labels`; ``.csv`` with a label column.
+        ``.csv`` or ``.tsv`` (``.gz`` too) or ``.parquet``: a table with a label column. ``.npz``
+        with arrays ``x`` and ``t`` (or ``X`` and ``y``, or ``x_train`` and ``y_train``). ``.npy``
+        with the samples, beside `labels`.
     labels : path, optional
         ``.npy`` with one label per sample, one-hot rows, or a row of targets per sample.
     label_column : str, optional
-        Name or number of a CSV file's label column; by default the last one.
+        Name or number of a table's label column; by default the last one.
     task : {"auto", "classification", "regression"}
         "auto": whole numbers, one-hot rows and text are classes, other numbers are the targets of
         a regression, in every kind of file and in every dtype. See `xpnet.data.labels`.
     classes : tuple of str, optional
         The classes of the training file. Labels are looked up among them, and others are refused.
+    header : {"auto", "yes", "no"}
+        Whether the first line of a text file has the names of the columns.
+    columns, drop : sequence of str
+        Names or numbers of the columns of a table to use, or to leave out.
+    id_column : str, optional
+        A column of a table that names its rows and is no feature.
+    features : sequence of str
+        Names of features that a table must have; a first line that has them all is a header.
     resident_bytes : int, optional
         A larger ``.npy`` stays on disk, memory-mapped, and is read batch by batch; by
         default a quarter of the machine's memory.
+    part : {"train", "test"}
+        "test" reads ``x_test`` and ``y_test`` of an NPZ file.
+
+    Returns
+    -------
+    Dataset
+        `x` of a table is a `Table`; `xpnet.data.Encoder` makes features of it.
 
     Raises
     ------
     DataError, UsageError
     """
     path = Path(path)
+    table = is_table_file(path)
     suffix = path.suffix.lower()
     if labels is not None and suffix != ".npy":
         raise UsageError(f"--labels goes with --data X.npy, not with {path.name}")
-    if label_column is not None and suffix != ".csv":
-        raise UsageError(f"--label-column goes with a .csv file, not with {path.name}")
+    for given, option in (
+        (label_column, "--label-column"), (id_column, "--id"), (tuple(columns), "--columns"),
+        (tuple(drop), "--drop"), (header != "auto", "--header"),
+    ):  # fmt: skip
+        if given and not table:
+            raise UsageError(f"{option} goes with a .csv, .tsv or .parquet file, not {path.name}")
     if task not in TASKS:
         raise UsageError(f"task is {shown(task)}; expected {', '.join(TASKS)}")
     if classes is not None:
         task = "classification"
-    if suffix == ".csv":
-        table = read_csv(path, "-1" if label_column is None else label_column)
-        column = f"column {listed([table.label_column])}"
+    if table:
+        read = read_table(
+            path, label_column=label_column, header=header, drop=drop, only=columns,
+            id_column=id_column, features=features,
+        )  # fmt: skip
+        if read.labels is None:
+            what = f"column {shown(label_column)}" if label_column else "label column"
+            raise DataError(f"{path}: has no {what}; name the labels with --label-column")
+        column = f"column {listed([read.label_column])}"
         t, classes = text_targets(
-            table.labels or [],
+            read.labels,
             task,
             classes,
             f"{path}: {column}",
-            lambda row: f"{path}: line {table.lines[row]}, {column}",
+            lambda row: f"{read.table.place(row)}, {column}",
         )
-        return Dataset(table.x, t, classes, columns=table.columns, label_column=table.label_column)
+        return Dataset(
+            read.table, t, classes, label_column=read.label_column, id_column=read.id_column,
+            notes=read.notes,
+        )  # fmt: skip
     if suffix == ".npz":
         headers = npz_headers(path)
-        x_key, t_key = _named(headers, ("x", "X"), path), _named(headers, ("t", "y"), path)
+        names = (SAMPLES, TARGETS) if part == "train" else (("x_test",), ("y_test",))
+        x_key, t_key = (_named(headers, some, path) for some in names)
         x_name, t_name = f"{path}: {x_key}", f"{path}: {t_key}"
         check_headers(headers[x_key], headers[t_key], x_name, t_name)
         x, t = read_npz(path, (x_key, t_key)).values()
@@ -88,12 +129,50 @@ def load_file(
         x, t = read_npy(path, resident_bytes), read_npy(labels)
         x_name, t_name = str(path), str(labels)
     else:
-        raise UsageError(f"--data {path}: expected a .npz, .npy or .csv file")
+        raise UsageError(
+            f"--data {path}: expected a .csv, .tsv, .csv.gz, .parquet, .npz or .npy file"
+        )
     check_features(x, x_name)
     t, classes = array_targets(t, len(x), task, classes, t_name)
-    image = (x.shape[1], x.shape[2]) if x.ndim == 3 else None
     scaling = Scaling(0.0, 1 / 255) if x.dtype == np.uint8 else Scaling()
-    return Dataset(x, t, classes, scaling, image)
+    return Dataset(x, t, classes, scaling, image_shape(x.shape))
+
+
+def has_test_part(path: Path) -> bool:
+    """Return whether an NPZ file has x_test and y_test beside x_train and y_train."""
+    return path.suffix.lower() == ".npz" and {"x_test", "y_test"} <= npz_headers(path).keys()
+
+
+# Images have one, three or four channels: grey, colours, colours and how opaque they are.
+CHANNELS = (1, 3, 4)
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, int] | None:
+    """Return (H, W) if samples of this shape, with the axis of samples, are grey images."""
+    match shape[1:]:
+        case (height, width) | (1, height, width) | (height, width, 1):
+            return height, width
+    return None
+
+
+def layout(shape: Sequence[int]) -> str:
+    """Say how samples of this shape are taken for images; "" if they are rows of features.
+
+    A network without convolution takes the values of an image in the order of the file.
+
+    Examples
+    --------
+    >>> layout((50_000, 32, 32, 3))
+    'images of 32 x 32, 3 channels (the last axis)'
+    """
+    if grey := image_shape(shape):
+        return f"grey images of {grey[0]} x {grey[1]}"
+    match shape[1:]:
+        case (height, width, channels) if channels in CHANNELS and height not in CHANNELS:
+            return f"images of {height} x {width}, {channels} channels (the last axis)"
+        case (channels, height, width) if channels in CHANNELS:
+            return f"images of {height} x {width}, {channels} channels (the first axis)"
+    return f"samples of shape {' x '.join(map(str, shape[1:]))}" if len(shape) > 2 else ""
 
 
 def _named(headers: Mapping[str, Header], names: tuple[str, ...], path: Path) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xpnet.data.dataset import Dataset
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.layers.affine import Affine
-from xpnet.metrics import confusion_matrix
 from xpnet.models.model import Model
 from xpnet.show.plots.figure import require
 from xpnet.show.plots.network import SAMPLES, activations, weights
@@ -58,14 +55,11 @@ def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> lis
         drawn.append(folder / "activations.png")
         kinds = [_kind(node.gate) for node in model.network.hidden]
         activations(hidden, kinds, drawn[-1])
-    if classes is None:
-        drawn.append(folder / "predictions.png")
-        predictions(test.t, model.predict(test.x), drawn[-1])
-        return drawn
     scores = model.scores(test.x)
-    predicted = np.asarray(model.network.loss_gate.decide(scores))
-    drawn.append(folder / "confusion.png")
-    confusion(confusion_matrix(test.t, predicted, len(classes)), classes, drawn[-1])
+    if classes is None:
+        return [*drawn, *draw_scores(folder, test.t, model.values(scores))]
+    predicted = model.decide(scores)
+    drawn += draw_scores(folder, test.t, predicted, model.probabilities(scores), classes)
     if mistakes(test, scores, predicted, folder / "mistakes.png"):
         drawn.append(folder / "mistakes.png")
     return drawn

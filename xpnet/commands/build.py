@@ -1,0 +1,147 @@
+"""Build what a run trains: a new network by the settings, or a model that is trained on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
+from xpnet.commands.config import Config, schedule_of, weights_of
+from xpnet.commands.splits import Parts
+from xpnet.data.dataset import Dataset
+from xpnet.errors import UsageError, listed, shown
+from xpnet.losses import LOSSES
+from xpnet.models import checkpoint, schema
+from xpnet.models.mlp import mlp
+from xpnet.models.model import Model
+from xpnet.models.network import Network
+from xpnet.optim import OPTIMIZERS
+from xpnet.trainer.resume import optimizer_state
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["Source", "backend_of", "build_trainer", "class_weight_of", "source_of"]
+
+
+class Source(NamedTuple):
+    """The model from which --init-from trains on, and the checkpoint with its optimizer's state."""
+
+    model: Model
+    checkpoint: tuple[dict[str, np.ndarray], dict[str, Any]] | None
+
+    def state(self, optimizer: Any, state: Any) -> dict[str, np.ndarray] | None:
+        """Return the optimizer's state if it fits and is that of the weights; else None."""
+        if self.checkpoint is None:
+            return None
+        arrays, meta = self.checkpoint
+        params = checkpoint.section(arrays, "params/")
+        here = self.model.to_host()
+        if not all(np.array_equal(params.get(name, ()), value) for name, value in here.items()):
+            return None  # of the last step, and the model has the weights of the best epoch
+        return optimizer_state(arrays, meta, optimizer, state)
+
+
+def backend_of(config: Config, dtype: str) -> Backend:
+    """Select the backend of a run; `dtype` is that of its parameters."""
+    library = None if config.backend == "auto" else config.backend
+    # Quiet, since the run's description names it.
+    return select(config.device, library, dtype, quiet=True, precision=config.precision)
+
+
+def class_weight_of(config: Config, train: Dataset) -> str | dict[int, float] | None:
+    """Return the class weights by index; refuse those of unknown classes."""
+    if config.class_weight in (None, "balanced"):
+        return config.class_weight
+    classes, weights = train.classes or (), weights_of(config.class_weight)
+    for name in weights:
+        if name not in classes:
+            raise UsageError(f"--class-weight: no class {shown(name)}; there are {listed(classes)}")
+    return {classes.index(name): weight for name, weight in weights.items()}
+
+
+def source_of(config: Config) -> Source | None:
+    """Read the model that --init-from names; a run that is resumed has it in its checkpoint."""
+    if config.init_from is None:
+        return None
+    given, found = config.init_from, None
+    if config.resume is not None and checkpoint.numbered(config.resume / "checkpoints"):
+        given = config.resume / "checkpoints"
+        arrays, meta, path, _ = checkpoint.load_latest(given, schema.load)
+    else:
+        path = checkpoint.model_file(given)
+        arrays, meta = schema.load(path)
+        if given.is_dir() and checkpoint.numbered(given / "checkpoints"):
+            found = checkpoint.load_latest(given / "checkpoints", schema.load)[:2]
+        elif "identity" in meta:
+            found = arrays, meta
+    backend = backend_of(config, meta["dtype"])
+    return Source(Model.unpacked(arrays, meta, path=path, backend=backend), found)
+
+
+def build_trainer(
+    config: Config, parts: Parts, backend: Backend, source: Source | None = None
+) -> Trainer:
+    """Build the network, the optimizer and the trainer from the settings, or around a model."""
+    steps = config.epochs * -(-len(parts.train) // config.batch_size)
+    rule = OPTIMIZERS[config.optimizer]
+    decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
+    decay = config.weight_decay or 0.0
+    optimizer = rule(
+        lr=schedule_of(config, steps), **({"weight_decay": decay} if decouples else {})
+    )
+    options: dict[str, Any] = {
+        "weight_decay": 0.0 if decouples else decay,
+        "clip_norm": config.clip_norm,
+        "seed": config.seed,
+    }
+    if source is not None:
+        trainer = Trainer(source.model, optimizer, **options)
+        if state := source.state(optimizer, trainer.state):
+            trainer.state = trainer.feed.copies(state)
+    else:
+        trainer = Trainer(
+            _network(config, parts.train),
+            optimizer,
+            backend=backend,
+            dtype=config.dtype,
+            scaling=parts.train.scaling,
+            target_scaling=parts.train.target_scaling,
+            classes=parts.train.classes,
+            columns=None if parts.encoder else parts.train.columns,
+            encoder=parts.encoder,
+            **options,
+        )
+    if config.threshold is not None:  # F1 finds its own at the end
+        trainer.model.threshold = 0.5 if config.threshold == "F1" else float(config.threshold)
+    if config.metric is not None:
+        trainer.model.check_metric(config.metric)
+    return trainer
+
+
+def _network(config: Config, train: Dataset) -> Network:
+    loss = config.loss
+    if loss == "auto":
+        loss = "squared" if train.classes is None else "softmax"
+    real = [name for name, gate in LOSSES.items() if gate.targets == "real"]
+    if train.classes is None and loss not in real:
+        raise UsageError(f"--loss {loss} is for classes; a regression needs one of {listed(real)}")
+    # The book has squares of one-hot rows too.
+    if train.classes is not None and loss in real and loss != "squared":
+        raise UsageError(
+            f"--loss {loss} is for a regression, but the labels are classes; if they are numbers, "
+            "say --task regression"
+        )
+    outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
+    hidden = list(config.hidden)
+    activation = (
+        config.activation * len(hidden) if len(config.activation) == 1 else config.activation
+    )
+    return mlp(
+        [int(np.prod(train.x.shape[1:])), *hidden, outputs],
+        list(activation),
+        loss=loss if config.quantile is None else (loss, {"quantile": config.quantile}),
+        dropout=config.dropout,
+        init=config.init,
+        seed=config.seed,
+    )
