@@ -9,6 +9,8 @@ import numpy as np
 
 from xpnet.data.checks import check_numbers, host, is_one_hot
 from xpnet.data.dataset import Scaling, chunks
+from xpnet.data.frames import frame_table, is_frame
+from xpnet.data.labels import labels_of
 from xpnet.errors import DataError, UsageError, real, shown, whole
 
 __all__ = ["class_weights", "split", "standardize"]
@@ -40,7 +42,7 @@ def split(
     DataError
         One of the two would be empty although fraction > 0, or t are no classes to stratify by.
     """
-    t = host(t, "t")
+    t = host(labels_of(t, "t"), "t")
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one target a sample")
     fraction = real("fraction", fraction, 0.0, 1.0)
@@ -109,7 +111,7 @@ def class_weights(
     >>> class_weights(["no", "no", "no", "yes"]).round(3).tolist()
     [0.667, 0.667, 0.667, 2.0]
     """
-    t = host(t, "t")
+    t = host(labels_of(t, "t"), "t")
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one class a sample")
     classes, index = np.unique(_classes(t, "to weigh"), return_inverse=True)
@@ -158,7 +160,7 @@ def standardize(x: Any, name: str = "x") -> Scaling:
 
     Parameters
     ----------
-    x : array, shape=(N, ...)
+    x : array, shape=(N, ...), or data frame of numbers
         Features, or the targets of a regression.
     name : str
         What x is called in messages.
@@ -168,7 +170,7 @@ def standardize(x: Any, name: str = "x") -> Scaling:
     DataError
         A value is not a finite number, or so large that its square is infinite.
     """
-    x = host(x, name)
+    x = host(frame_table(x, name).matrix() if is_frame(x) else x, name)
     check_numbers(x, name)
     count, mean, square = 0, np.float64(0.0), np.float64(0.0)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):

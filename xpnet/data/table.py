@@ -127,6 +127,31 @@ class Table:
             self[name]  # refuses one that is not there
         return replace(self, columns=tuple(c for c in self.columns if c.name not in names))
 
+    def matrix(self, columns: Sequence[str] = ()) -> np.ndarray:
+        """Return columns of plain numbers as an array, shape=(N, columns), float64.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Their names and order, if the table has names; by default all.
+
+        Raises
+        ------
+        DataError
+            A column is not there, holds text, or lacks a value.
+        """
+        table = self.only(columns) if columns and self.named else self
+        parts = []
+        for column in table.columns:
+            if column.numbers is None or column.missing.any():
+                what = "text" if column.numbers is None else "missing values"
+                raise DataError(
+                    f"{self.name}: column {listed([column.name])} has {what}, expected numbers "
+                    "alone; make features of such a table: encoder=xpnet.data.Encoder.of(frame)"
+                )
+            parts.append(column.numbers)
+        return np.stack(parts, axis=1)
+
     def place(self, row: int) -> str:
         """Return where a row is, for a message: "file.csv: line 7", or "x: row 6"."""
         if self.lines is None:

@@ -213,7 +213,7 @@ class Model:
             x = frame_table(x, name)
         if self.encoder is not None:
             return self.encoder.encode(x)
-        return _numbers(x, self.columns)
+        return x.matrix(self.columns)
 
     # -- Checks ------------------------------------------------------------------------
 
@@ -649,20 +649,6 @@ def class_indices(t: np.ndarray) -> np.ndarray:
     if t.ndim == 1:
         return t.astype(np.int64)
     return np.argmax(t, axis=1) if t.shape[1] > 1 else (t[:, 0] > 0.5).astype(np.int64)
-
-
-def _numbers(table: Table, columns: Sequence[str]) -> np.ndarray:
-    """Return the numbers of a table, in the order of the trained columns, if these have names."""
-    if columns and table.named:
-        table = table.only(columns)
-    for column in table.columns:
-        if column.numbers is None or column.missing.any():
-            what = "text" if column.numbers is None else "missing values"
-            raise DataError(
-                f"{table.name}: column {listed([column.name])} has {what}, and the model has no "
-                "encoder: train it with encoder=xpnet.data.Encoder.of(frame)"
-            )
-    return np.stack([c.numbers for c in table.columns if c.numbers is not None], axis=1)
 
 
 def _misscaled(network: Network, scaling: Scaling | None) -> str:
