@@ -256,7 +256,7 @@ class _Rows:
         width = len(self.first)
         if '"' in chunk or width == 1:  # the only cell of a blank line is none
             return None
-        text = chunk.replace("\r\n", "\n")
+        text = chunk.replace("\r\n", "\n") if "\r" in chunk else chunk
         if "\r" in text:
             return None
         data = text.encode() if text.endswith("\n") else text.encode() + b"\n"
