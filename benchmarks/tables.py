@@ -43,8 +43,10 @@ OPTIONS = "--val-fraction 0.15 --patience 20 --epochs 500"
 TEST_FRACTION = 0.2
 # All train on one thread: on a machine that others use too, two threads wait for each other.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-# xpnet predicts in float32, and writes as many digits.
-TOLERANCE = 2e-4
+# xpnet predicts in float32, and writes as many digits. Rows that are equal but for rounding are
+# ties in what it writes, but not where it ranks them itself.
+TOLERANCE = {"roc_auc": 5e-3}
+OTHER_TOLERANCE = 2e-4
 
 CLASSES = ("accuracy", "roc_auc", "log_loss")
 VALUES = ("r2", "mae")
@@ -289,7 +291,9 @@ def scores(real: Real, labels: np.ndarray, predictions: np.ndarray) -> dict[str,
 def check(found: dict[str, float], own: dict[str, float]) -> None:
     """Raise `Failed` if xpnet reports other scores of its test part: the rows are not the same."""
     for name, value in found.items():
-        if not abs(own[name] - value) <= TOLERANCE * max(1.0, abs(value)):
+        if not abs(own[name] - value) <= TOLERANCE.get(name, OTHER_TOLERANCE) * max(
+            1.0, abs(value)
+        ):
             raise Failed(f"xpnet reports {name} {own[name]:.6g}; its predictions have {value:.6g}")
 
 
