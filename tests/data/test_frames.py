@@ -201,7 +201,7 @@ def test_what_no_rule_covers_is_refused(make: Callable[[], Any], words: str) -> 
 
 
 def test_what_is_no_frame() -> None:
-    for x in (np.ones((2, 2)), [[1]], (1,), "ab", None, 5, {"a": [1]}, object(), pd.Index([1])):
+    for x in (np.ones((2, 2)), [[1]], (1,), "ab", None, 5, {"a": [1]}, object(), pa.scalar(1)):
         assert not is_frame(x)
         assert not is_series(x)
 
@@ -312,3 +312,42 @@ def test_io_is_not_needed() -> None:
     table = frame_table(frame)
     assert cells(table["a"]) == [1, None]
     assert cells(table["b"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (lambda: pa.array(["b", "a"]), ["b", "a"]),
+        (lambda: pa.array(["b", "a"]).dictionary_encode(), ["b", "a"]),
+        (lambda: pa.array([3, 4]), [3, 4]),
+        (lambda: pd.Index(["b", "a"]), ["b", "a"]),
+        (lambda: pd.RangeIndex(2), [0, 1]),
+        (lambda: pd.Categorical(["b", "a"], ["a", "b", "unused"]), ["b", "a"]),
+        (lambda: pd.array([3, 4], dtype="Int64"), [3, 4]),
+    ],
+)
+def test_values_of_a_series_without_the_series(
+    labels: Callable[[], Any], expected: list[Any]
+) -> None:
+    assert is_series(labels())
+    assert list(series_values(labels())) == expected
+
+
+def test_a_piece_of_an_arrow_table() -> None:
+    piece = pa.record_batch({"a": pa.array([1.5, None]), "b": pa.array(["u", "v"])})
+    assert is_frame(piece)
+    assert [cells(column) for column in frame_table(piece).columns] == [[1.5, None], ["u", "v"]]
+
+
+def test_what_no_float64_and_no_file_could_hold() -> None:
+    for values, words in (
+        ([1, 10**400], "row 1, column a: got inf, expected a finite"),
+        ([-(10**400), 1], "row 0, column a: got -inf, expected a finite"),
+        (["\ud800", "b"], "x: column a is not text in UTF-8"),
+    ):
+        with pytest.raises(DataError, match=words):
+            frame_table(pd.DataFrame({"a": pd.Series(values, dtype=object)}))
+    frame = pd.DataFrame(np.ones((2, 1)), columns=pd.Index(["\ud800"], dtype=object))
+    with pytest.raises(DataError, match="x: the name of column 0 is not text in UTF-8") as error:
+        frame_table(frame)
+    assert str(error.value).isprintable()

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -132,7 +133,8 @@ def _kind(x: Any) -> str:
     """The name of narwhals' class for x; empty where it has none."""
     if isinstance(x, np.ndarray | list | tuple | str | bytes | dict) or x is None:
         return ""
-    if not any(hasattr(type(x), word) for word in ("columns", "to_frame", "chunks")):
+    words = ("columns", "to_frame", "chunks")
+    if _library(x) not in ("pandas", "pyarrow") and not any(hasattr(type(x), w) for w in words):
         return ""
     from narwhals.exceptions import DuplicateError
 
@@ -145,7 +147,24 @@ def _kind(x: Any) -> str:
 def _native(x: Any) -> Any:
     import narwhals
 
+    x = _whole(x)
     return narwhals.from_native(x, allow_series=True, pass_through=True)
+
+
+def _library(x: Any) -> str:
+    return type(x).__module__.partition(".")[0]
+
+
+def _whole(x: Any) -> Any:
+    """What narwhals knows for what it does not: an index, bare values, a piece of a table."""
+    library, name = _library(x), type(x).__name__
+    if library == "pandas" and name.endswith(("Index", "Array", "Categorical")):
+        return x if getattr(x, "nlevels", 1) > 1 else import_module(library).Series(x)
+    if library == "pyarrow" and name == "RecordBatch":
+        return import_module(library).Table.from_batches([x])
+    if library == "pyarrow" and name.endswith("Array") and name != "ChunkedArray":
+        return import_module(library).chunked_array([x])
+    return x
 
 
 def _columns(frame: Any, name: str) -> list[tuple[str, Any]]:
@@ -182,10 +201,19 @@ def _unique(columns: Sequence[Any], name: str) -> list[str]:
         text = "" if column is None or column != column else cleaned(str(column))
         if not text:
             raise DataError(f"{name}: column {i} has no name; name it, or leave it out")
+        _check_stored([text], f"{name}: the name of column {i}")
         names.append(text)
     if twice := sorted(text for text, count in Counter(names).items() if count > 1):
         raise DataError(f"{name}: has two columns named {listed(twice)}")
     return names
+
+
+def _check_stored(texts: Sequence[str], where: str) -> None:
+    """Refuse text with half of a surrogate pair, which no model file could hold."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} is not text in UTF-8: {error}") from error
 
 
 def _column(series: Any, column: str, name: str) -> Column:
@@ -196,7 +224,9 @@ def _column(series: Any, column: str, name: str) -> Column:
             None if gap else str(value)
             for value, gap in zip(series.to_list(), missing, strict=True)
         )
-        return text_column(column, texts, date=kind == "date")
+        found = text_column(column, texts, date=kind == "date")
+        _check_stored(found.values, f"{name}: column {listed([column])}")
+        return found
     numbers = _numbers(series)
     if (infinite := np.isinf(numbers)).any():
         row = int(np.argmax(infinite))
@@ -276,12 +306,19 @@ def _numbers(series: Any) -> np.ndarray:
     import narwhals
 
     if _name(series) in (*EXACT, *OBJECTS):
-        gaps = series.is_null().to_list()
-        return np.array(
-            [math.nan if gap else float(v) for v, gap in zip(series.to_list(), gaps, strict=True)]
-        )
+        return np.array([*map(_float, series.to_list())])
     if series.dtype.is_integer():  # PyArrow does not round
         numbers = series.fill_null(0).to_numpy().astype(np.float64)
         numbers[series.is_null().to_numpy().astype(bool)] = math.nan
         return np.asarray(numbers)
     return np.array(series.cast(narwhals.Float64).to_numpy(), np.float64)
+
+
+def _float(value: Any) -> float:
+    """A value of a column of objects; what is too large for a float64 is infinite."""
+    try:
+        return float(value)
+    except TypeError:  # None, pandas.NA
+        return math.nan
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
