@@ -233,3 +233,36 @@ def test_a_checkpoint_is_trained_on_with_its_optimizer_state(tmp_path: Path) -> 
         np.testing.assert_array_equal(on.state[name], value)
     for other in (optim.SGD(0.1), optim.Adam(optim.cosine(0.01, 9))):
         assert int(Trainer.load(path, optimizer=other).state["step"]) == 0
+
+
+def test_a_series_of_sample_weights() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    each = RNG.uniform(0.5, 2, 300)
+    for options in ({}, {"class_weight": "balanced"}):
+        one, other = (Trainer(mlp([3, 8, 2])) for _ in range(2))
+        one.fit(X, NAMES, epochs=2, sample_weight=each, **options)
+        series = pandas.Series(each, index=range(300, 0, -1))
+        other.fit(X, NAMES, epochs=2, sample_weight=series, **options)
+        for name, value in one.model.to_host().items():
+            np.testing.assert_array_equal(other.model.to_host()[name], value)
+
+
+@pytest.mark.parametrize("weights", ["balanced", {"no": 1.0, "yes": 5.0}])
+def test_sample_weights_of_another_length_are_refused(weights: Any) -> None:
+    with pytest.raises(DataError, match=r"sample_weight: got shape \(3,\), expected \(300,\)"):
+        Trainer(mlp([3, 2])).fit(X, NAMES, sample_weight=np.ones(3), class_weight=weights)
+
+
+def test_a_refused_fit_leaves_no_names(frames: Any) -> None:
+    trainer = Trainer(mlp([3, 8, 2]))
+    with pytest.raises(DataError, match="got 10 targets for 300 samples"):
+        trainer.fit(frames(columns()), NAMES[:10])
+    with pytest.raises(UsageError, match="a callback is 3"):
+        trainer.fit(frames(columns()), NAMES, callbacks=[3])  # type: ignore[list-item]
+    assert trainer.model.encoder is None
+    assert trainer.model.columns == ()
+    assert trainer.classes is None
+    other = {name + name: value for name, value in columns().items()}
+    trainer.fit(frames(other), T, epochs=1)
+    assert trainer.model.columns == ("aa", "bb", "cc")
+    assert trainer.predict(X).dtype.kind == "i"

@@ -115,8 +115,15 @@ def class_weights(
     if not t.ndim or not len(t):
         raise DataError(f"t: got shape {t.shape}, expected one class a sample")
     classes, index = np.unique(_classes(t, "to weigh"), return_inverse=True)
+    times = None
+    if sample_weight is not None:
+        times = host(labels_of(sample_weight, "sample_weight"), "sample_weight")
+        if times.shape != index.shape:
+            raise DataError(
+                f"sample_weight: got shape {times.shape}, expected {index.shape}: one a sample"
+            )
+        check_numbers(times, "sample_weight")
     if isinstance(weights, str) and weights == "balanced":
-        times = None if sample_weight is None else host(sample_weight, "sample_weight")
         counts = np.bincount(index, times)
         each = counts.sum() / (np.count_nonzero(counts) * np.where(counts, counts, np.inf))
     elif isinstance(weights, Mapping):

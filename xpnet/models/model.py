@@ -6,7 +6,8 @@ import itertools
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,16 @@ from xpnet.data.frames import frame_table, is_frame
 from xpnet.data.labels import labels_of, text_targets
 from xpnet.data.loader import Feed
 from xpnet.data.table import Table
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, listed, real, shown
+from xpnet.errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    UsageError,
+    XpnetError,
+    listed,
+    real,
+    shown,
+)
 from xpnet.metrics import (
     METRICS,
     classification_scores,
@@ -167,8 +177,11 @@ class Model:
 
     # -- Tables and names --------------------------------------------------------------
 
-    def learn_names(self, x: Any, t: Any) -> None:
+    @contextmanager
+    def learning_names(self, x: Any, t: Any) -> Iterator[None]:
         """Take the columns of a frame, and the classes of text labels, if the model has none yet.
+
+        They are forgotten where the block refuses the data.
 
         Raises
         ------
@@ -176,6 +189,15 @@ class Model:
             The frame makes more or fewer features than the network has inputs, or the labels more
             or fewer classes than it has outputs.
         """
+        known = self.encoder, self.columns, self.classes, self.predicts_names
+        try:
+            self._learn_names(x, t)
+            yield
+        except XpnetError:
+            self.encoder, self.columns, self.classes, self.predicts_names = known
+            raise
+
+    def _learn_names(self, x: Any, t: Any) -> None:
         if is_frame(x) and self.encoder is None and not self.columns:
             self._take(Encoder.of(x, standardize=False))
         labels = labels_of(t, "t")

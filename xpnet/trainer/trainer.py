@@ -21,7 +21,7 @@ from xpnet.data.encoder import Encoder
 from xpnet.data.labels import labels_of
 from xpnet.data.loader import Feed
 from xpnet.data.preparation import class_weights
-from xpnet.errors import DataError, UsageError, real, shown, whole
+from xpnet.errors import UsageError, real, shown, whole
 from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
@@ -200,7 +200,7 @@ class Trainer:
         epochs: int = 10,
         batch_size: int = 100,
         validation: tuple[Any, Any] | None = None,
-        sample_weight: np.ndarray | None = None,
+        sample_weight: Any = None,
         class_weight: str | Mapping[Any, float] | None = None,
         patience: int | None = None,
         metric: str | None = None,
@@ -231,7 +231,7 @@ class Trainer:
             The last batch of an epoch is smaller if batch_size does not divide N.
         validation : (x, t), optional
             Data to measure after each epoch.
-        sample_weight : array, shape=(N,), optional
+        sample_weight : array or series, shape=(N,), optional
             How much each sample counts, relative to the others of its batch.
         class_weight : "balanced" or mapping from class to weight, optional
             How much the samples of each class count, see `xpnet.data.class_weights`; the keys are
@@ -294,26 +294,28 @@ class Trainer:
             save_seconds = real("save_seconds", save_seconds, 0.0)
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        self.model.learn_names(x, t)
-        if class_weight is not None:
-            sample_weight = self._class_weights(t, class_weight, sample_weight)
-        x, t = self.model.checked_pair(x, t)
-        check_scaling(self.feed.scaling, x)
-        check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
-        callbacks = [callbacks] if callable(callbacks) else list(callbacks)
-        for called in (*callbacks, *([] if stop is None else [stop])):
-            if not callable(called):
-                raise UsageError(f"a callback is {shown(called)}; expected a function")
-        if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
-            validation = self.model.checked_pair(
-                *validation, what=" of the validation set", trained_on=x.dtype
-            )
-        weights = []
         if sample_weight is not None:
-            mean = self.network.loss_gate.reduction == "mean"
-            weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
+            sample_weight = host(labels_of(sample_weight, "sample_weight"), "sample_weight")
+        with self.model.learning_names(x, t):
+            if class_weight is not None:
+                sample_weight = self._class_weights(t, class_weight, sample_weight)
+            x, t = self.model.checked_pair(x, t)
+            check_scaling(self.feed.scaling, x)
+            check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
+            callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+            for called in (*callbacks, *([] if stop is None else [stop])):
+                if not callable(called):
+                    raise UsageError(f"a callback is {shown(called)}; expected a function")
+            if validation is not None:
+                if not isinstance(validation, tuple | list) or len(validation) != 2:
+                    raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
+                validation = self.model.checked_pair(
+                    *validation, what=" of the validation set", trained_on=x.dtype
+                )
+            weights = []
+            if sample_weight is not None:
+                mean = self.network.loss_gate.reduction == "mean"
+                weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
         self.model.classifies = self.model.evaluation.classifies(t)
         self.model.sample_dtype = str(x.dtype)
@@ -386,14 +388,7 @@ class Trainer:
         if not self.model.classifies:
             raise UsageError("class_weight needs classes; this is a regression")
         weights = class_weights(labels_of(t, "t"), class_weight, sample_weight)
-        if sample_weight is None:
-            return weights
-        given = host(sample_weight, "sample_weight")
-        if given.shape != weights.shape:
-            raise DataError(
-                f"sample_weight: got shape {given.shape}, expected {weights.shape}: one a sample"
-            )
-        return np.asarray(given * weights)
+        return weights if sample_weight is None else np.asarray(sample_weight * weights)
 
     def _saved(
         self,
