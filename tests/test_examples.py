@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+
+import xpnet
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 
@@ -34,6 +39,56 @@ def test_every_example_is_tested_here() -> None:
 
 def test_digits(capsys: pytest.CaptureFixture[str]) -> None:
     assert load("digits").main() > 0.93
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Text, gaps, an id and a name; the score is well above that of the larger class."""
+    words: list[Any] = []
+    scores = load("tables").main(tmp_path, say=lambda *w: words.extend(w))
+    assert scores["roc_auc"] > 0.85
+    assert scores["f1"] > 0.65
+    assert any("port missing" in str(word) for word in words)
+    predicted, true = words[-2:]
+    assert {*predicted} | {*true} <= {"yes", "no"}
+
+
+@pytest.mark.parametrize("loss", ["softmax", "squared"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "identity"])
+def test_numpy_alone(activation: str, loss: str, tmp_path: Path) -> None:
+    example = load("numpy_alone")
+    rng = np.random.default_rng(0)
+    x = rng.uniform([20, 1e4], [70, 9e4], (50, 2))
+    t = x @ [[3.0, 1.0, 2.0], [1.0, 5.0, 2.0]]
+    model = xpnet.Model(
+        xpnet.mlp([2, 7, 5, 3], activation, loss=loss, seed=1),
+        dtype="float64",
+        scaling=xpnet.data.standardize(x),
+        target_scaling=xpnet.data.standardize(t) if loss == "squared" else None,
+    )
+    model.save(tmp_path / "model.npz")
+    expected = model.predict(x) if loss == "squared" else model.predict_proba(x)
+    np.testing.assert_allclose(example.predict(tmp_path / "model.npz", x), expected, rtol=1e-12)
+
+
+def test_numpy_alone_needs_no_xpnet(tmp_path: Path) -> None:
+    """It predicts, to the rounding of float32, in a process that cannot import xpnet."""
+    example = load("numpy_alone")
+    model, x = example.train(tmp_path)
+    np.save(tmp_path / "x.npy", x)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import runpy, sys; sys.modules['xpnet'] = None; print(runpy.run_path(sys.argv[1])"
+            "['predict'](*sys.argv[2:3], __import__('numpy').load(sys.argv[3])).tolist())",
+            *map(str, (FOLDER / "numpy_alone.py", model, tmp_path / "x.npy")),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = xpnet.Model.load(model).predict_proba(x)
+    np.testing.assert_allclose(json.loads(run.stdout), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_chapter4_table(capsys: pytest.CaptureFixture[str]) -> None:
