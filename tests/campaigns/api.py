@@ -21,7 +21,7 @@ from campaign import Broken, Trial, answer, run, start, status_of
 
 import xpnet
 from xpnet import optim
-from xpnet.data import Scaling, class_weights, split, standardize
+from xpnet.data import Encoder, Scaling, class_weights, split, standardize
 from xpnet.errors import DeviceError, NonFiniteLossError
 
 KIND = "a bad argument ends in one line"
@@ -102,14 +102,25 @@ def with_formula(value: Any, other: Any, axis: Any, shape: Any) -> Any:
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Trainer.fit": (fit, {
         "x": X, "t": T, "epochs": 2, "batch_size": 5, "validation": (X, T), "patience": 1,
-        "sample_weight": np.ones(20), "callbacks": (), "stop": None, "folder": None,
+        "metric": "f1", "class_weight": "balanced", "sample_weight": np.ones(20),
+        "callbacks": (), "stop": None, "folder": None,
         "resume": False, "save_seconds": 60.0, "extra": None, "progress": False,
     }),
     "Trainer": (with_trainer, {
         "network": None, "optimizer": None, "weight_decay": 0.0, "clip_norm": None, "seed": 0,
         "backend": None, "dtype": "float32", "scaling": Scaling(), "target_scaling": None,
-        "classes": ("a", "b"), "columns": ("u", "v", "w"),
+        "classes": ("a", "b"), "columns": ("u", "v", "w"), "encoder": None,
     }),
+    "Model": (lambda threshold, encoder: xpnet.Model(
+        xpnet.mlp([3, 2]), threshold=threshold, encoder=encoder,
+    ), {"threshold": 0.5, "encoder": None}),
+    "Encoder.of": (lambda table, most, standardize: Encoder.of(
+        table, most=most, standardize=standardize,
+    ).encode(X), {"table": X, "most": 5, "standardize": True}),
+    "metrics": (lambda name, t, predicted, probabilities: xpnet.metrics.measure(
+        name, t, predicted, probabilities,
+    ), {"name": "roc_auc", "t": T, "predicted": T, "probabilities": T * 0.5}),
+    "best_threshold": (lambda t, p: xpnet.metrics.best_threshold(t, p), {"t": T, "p": T * 0.5}),
     "mlp": (with_network, {
         "sizes": [3, 4, 2], "activation": "relu", "loss": "softmax", "dropout": 0.1, "init": "auto",
         "seed": 0, "params": None,
