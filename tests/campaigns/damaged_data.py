@@ -1,7 +1,7 @@
-"""Data files that are damaged: CSV, NPZ, NPY, IDX and gzipped IDX, their headers above all.
+"""Damaged data files: CSV, plain and gzipped, NPZ, NPY, IDX; their headers above all.
 
 Each is refused with DataError or UsageError, in one line, in a second and 500 MB, or is read as
-samples and targets that are finite and as many as each other.
+samples and targets that are finite and as many as each other; of a table, once it is encoded.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from campaign import Broken, Trial, answer, damaged, run
 
+from xpnet.data.dataset import Dataset
+from xpnet.data.encoder import Encoder
 from xpnet.data.readers import read_idx
+from xpnet.data.table import Table
 from xpnet.data.user_files import load_file
 from xpnet.errors import DataError, UsageError
 
@@ -67,12 +71,16 @@ def intact(kind: str) -> bytes:
             return idx(np.random.default_rng(0).integers(0, 256, (20, 28, 28)))
         case "idx.gz":
             return gzip.compress(intact("idx"))
+        case "csv.gz":
+            return gzip.compress(intact("csv"))
     rows = ["a,b,c,d,class", *(",".join(map(str, [*x, t])) for x, t in zip(X, T, strict=True))]
     return "\n".join(rows).encode()
 
 
 def lying(kind: str, trial: Trial) -> bytes:
     """A file whose form is right, and whose header or cells are not."""
+    if kind == "csv.gz":
+        return gzip.compress(lying("csv", trial))
     if kind == "csv":
         lines = intact(kind).decode().split("\n")
         for _ in range(trial.rng.integers(1, 4)):
@@ -113,14 +121,22 @@ def loader(kind: str, path: Path) -> Callable[[], Any]:
     if kind.startswith("idx"):
         return lambda: read_idx(path)
     if kind != "npy":
-        return lambda: load_file(path)
+        return lambda: encoded(load_file(path))
     labels = path.with_name("t.npy")
     labels.write_bytes(npy(T))
     return lambda: load_file(path, labels=labels)
 
 
+def encoded(data: Dataset) -> Dataset:
+    if not isinstance(data.x, Table):
+        return data
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the encoder knows every value of these rows
+        return replace(data, x=Encoder.of(data.x).encode(data.x))
+
+
 def attempt(trial: Trial) -> Iterator[str]:
-    kind = trial.one_of("csv", "npz", "packed npz", "npy", "idx", "idx.gz")
+    kind = trial.one_of("csv", "csv.gz", "npz", "packed npz", "npy", "idx", "idx.gz")
     promise = f"a damaged {kind} file is refused or read"
     content = lying(kind, trial) if trial.rng.random() < 0.5 else damaged(intact(kind), trial)
     path = trial.folder / f"data.{kind.split()[-1]}"
