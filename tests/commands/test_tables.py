@@ -328,6 +328,43 @@ def test_a_table_that_does_not_fit_is_refused(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [
+        (predict, "--id", "column age is a feature, which the model was trained with, and the ids"),
+        (evaluate, "--label-column", "column 'age' is a feature, which the model was trained with"),
+    ],
+)
+def test_a_feature_has_no_other_role(
+    trained: Any, capsys: pytest.CaptureFixture[str], command: Any, option: str, words: str
+) -> None:
+    assert command.main(["run", "titanic.csv", option, "age"]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_note_names_the_file_once(trained: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"male,1,{age},False,no\n" for age in [*range(20, 90), "old"])
+    Path("new.csv").write_text(f"sex,place,age,alone,survived\n{rows}")
+    for command in (predict, evaluate):
+        assert command.main(["run", "new.csv"]) == 2
+        note, error = capsys.readouterr().err.splitlines()
+        assert note.startswith("xpnet: new.csv: line 72, column age: got 'old' among 70 numbers")
+        assert error.startswith("xpnet: new.csv: line 72: column 'age' has 'old', expected")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_refused_with_advice(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    Path("f.csv").write_bytes("ä,b\n1,yes\n2,no\n".encode(encoding))
+    assert train.main([*QUICK, "--data", "f.csv"]) == 2
+    err = capsys.readouterr().err
+    assert "f.csv: is not CSV in UTF-8" in err
+    assert err.endswith("; save it as UTF-8\n")
+
+
 # -- Evaluating ------------------------------------------------------------------------
 
 
@@ -402,3 +439,18 @@ def test_a_network_cannot_be_changed_while_it_is_trained_on(
     args = ("--data", "titanic.csv", "--drop", "name", "--init-from", "run", "--hidden", "7")
     assert train.main([*QUICK[:-1], "on", *args]) == 2
     assert "--hidden is the model's own" in capsys.readouterr().err
+
+
+def test_a_resumed_run_goes_on_from_no_other_model(
+    trained: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path("run/config.toml").read_text()
+    assert train.main(["--resume", "run", "--init-from", "run", "--epochs", "50"]) == 2
+    assert "--init-from starts a new run" in capsys.readouterr().err
+    assert Path("run/config.toml").read_text() == before
+
+
+def test_a_finished_run_takes_another_threshold(trained: Any) -> None:
+    assert train.main(["--resume", "run", "--threshold", "0.125", "--quiet"]) == 0
+    assert Model.load("run/model.npz").threshold == summary()["threshold"] == 0.125
+    assert "threshold = 0.125" in Path("run/config.toml").read_text()

@@ -363,6 +363,10 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
     args = list(args)
     given = read(Config, args, prog, groups=GROUPS, examples=EXAMPLES)
     if given.init_from is not None:
+        if given.resume is not None:
+            raise UsageError(
+                "--init-from starts a new run from a model, --resume continues one: leave one out"
+            )
         _refuse_another_network(args)
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.

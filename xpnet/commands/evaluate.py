@@ -111,7 +111,7 @@ def _labelled(arguments: Arguments, model: Model, extra: dict[str, Any]) -> Data
             **rules,
         )
         for note in data.notes:
-            complain(f"{file}: {note}")
+            complain(note)
         return data
     part = "test" if file.suffix.lower() == ".npz" and datasets.has_test_part(file) else "train"
     return datasets.load_file(file, part=part, **rules)

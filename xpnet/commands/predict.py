@@ -118,7 +118,7 @@ def _of_table(
         width=None if named else width,
     )
     for note in found.notes:
-        complain(f"{file}: {note}")
+        complain(note)
     if found.labels is not None:
         _check_labels(found, model, file, width)
     return Samples(found.table, found.ids, found.id_column)

@@ -299,6 +299,7 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
         return 128 + seen[0]
     if not begun:  # no step used the given settings: keep those of the run
         own = parse(["--resume", str(folder)], quiet=True)
+        own = replace(own, threshold=config.threshold)  # which the model gets without a step
         write_whole(folder / "config.toml", to_toml(own))
         config = replace(own, plot=config.plot, quiet=config.quiet, target_acc=config.target_acc)
     return _finish(config, folder, trainer, parts, history, log, extra)

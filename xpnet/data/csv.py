@@ -98,7 +98,8 @@ def read_csv_table(
             separator = _separator(_first_lines(file, source.name))
         return _read(source, separator, wish or Wish(), header)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source.name}: is not CSV in UTF-8: {error}") from error
+        advice = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{source.name}: is not CSV in UTF-8: {error}{advice}") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise DataError(f"{source.name}: cannot be read: {reason}") from error

@@ -113,6 +113,11 @@ def roles(names: Sequence[str], wish: Wish, where: str, header: bool = True) -> 
         label = place(wanted)
     if known and label >= 0 and names[label] in wish.features:
         label = -1
+    if known and ids >= 0 and names[ids] in wish.features:
+        raise DataError(
+            f"{where}: column {listed([names[ids]])} is a feature, which the model was trained "
+            "with, and the ids; name another id column"
+        )
     if label >= 0 and (label in drop or label == ids):
         raise DataError(
             f"{where}: column {listed([names[label]])} is the label and "

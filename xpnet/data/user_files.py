@@ -100,8 +100,15 @@ def load_file(
             id_column=id_column, features=features,
         )  # fmt: skip
         if read.labels is None:
+            if label_column and label_column in features:
+                raise DataError(
+                    f"{path}: column {shown(label_column)} is a feature, which the model was "
+                    "trained with; expected the labels in --label-column"
+                )
             what = f"column {shown(label_column)}" if label_column else "label column"
-            raise DataError(f"{path}: has no {what}; name the labels with --label-column")
+            raise DataError(
+                f"{read.table.name}: has no {what}; name the labels with --label-column"
+            )
         column = f"column {listed([read.label_column])}"
         t, classes = text_targets(
             read.labels,
