@@ -34,7 +34,11 @@ BLOCKS = [
 def test_python_blocks_run(
     block: str, printed: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needed = set(re.findall(r"""(?:from |import |backend=")(cupy|jax|sklearn|torch)\b""", block))
+    needed = set(
+        re.findall(
+            r"""(?:from |import |backend=")(cupy|jax|pandas|polars|sklearn|torch)\b""", block
+        )
+    )
     for library in needed - {"cupy"}:
         pytest.importorskip(library, reason=f"{library} is not installed")
     if "cupy" in needed:
@@ -74,19 +78,42 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
         pictures,
         train_step,
     )
-    from xpnet.commands import explain, gradcheck, predict, train
+    from xpnet.commands import compare as compare_runs
+    from xpnet.commands import evaluate, explain, gradcheck, predict, train
 
     help_text = ""
-    commands = (train, predict, gradcheck, explain, compare, growth, gpu_report, matmul, mnist)
-    for main in (command.main for command in (*commands, estimators, pictures, train_step)):
+    commands = (train, predict, evaluate, compare_runs, gradcheck, explain, compare, growth)
+    for main in (
+        command.main
+        for command in (*commands, gpu_report, matmul, mnist, estimators, pictures, train_step)
+    ):
         with pytest.raises(SystemExit):
             main(["--help"])
         help_text += capsys.readouterr().out
-    help_text += "--inputs --editable"
+    help_text = help_text.replace("[no-]", "no-") + "--inputs --editable --version"
     help_text += (ROOT / "benchmarks/gpu.sh").read_text().split("set -u")[0]
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())):
             assert option in help_text or option == "--help", f"{page.name}: {option}"
+
+
+def test_the_table_of_columns_is_what_a_dry_run_prints(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page shows all of it but for the line that names the machine."""
+    from test_examples import load
+
+    from xpnet.commands.main import main
+
+    load("tables").write_passengers(Path("passengers.csv"))
+    page = (ROOT / "docs/train.md").read_text(encoding="utf-8")
+    before, block = page.split("<!-- dry run: begin -->")
+    command = re.findall(r"^\$ xpnet (.*--dry-run)$", before, re.MULTILINE)[-1]
+    assert main(command.split()) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:7] != "backend"]
+    assert block.split("<!-- dry run: end -->")[0].split("```text\n")[1].split("```")[0] == (
+        "\n".join([*lines, ""])
+    )
 
 
 def test_relative_links_lead_somewhere() -> None:
