@@ -114,6 +114,8 @@ def test_the_table_of_columns_is_what_a_dry_run_prints(
     assert block.split("<!-- dry run: end -->")[0].split("```text\n")[1].split("```")[0] == (
         "\n".join([*lines, ""])
     )
+    table = lines[lines.index("") + 1 :]
+    assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_relative_links_lead_somewhere() -> None:
