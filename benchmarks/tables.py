@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -56,7 +57,7 @@ SECONDS = ("fit_seconds", "command_seconds")
 
 ROWS, NUMBERS, TEXTS = 100_000, 40, 10
 READ = f"{ROWS:,} rows x {NUMBERS + TEXTS} columns"
-READERS = ("xpnet", "xpnet and Encoder", "pandas")
+READERS = ("xpnet", "xpnet and Encoder", "pandas, one core", "pandas")
 READ_MOST = 2.0  # times pandas' time, asked of "xpnet"
 
 
@@ -410,8 +411,21 @@ def readers(path: Path) -> dict[str, Callable[[], object]]:
     return {
         "xpnet": lambda: read_table(path, label_column="label").table,
         "xpnet and Encoder": encoded,
-        "pandas": lambda: pandas.read_csv(path),
+        "pandas, one core": partial(_on_one_core, partial(pandas.read_csv, path)),
+        "pandas": partial(pandas.read_csv, path),
     }
+
+
+def _on_one_core(call: Callable[[], object]) -> object:
+    """Call with one core, as xpnet reads; where the system cannot say so, with all."""
+    if not hasattr(os, "sched_setaffinity"):
+        return call()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        return call()
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def read_lane(arguments: Arguments, recorder: Recorder) -> None:
@@ -489,7 +503,7 @@ def read_lines(measurements: Sequence[Measurement]) -> list[str]:
     ]
     words = {
         "xpnet": "`read_table`", "xpnet and Encoder": "`read_table`, `Encoder.of` and `encode`",
-        "pandas": "`pandas.read_csv`",
+        "pandas, one core": "`pandas.read_csv` on one core", "pandas": "`pandas.read_csv`",
     }  # fmt: skip
     for name in READERS:
         times = ratio(found[name]["values"], found["pandas"]["values"])

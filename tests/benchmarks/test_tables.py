@@ -161,6 +161,7 @@ def test_what_was_asked_of_reading_is_bold_where_it_is_missed() -> None:
         return {"case": case, "contender": contender, "median": values[0], "values": values}
 
     found = [measured("xpnet", [3.0, 3.0]), measured("xpnet and Encoder", [4.0, 4.0])]
+    found.append(measured("pandas, one core", [4.0, 4.0]))
     assert tables.read_lines(found) == []
     fast = tables.read_lines([*found, measured("pandas", [2.0, 2.0])])
     assert "| `read_table` | 3 | 1.50 (1.50 to 1.50) | at most 2 |" in fast
