@@ -87,6 +87,7 @@ def test_text_gaps_and_truth_values_train(trained: Any) -> None:
     assert found["test_accuracy"] > 0.7
     assert {"test_f1", "test_roc_auc", "test_balanced_accuracy", "test_log_loss"} <= found.keys()
     model = Model.load("run/model.npz")
+    assert model.predicts_names  # the labels are text
     assert model.columns == (
         "sex = female", "sex = male", "place", "age", "age missing", "alone",
     ) or set(model.columns) == {"sex = female", "sex = male", "place", "age", "age missing",
@@ -154,6 +155,44 @@ def test_a_file_without_a_header_line_is_known_by_places(
     write("bare.csv", ",".join(map(str, rows[0][:-1])), [row[:-1] for row in rows[1:]])
     assert predicted("run", "bare.csv", "--header", "no") == with_labels
     assert len(with_labels) == 200
+
+
+def test_numbers_of_columns_mean_those_of_the_training_file(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a dropped column stands right of the labels, which a new file leaves out."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3)).round(3)
+    rows = [[1000.5 + i, int(a + b > 0), a, j, b] for i, (a, j, b) in enumerate(x.tolist())]
+    write("f.csv", "0.5,0,0.5,0.5,0.25", rows)
+    args = ("--data", "f.csv", "--label-column", "1", "--drop", "3", "--id", "0", "--epochs", "9")
+    assert train.main([*QUICK, *args]) == 0
+    expected = predicted("run", "f.csv")
+    assert [row["0"] for row in expected][1:3] == ["1000.5", "1001.5"]
+    write("bare.csv", "0.5,0.5,0.5,0.25", [[row[0], *row[2:]] for row in rows])
+    assert predicted("run", "bare.csv") == expected
+    write("features.csv", "0.5,0.25", [[row[2], row[4]] for row in rows])
+    answers = [{k: v for k, v in row.items() if k != "0"} for row in expected]
+    assert predicted("run", "features.csv") == answers
+    write("more.csv", "1.5,2,3,4,5,6.5", [[*row, 7] for row in rows])
+    capsys.readouterr()
+    for command in (predict, evaluate):
+        assert command.main(["run", "more.csv"]) == 2
+        err = capsys.readouterr().err
+        assert "got 6 columns, expected 5, as the training file has" in err
+    assert evaluate.main(["run", "f.csv", "--json"]) == 0
+
+
+def test_a_word_among_numbers_is_refused_wherever_it_falls(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in range(0, 100, 9):  # in the training part and in the test part
+        rows = [[i * 37 % 101, i % 2] for i in range(100)]
+        rows[row][0] = "free"  # type: ignore[call-overload]
+        write("f.csv", "price,kind", rows)
+        assert train.main([*QUICK, "--data", "f.csv"]) == 2
+        err = capsys.readouterr().err
+        assert f"line {row + 2}, column price: got 'free', but 99 of 100 values are numbers" in err
 
 
 @pytest.mark.parametrize("layout", ["train and test", "train"])

@@ -10,6 +10,7 @@ from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
 from xpnet.commands.config import Config, schedule_of, weights_of
 from xpnet.commands.splits import Parts
+from xpnet.data.cells import is_number
 from xpnet.data.dataset import Dataset
 from xpnet.errors import UsageError, listed, shown
 from xpnet.losses import LOSSES
@@ -111,6 +112,10 @@ def build_trainer(
             columns=None if parts.encoder else parts.train.columns,
             encoder=parts.encoder,
             **options,
+        )
+        # Text comes back as text; a number is a name too, but then its index is what NumPy has.
+        trainer.model.predicts_names = parts.encoder is not None and not all(
+            map(is_number, parts.train.classes or ("0",))
         )
     if config.threshold is not None:  # F1 finds its own at the end
         trainer.model.threshold = 0.5 if config.threshold == "F1" else float(config.threshold)

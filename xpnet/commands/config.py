@@ -488,6 +488,7 @@ def _check(config: Config) -> None:
         if (value := getattr(config, name)) is not None:
             real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)
     need(config.task == "auto" or config.data is not None, "--task needs --data")
+    need(str(config.data) != "-", "--data - cannot be read again to resume; save it as a file")
     for name in ("label_column", "header", "columns", "drop", "id"):
         given = getattr(config, name) not in (None, (), "auto")
         need(not given or config.data is not None, f"--{name.replace('_', '-')} needs --data")

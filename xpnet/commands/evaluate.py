@@ -14,7 +14,7 @@ from xpnet import datasets
 from xpnet.backend.select import select
 from xpnet.commands.config import Column, File, Float, Library
 from xpnet.commands.exits import complain, emit, run, say
-from xpnet.commands.predict import class_names
+from xpnet.commands.predict import class_names, layout_in
 from xpnet.commands.report import report
 from xpnet.commands.usage import read
 from xpnet.data.checks import warn_of_dtype
@@ -106,7 +106,7 @@ def _labelled(arguments: Arguments, model: Model, extra: dict[str, Any]) -> Data
             file,
             label_column=arguments.label_column or extra.get("label_column") or None,
             header=arguments.header,
-            drop=() if named else extra.get("drop") or (),
+            layout=None if named else layout_in(extra),
             features=columns if named else (),
             **rules,
         )

@@ -21,6 +21,7 @@ from xpnet.data.cells import is_gap, is_number, shown
 from xpnet.data.checks import warn_of_dtype
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
+from xpnet.data.roles import Layout
 from xpnet.data.table import Table, TableFile
 from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed
@@ -111,17 +112,27 @@ def _of_table(
         file,
         label_column="" if named else extra.get("label_column") or None,
         header=header,
-        drop=() if named else extra.get("drop") or (),
-        id_column=id_column or extra.get("id_column") or None,
+        id_column=id_column or (extra.get("id_column") if named else None) or None,
         id_required=id_column is not None,
         features=known if named else (),
         width=None if named else width,
+        layout=None if named else layout_in(extra),
     )
     for note in found.notes:
         complain(note)
     if found.labels is not None:
         _check_labels(found, model, file, width)
     return Samples(found.table, found.ids, found.id_column)
+
+
+def layout_in(extra: Mapping[str, Any]) -> Layout | None:
+    """Return where the columns of the training file stand, from the meta data of a model."""
+    match extra.get("layout"):
+        case [int(columns), [*features], int(label), int(ident)] if features and all(
+            type(i) is int and 0 <= i < columns for i in features
+        ) and -1 <= label < columns and -1 <= ident < columns:  # fmt: skip
+            return Layout(columns, tuple(features), label, ident)
+    return None
 
 
 def _check_labels(read: TableFile, model: Model, file: Path, width: int) -> None:

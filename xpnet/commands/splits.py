@@ -15,6 +15,7 @@ from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.encoder import Encoder
 from xpnet.data.preparation import split, standardize
 from xpnet.data.table import Table
+from xpnet.data.unfit import refuse_words_among_numbers
 from xpnet.data.user_files import has_test_part
 from xpnet.errors import DataError, UsageError
 from xpnet.losses import LOSSES
@@ -58,6 +59,8 @@ def load_parts(config: Config, model: Model | None = None) -> Parts:
         ):  # fmt: skip
             if data is not None:
                 check_nonnegative(data.t, str(file))
+    if isinstance(train.x, Table) and model is None:
+        refuse_words_among_numbers(train.x)  # now, since a part may have none of them
     if test is None:
         rest, rows = split(train.t, config.test_fraction, (config.seed, 1), stratify=classes)
         train, test = _part(train, rest), _part(train, rows)

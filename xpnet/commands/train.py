@@ -251,7 +251,7 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
     extra = {
         "label_column": train.label_column,
         "id_column": train.id_column,
-        "drop": [*config.drop],
+        "layout": None if train.layout is None else [*train.layout],
     }
     begun = False
 

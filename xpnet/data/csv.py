@@ -45,7 +45,7 @@ from xpnet.data.cells import (
 from xpnet.data.digits import PAD, Cells, plain_numbers, split
 from xpnet.data.gather import Gathered
 from xpnet.data.readers import available_memory, existing
-from xpnet.data.roles import Roles, Wish, check_names, check_width, cleaned, roles
+from xpnet.data.roles import Layout, Roles, Wish, check_names, check_width, cleaned, roles
 from xpnet.data.table import Column, Table, TableFile
 from xpnet.errors import DataError, UsageError, listed
 
@@ -386,7 +386,8 @@ def _read(source: _Source, separator: str, wish: Wish, header: str) -> TableFile
     start = int(named)
     notes: list[str] = []
     if not named:
-        check_width(len(names), wish, len(found.features), source.name)
+        if wish.layout is None:
+            check_width(len(names), wish, len(found.features), source.name)
         names = [*map(str, range(len(names)))]
     if len(rows.lines) == start:
         raise DataError(f"{source.name}: got no rows, expected at least one")
@@ -414,6 +415,7 @@ def _read(source: _Source, separator: str, wish: Wish, header: str) -> TableFile
         ids[start:] if found.id >= 0 else None,
         (names[found.id] or str(found.id)) if found.id >= 0 else "",
         tuple(notes),
+        None if named else Layout(len(names), found.features, found.label, found.id),
     )
 
 

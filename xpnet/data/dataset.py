@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.data.roles import Layout
 from xpnet.data.table import Table
 from xpnet.errors import DataError
 
@@ -86,6 +87,8 @@ class Dataset:
         Names of the features, once a table is encoded.
     label_column, id_column : str
         The names or numbers of these columns of a table; "" if there is none.
+    layout : Layout or None
+        Where the columns of a table without names stand in its file.
     notes : tuple of str
         Sentences for the user about how the file was read.
     """
@@ -99,6 +102,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     label_column: str = ""
     id_column: str = ""
+    layout: Layout | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -6,12 +6,51 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from xpnet.data.cells import shown
 from xpnet.errors import LONGEST_NAME, DataError, listed
 
-__all__ = ["Roles", "Wish", "check_names", "check_width", "cleaned", "like", "roles"]
+__all__ = ["Layout", "Roles", "Wish", "check_names", "check_width", "cleaned", "like", "roles"]
+
+
+class Layout(NamedTuple):
+    """Where the columns of a training file without a header line stand, by number.
+
+    Attributes
+    ----------
+    columns : int
+        How many there are in all.
+    features : tuple of int
+    label, id : int
+        -1 where there is none.
+    """
+
+    columns: int
+    features: tuple[int, ...]
+    label: int
+    id: int
+
+    def found_in(self, columns: int, where: str) -> Roles:
+        """Find the same columns in a file of so many: all, all but the label, or features alone.
+
+        Raises
+        ------
+        DataError
+            It has more or fewer.
+        """
+        if columns == self.columns:
+            return Roles(self.features, self.label, self.id)
+        if columns == self.columns - 1 and self.label >= 0:
+            features = tuple(i - (i > self.label) for i in self.features)
+            return Roles(features, -1, self.id - (self.id > self.label))
+        if columns == len(self.features):
+            return Roles(tuple(range(columns)), -1, -1)
+        raise DataError(
+            f"{where}: got {columns} columns, expected {self.columns}, as the training file has, "
+            f"or these without the label, or the {len(self.features)} features alone"
+        )
 
 
 @dataclass(frozen=True)
@@ -33,6 +72,8 @@ class Wish:
         How many features a table without names must have; it may have labels after them.
     id_required : bool
         Whether a table without the id column is refused.
+    layout : Layout, optional
+        Where the columns of the training stand; it takes the place of all but `id_column`.
     """
 
     label_column: str | None = None
@@ -42,6 +83,7 @@ class Wish:
     features: Collection[str] = ()
     width: int | None = None
     id_required: bool = True
+    layout: Layout | None = None
 
     def names(self) -> list[str]:
         """Every column that is mentioned as the user wrote it."""
@@ -94,6 +136,9 @@ def roles(names: Sequence[str], wish: Wish, where: str, header: bool = True) -> 
     def place(wanted: str) -> int:
         return _place(wanted, names, places, where, header)
 
+    if wish.layout is not None:
+        found = wish.layout.found_in(len(names), where)
+        return found if not wish.id_column else replace(found, id=place(wish.id_column))
     known = wish.trained(names)
     drop = dict.fromkeys(map(place, wish.drop))
     only = dict.fromkeys(map(place, wish.only))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.data.roles import Layout
 from xpnet.errors import DataError, listed, shown
 
 __all__ = ["Column", "Table", "TableFile"]
@@ -176,6 +177,8 @@ class TableFile(NamedTuple):
         The id column's name, or its number where it has none; "" without ids.
     notes : tuple of str
         What a reader should be told, one sentence each: a column that was left out, for example.
+    layout : Layout or None
+        Where the columns stand in a file without a header line.
     """
 
     table: Table
@@ -184,3 +187,4 @@ class TableFile(NamedTuple):
     ids: list[str] | None = None
     id_column: str = ""
     notes: tuple[str, ...] = ()
+    layout: Layout | None = None

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet.data.csv import read_csv_table
 from xpnet.data.frames import frame_table, series_texts
 from xpnet.data.readers import available_memory, existing
-from xpnet.data.roles import Wish, check_names, cleaned, roles
+from xpnet.data.roles import Layout, Wish, check_names, cleaned, roles
 from xpnet.data.table import TableFile
 from xpnet.errors import DataError, UsageError, XpnetError
 
@@ -46,6 +46,7 @@ def read_table(
     features: Collection[str] = (),
     width: int | None = None,
     id_required: bool = True,
+    layout: Layout | None = None,
 ) -> TableFile:
     """Read a table: columns of numbers and text, and maybe labels and ids.
 
@@ -71,6 +72,9 @@ def read_table(
         How many features a file without a header line has; just as many columns have no labels.
     id_required : bool
         Whether a file without the id column is refused.
+    layout : Layout, optional
+        From the `TableFile` of a training file without a header line: its columns are found in this
+        one, with or without the labels; label_column, drop and only do not count then.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def read_table(
     >>> file.table["colour"].values, file.table["size"].numbers, file.labels
     (('red', 'blue'), array([1.5, nan]), ['a', 'b'])
     """
-    wish = Wish(label_column, drop, only, id_column, features, width, id_required)
+    wish = Wish(label_column, drop, only, id_column, features, width, id_required, layout)
     if Path(path).suffix.lower() != ".parquet":
         return read_csv_table(path, wish, header)
     if header == "no":

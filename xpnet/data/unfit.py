@@ -13,7 +13,7 @@ from xpnet.data.coding import frequencies
 from xpnet.data.table import Column, Table
 from xpnet.errors import DataError, listed, shown
 
-__all__ = ["columns_have", "counts_rows", "refuse_unfit"]
+__all__ = ["columns_have", "counts_rows", "refuse_unfit", "refuse_words_among_numbers"]
 
 # A text column is refused as an id where at least this share of its texts differ, and as free text
 # where half of them do and have four words on average. Of fewer rows nobody can tell.
@@ -53,8 +53,8 @@ def refuse_unfit(table: Table) -> None:
     DataError
     """
     reasons: dict[str, list[str]] = {}
+    refuse_words_among_numbers(table)
     for column in table.columns:
-        _refuse_words_among_numbers(column, table)
         if reason := _unfit(column):
             reasons.setdefault(reason, []).append(column.name)
     if not reasons:
@@ -68,8 +68,18 @@ def refuse_unfit(table: Table) -> None:
     )
 
 
-def _refuse_words_among_numbers(column: Column, table: Table) -> None:
-    """Refuse a column of numbers in which some cells are words: it would become categories."""
+def refuse_words_among_numbers(table: Table) -> None:
+    """Refuse a column of numbers in which some cells are words: it would become categories.
+
+    Raises
+    ------
+    DataError
+    """
+    for column in table.columns:
+        _refuse_words(column, table)
+
+
+def _refuse_words(column: Column, table: Table) -> None:
     if column.codes is None or column.date:
         return
     counts = frequencies(column)

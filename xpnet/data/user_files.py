@@ -12,6 +12,7 @@ from xpnet.data.checks import check_features, check_headers
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.labels import array_targets, text_targets
 from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
+from xpnet.data.roles import Layout
 from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed, shown
 
@@ -36,6 +37,7 @@ def load_file(
     drop: Sequence[str] = (),
     id_column: str | None = None,
     features: Sequence[str] = (),
+    layout: Layout | None = None,
     resident_bytes: int | None = None,
     part: str = "train",
 ) -> Dataset:
@@ -64,6 +66,8 @@ def load_file(
         A column of a table that names its rows and is no feature.
     features : sequence of str
         Names of features that a table must have; a first line that has them all is a header.
+    layout : Layout, optional
+        Where the columns of a training file without a header line stand, from its `Dataset`.
     resident_bytes : int, optional
         A larger ``.npy`` stays on disk, memory-mapped, and is read batch by batch; by
         default a quarter of the machine's memory.
@@ -97,7 +101,7 @@ def load_file(
     if table:
         read = read_table(
             path, label_column=label_column, header=header, drop=drop, only=columns,
-            id_column=id_column, features=features,
+            id_column=id_column, features=features, layout=layout,
         )  # fmt: skip
         if read.labels is None:
             if label_column and label_column in features:
@@ -119,7 +123,7 @@ def load_file(
         )
         return Dataset(
             read.table, t, classes, label_column=read.label_column, id_column=read.id_column,
-            notes=read.notes,
+            layout=read.layout, notes=read.notes,
         )  # fmt: skip
     if suffix == ".npz":
         headers = npz_headers(path)
