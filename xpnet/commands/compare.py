@@ -223,10 +223,15 @@ def _read_all(paths: Iterable[Path]) -> list[Run]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The names of the settings in which the runs differ, in the order of their files."""
+    """The names of the settings in which the runs differ, in the order of their files.
+
+    Without "epochs": how many there were has a column anyway.
+    """
     known = [run.settings for run in runs if run.settings]  # the others' files are damaged
     names = dict.fromkeys(itertools.chain(*known))
-    return [n for n in names if any(s.get(n) != known[0].get(n) for s in known)]
+    return [
+        n for n in names if n != "epochs" and any(s.get(n) != known[0].get(n) for s in known)
+    ]
 
 
 def _metric(name: str | None, runs: Sequence[Run]) -> str:

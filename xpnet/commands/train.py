@@ -203,7 +203,8 @@ def _features(parts: Parts) -> list[str]:
         words = layout(parts.train.x.shape)
         return [f"samples   {words}"] if words else []
     encoder = parts.encoder
-    return [f"columns   {listed(encoder.columns, 10)}: {encoder.width} features"]
+    features = "1 feature" if encoder.width == 1 else f"{encoder.width:,} features"
+    return [f"columns   {listed(encoder.columns, 10)}: {features}"]
 
 
 def _labels(parts: Parts) -> list[str]:
