@@ -165,6 +165,14 @@ def test_rare_categories_share_a_feature() -> None:
     assert Encoder.of(table(text("a", cells)), most=12).width == 12
 
 
+def test_a_column_of_many_categories() -> None:
+    """In a second; a search of each among all takes minutes."""
+    values = tuple(f"c{i}" for i in range(100_000))
+    codes = np.tile(np.arange(100_000, dtype=np.int32), 2)
+    encoder = Encoder.of(table(Column("city", values=values, codes=codes)), most=3)
+    assert encoder.names == ("city = c0", "city = c1", "city = c10", "city = other")
+
+
 def test_names_are_unique_whatever_the_user_chose() -> None:
     train = table(
         numbers("a", [1, None]),

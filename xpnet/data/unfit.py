@@ -83,11 +83,11 @@ def _refuse_words(column: Column, table: Table) -> None:
     if column.codes is None or column.date:
         return
     counts = frequencies(column)
-    words = [value for value in counts if not is_number(value)]
+    words = {value for value in counts if not is_number(value)}
     number = sum(count for value, count in counts.items() if value not in words)
     if len(counts) - len(words) < FEW or number < MOSTLY * sum(counts.values()) or not words:
         return
-    codes = [column.values.index(word) for word in words]
+    codes = [code for code, value in enumerate(column.values) if value in words]
     row = int(np.argmax(np.isin(column.codes, codes)))
     raise DataError(
         f"{table.place(row)}, column {listed([column.name])}: got "
