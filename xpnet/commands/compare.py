@@ -229,9 +229,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
     """
     known = [run.settings for run in runs if run.settings]  # the others' files are damaged
     names = dict.fromkeys(itertools.chain(*known))
-    return [
-        n for n in names if n != "epochs" and any(s.get(n) != known[0].get(n) for s in known)
-    ]
+    return [n for n in names if n != "epochs" and any(s.get(n) != known[0].get(n) for s in known)]
 
 
 def _metric(name: str | None, runs: Sequence[Run]) -> str:

@@ -24,7 +24,8 @@ from xpnet.data.table_files import is_table_file
 from xpnet.errors import UsageError
 from xpnet.files import make_folder, sync
 from xpnet.models import checkpoint, schema
-from xpnet.models.model import Model, class_indices
+from xpnet.models.evaluation import class_indices
+from xpnet.models.model import Model
 from xpnet.show import plots
 from xpnet.trainer.history import finite_or_none
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from xpnet.metrics import lines as per_class_lines
 from xpnet.metrics import per_class_table
-from xpnet.models.model import Model, class_indices
+from xpnet.models.evaluation import class_indices
+from xpnet.models.model import Model
 
 __all__ = ["figure", "report"]
 

@@ -28,7 +28,12 @@ def aligned(rows: Sequence[Sequence[str]], width: int = 100) -> list[str]:
     table = [HEADINGS, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
     # Values are the easiest to spare, then names; then whatever is longest.
-    for i, least in ((2, 22), (0, 20), (2, 12), *((i, 12) for i in np.argsort(widths)[::-1].tolist())):
+    for i, least in (
+        (2, 22),
+        (0, 20),
+        (2, 12),
+        *((i, 12) for i in np.argsort(widths)[::-1].tolist()),
+    ):
         excess = sum(widths) + 2 * (len(widths) - 1) - width
         widths[i] = min(widths[i], max(least, widths[i] - max(0, excess)))
     cut = [[_cut(cell, w) for cell, w in zip(row, widths, strict=True)] for row in table]

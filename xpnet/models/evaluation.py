@@ -10,7 +10,7 @@ from xpnet.arrays.ops import Array, namespace, targets_like
 from xpnet.data.loader import Feed
 from xpnet.models.network import Network
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "class_indices"]
 
 
 class Evaluation:
@@ -100,6 +100,13 @@ class Evaluation:
         return np.concatenate(
             [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
         )
+
+
+def class_indices(t: np.ndarray) -> np.ndarray:
+    """Return the class of each sample, from indices, one-hot rows or probabilities."""
+    if t.ndim == 1:
+        return t.astype(np.int64)
+    return np.argmax(t, axis=1) if t.shape[1] > 1 else (t[:, 0] > 0.5).astype(np.int64)
 
 
 def _r2(errors: np.ndarray, t: np.ndarray) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +39,8 @@ from xpnet.metrics import (
     regression_scores,
 )
 from xpnet.models import checkpoint, schema
-from xpnet.models.evaluation import Evaluation
-from xpnet.models.mlp import BUILDERS
+from xpnet.models.evaluation import Evaluation, class_indices
+from xpnet.models.fitting import difference, inputs_of, misnamed, misscaled, rebuilt, undivided
 from xpnet.models.network import Network
 
 __all__ = ["Model"]
@@ -142,9 +140,9 @@ class Model:
             self._take(encoder)
             scaling = encoder.scaling if scaling is None else scaling
         target_scaling = checked_scaling(target_scaling, "target_scaling")
-        if fault := _misnamed(network, self.classes, self.columns):
+        if fault := misnamed(network, self.classes, self.columns):
             raise UsageError(f"the model {fault}")
-        if fault := _misscaled(network, target_scaling):
+        if fault := misscaled(network, target_scaling):
             raise UsageError(f"target_scaling: {fault}")
         self.feed = Feed(
             self.backend,
@@ -171,7 +169,7 @@ class Model:
     def threshold(self, value: float | None) -> None:
         if value is not None:
             value = real("threshold", value, 0.0, 1.0, "[]")
-            if fault := _undivided(self.network):
+            if fault := undivided(self.network):
                 raise UsageError(f"threshold: {fault}")
         self._threshold = value
 
@@ -206,13 +204,13 @@ class Model:
                 raise DataError("t: got text, expected numbers: the loss is that of a regression")
             if self.classes is None:
                 classes = text_targets(labels, "classification", None, "t", "t: row {}".format)[1]
-                if fault := _misnamed(self.network, classes, ()):
+                if fault := misnamed(self.network, classes, ()):
                     raise DataError(f"t {fault.replace('class names', 'different labels')}")
                 self.classes = classes
             self.predicts_names = True
 
     def _take(self, encoder: Encoder) -> None:
-        inputs = _inputs(self.network)
+        inputs = inputs_of(self.network)
         if inputs is not None and encoder.width != inputs:
             raise DataError(
                 f"the table's {len(encoder.columns)} columns make {encoder.width} features, but "
@@ -530,25 +528,25 @@ class Model:
     ) -> Model:
         """As `load`, from what `schema.load` has read; `path` is for messages."""
         params = checkpoint.section(arrays, "params/")
-        network = _rebuilt(meta, params, path) if network is None else network
+        network = rebuilt(meta, params, path) if network is None else network
         shapes = {name: p.shape for name, p in network.values.items()}
         if {name: p.shape for name, p in params.items()} != shapes:
             raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
-        if other := _difference(meta, network):
+        if other := difference(meta, network):
             raise CheckpointError(f"{path}: is of another network: {other}")
         kept: dict[str, Any] = {name: meta[name] for name in ("dtype", "classes", "columns")}
-        for name, size in (("scaling", _inputs(network)), ("target_scaling", network.outputs)):
+        for name, size in (("scaling", inputs_of(network)), ("target_scaling", network.outputs)):
             if f"{name}/shift" not in arrays:
                 continue
             kept[name] = Scaling(arrays[f"{name}/shift"], arrays[f"{name}/scale"])
             if any(part.ndim and part.size != (size or part.size) for part in kept[name]):
                 raise CheckpointError(f"{path}: its {name} does not fit the network")
-        if fault := _misnamed(network, kept["classes"], kept["columns"]):
+        if fault := misnamed(network, kept["classes"], kept["columns"]):
             raise CheckpointError(f"{path}: {fault}")
-        if fault := _misscaled(network, kept.get("target_scaling")):
+        if fault := misscaled(network, kept.get("target_scaling")):
             raise CheckpointError(f"{path}: target_scaling: {fault}")
         if meta["threshold"] is not None:
-            fault = _undivided(network) or (
+            fault = undivided(network) or (
                 "" if 0 <= meta["threshold"] <= 1 else "it is not a share"
             )
             if fault:
@@ -609,77 +607,3 @@ def _opened(
             stacklevel=2,
         )
     return Model.unpacked(arrays, meta, path="the pickle", network=network, backend=backend)
-
-
-def _rebuilt(
-    meta: Mapping[str, Any], params: Mapping[str, np.ndarray], path: str | Path
-) -> Network:
-    """The network that a file describes, around its parameters: none are drawn."""
-    if not meta["builder"]:
-        raise CheckpointError(f"{path}: holds a network built by hand; pass network=...")
-    if meta["builder"] not in BUILDERS:
-        raise CheckpointError(
-            f"{path}: its network is made by {meta['builder']!r}; this version of xpnet "
-            f"has {', '.join(BUILDERS)}"
-        )
-    try:
-        return BUILDERS[meta["builder"]](**meta["arguments"], params=params)
-    except (ValueError, TypeError, OverflowError) as error:
-        words = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: its network cannot be made: {words}") from error
-
-
-def _difference(meta: Mapping[str, Any], network: Network) -> str:
-    """Where the network of a file and another one compute differently; "" if nowhere."""
-    # Files of version 1 do not say their gates, and networks built by hand have no arguments.
-    if meta["builder"] and network.builder:
-        was, now = (json.dumps(v, sort_keys=True) for v in (meta["arguments"], network.arguments))
-        if was != now:
-            return f"it has {was}, this one {now}"
-    for was, now in itertools.zip_longest(meta["gates"], network.gates if meta["gates"] else ()):
-        if was != now:
-            return f"it has {was!r}, this one {now!r}"
-    return ""
-
-
-def _inputs(network: Network) -> int | None:
-    """How many features it takes; None if it takes samples as they are."""
-    return None if network.input_shape is None else math.prod(network.input_shape)
-
-
-def _misnamed(network: Network, classes: Sequence[str] | None, columns: Sequence[str]) -> str:
-    """Names that are not as many as what they name."""
-    outputs, inputs = max(network.outputs or 0, 2), _inputs(network)
-    if classes is not None and len(classes) != outputs:
-        return f"has {len(classes)} class names, expected {outputs}"
-    if columns and inputs not in (None, len(columns)):
-        return f"has {len(columns)} column names, expected {inputs}"
-    return ""
-
-
-def _undivided(network: Network) -> str:
-    """Why there are no two classes with probabilities, between which a threshold decides."""
-    if network.loss_gate.targets == "real" or max(network.outputs or 0, 2) != 2:
-        return "needs two classes"
-    if not hasattr(network.loss_gate, "probabilities"):
-        return f"{type(network.loss_gate).__name__} gives no probabilities"
-    return ""
-
-
-def class_indices(t: np.ndarray) -> np.ndarray:
-    """Return the class of each sample, from indices, one-hot rows or probabilities."""
-    if t.ndim == 1:
-        return t.astype(np.int64)
-    return np.argmax(t, axis=1) if t.shape[1] > 1 else (t[:, 0] > 0.5).astype(np.int64)
-
-
-def _misscaled(network: Network, scaling: Scaling | None) -> str:
-    """A scaling that makes negative targets of those that the loss takes."""
-    if scaling is None or not getattr(network.loss_gate, "nonnegative", False):
-        return ""
-    if np.all(np.equal(scaling.shift, 0.0)) and np.all(np.greater(scaling.scale, 0.0)):
-        return ""
-    return (
-        f"{type(network.loss_gate).__name__} needs targets >= 0; expected none, or one with "
-        "shift 0 and a scale above 0"
-    )
