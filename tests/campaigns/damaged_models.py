@@ -23,17 +23,29 @@ import numpy as np
 from campaign import SCRATCH, Broken, Trial, answer, damaged, run
 
 import xpnet
-from xpnet.data import Scaling
+from xpnet.data import Encoder
+from xpnet.data.table import Column, Table
 from xpnet.errors import CheckpointError, DataError, UsageError
 from xpnet.models import checkpoint
 
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((40, 5)).astype(np.float32)
-T = (X[:, 0] > 0).astype(int)
+N = 40
+X = Table(
+    (
+        Column("age", np.where(RNG.random(N) < 0.1, np.nan, RNG.normal(40, 10, N))),
+        Column("sex", values=("f", "m"), codes=RNG.integers(-1, 2, N).astype(np.int32)),
+        Column("alone", (RNG.random(N) < 0.5).astype(np.float64), boolean=True),
+        Column("cabin", np.full(N, np.nan)),
+        Column("port", values=(*"abcdef",), codes=(np.arange(N) % 6).astype(np.int32)),
+    )
+)
+T = ["yes" if chosen else "no" for chosen in RNG.random(N) < 0.5]
+ENCODER = Encoder.of(X, most=3)
 # What JSON may hold in place of what belongs there.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 10**9, 2**63, 10**30, 0.5, -0.0, 1e308, "", "relu", "mlp",
     "é\n", [], [[]], [1], ["a"], [10**9, 10**9], {}, {"a": 1}, "../../etc/passwd", "x" * 10_000,
+    "number", "categories", "left out", ["f", "f"], ["f", "m"], "age", 1e-320, "f1",
 )  # fmt: skip
 DTYPES = ("f4", "f8", "f2", ">f4", "i4", "i8", "u1", "?", "c8", "S3", "U2", "M8[s]", "V4")
 
@@ -43,10 +55,8 @@ ANSWERING = (CheckpointError, DataError, UsageError)
 
 
 def trainer() -> xpnet.Trainer:
-    network = xpnet.mlp([5, 4, 2], dropout=0.1)
-    return xpnet.Trainer(
-        network, xpnet.optim.Adam(0.01), scaling=Scaling(0.0, 2.0), classes="ab", columns="vwxyz"
-    )
+    network = xpnet.mlp([ENCODER.width, 4, 2], dropout=0.1)
+    return xpnet.Trainer(network, xpnet.optim.Adam(0.01), encoder=ENCODER)
 
 
 @functools.cache
@@ -54,9 +64,12 @@ def intact(kind: str) -> bytes:
     """A saved model, or the checkpoint of a run."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         if kind == "model":
-            trainer().save(f"{folder}/model.npz")
+            trained = trainer()
+            trained.fit(X, T, epochs=1)
+            trained.model.threshold = 0.25
+            trained.save(f"{folder}/model.npz")
             return Path(folder, "model.npz").read_bytes()
-        trainer().fit(X, T, epochs=2, validation=(X, T), patience=1, folder=folder)
+        trainer().fit(X, T, epochs=2, validation=(X, T), patience=1, metric="f1", folder=folder)
         return checkpoint.numbered(Path(folder))[0].read_bytes()
 
 
@@ -119,14 +132,16 @@ def altered(members: dict[str, Any], name: str, trial: Trial) -> dict[str, Any]:
 def answers(path: Path) -> Any:
     """What a model says about some samples."""
     model = xpnet.Model.load(path)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of texts and gaps that the training did not have
+        model.predict(X)
         return model.predict_proba(X) if model.classifies else model.predict(X)
 
 
 def goes_on(path: Path) -> Any:
     """A training that goes on from a checkpoint."""
     return trainer().fit(
-        X, T, epochs=3, validation=(X, T), patience=1, folder=path.parent, resume=True
+        X, T, epochs=3, validation=(X, T), patience=1, metric="f1", folder=path.parent, resume=True
     )
 
 
