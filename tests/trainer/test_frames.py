@@ -87,6 +87,14 @@ def test_a_frame_is_standardized_as_its_array(frames: Any) -> None:
     np.testing.assert_array_equal(scale, standardize(X).scale)
 
 
+def test_several_targets_come_in_a_frame(frames: Any) -> None:
+    one, other = (Trainer(mlp([3, 8, 2], loss="squared")) for _ in range(2))
+    y = np.stack([X[:, 0] * 2, X[:, 1] - 1], axis=1)
+    one.fit(X, y, epochs=2)
+    other.fit(X, frames({"u": y[:, 0].tolist(), "v": y[:, 1].tolist()}), epochs=2)
+    np.testing.assert_array_equal(other.predict(X), one.predict(X))
+
+
 def test_what_a_frame_makes_must_fit_the_network(frames: Any) -> None:
     data = mixed()
     frame = frames({"colour": data["colour"], "size": data["size"]})

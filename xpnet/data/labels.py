@@ -33,7 +33,7 @@ from xpnet.data.cells import (
     shown,
 )
 from xpnet.data.checks import check_numbers, check_targets, is_one_hot
-from xpnet.data.frames import is_frame, is_series, series_values
+from xpnet.data.frames import frame_table, is_frame, is_series, series_values
 from xpnet.errors import DataError, listed
 
 __all__ = ["array_targets", "class_index", "labels_of", "text_targets"]
@@ -60,6 +60,10 @@ def labels_of(t: Any, name: str) -> Any:
     DataError
         A label is missing, or is neither text nor a number.
     """
+    if is_frame(t):
+        table = frame_table(t, name)
+        if len(table.columns) > 1:  # the targets of a regression, or one-hot rows
+            return table.matrix()
     if is_series(t) or is_frame(t):
         t = series_values(t, name)
     if isinstance(t, list | tuple):
