@@ -532,7 +532,7 @@ def test_prediction_refuses_what_does_not_fit(
     Path("other.csv").write_text("height,weight\n1,2\n")
     np.save("x.npy", np.ones((2, 7)))
     for args, words in [
-        (["run", "wide.csv"], "got 5 columns"),
+        (["run", "wide.csv"], "has 5 columns, expected 2"),
         (["run", "other.csv"], "has no column 'length'"),
         (["run", "x.npy"], "expected 2 features"),
         (["run", "x.doc"], "expected a .csv, .tsv, .csv.gz, .parquet, .npz, .npy or IDX file"),
