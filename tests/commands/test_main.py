@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
     """What reaches a command: a stand-in for each of them writes its words here."""
+    before = signal.getsignal(signal.SIGINT)  # which the program sets for its process
     seen: list[tuple[Any, ...]] = []
     for name in COMMANDS:
 
@@ -33,7 +35,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         module = ModuleType(f"xpnet.commands.{name}")
         module.main = stand_in  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    return seen
+    yield seen
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("name", [*COMMANDS])
@@ -167,3 +170,9 @@ def test_pip_installs_the_program_and_python_m_has_each_command() -> None:
     for command in COMMANDS:
         text = (ROOT / "xpnet" / f"{command}.py").read_text()
         assert f'sys.exit(start("{command}"))' in text
+
+
+def test_in_python_the_program_leaves_the_signals_as_they_are() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["compare", "nowhere"]) == 2
+    assert signal.getsignal(signal.SIGINT) is before

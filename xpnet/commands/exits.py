@@ -22,7 +22,7 @@ from typing import Any
 
 from xpnet.errors import XpnetError, one_line
 
-__all__ = ["complain", "emit", "handling", "run", "say", "start"]
+__all__ = ["call", "complain", "emit", "handling", "run", "say", "start"]
 
 STDOUT = "standard output"
 
@@ -44,6 +44,11 @@ def start(name: str, args: Sequence[str] | None = None, prog: str | None = None)
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: ignored, as by nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return call(name, args, prog)
+
+
+def call(name: str, args: Sequence[str] | None, prog: str | None) -> int:
+    """Import a command and run it; the parameters are those of `start`."""
     main = import_module(f"xpnet.commands.{name}").main
     status: int = main(args) if prog is None else main(args, prog)
     return status

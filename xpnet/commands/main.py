@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import xpnet
-from xpnet.commands.exits import emit, run, start
+from xpnet.commands.exits import call, emit, run, start
 from xpnet.errors import UsageError, shortened, shown
 
 __all__ = ["COMMANDS", "main"]
@@ -56,7 +56,9 @@ def main(args: Sequence[str] | None = None, prog: str = "xpnet") -> int:
     """
     words = sys.argv[1:] if args is None else list(args)
     if words and words[0] in COMMANDS:
-        return start(words[0], words[1:], f"{prog} {words[0]}")
+        command = words[0], words[1:], f"{prog} {words[0]}"
+        # In Python, Ctrl-C is the caller's; `start` sets what it does in a process of its own.
+        return start(*command) if args is None else call(*command)
     return run(lambda: _without_command(words, prog))
 
 
