@@ -109,6 +109,7 @@ def _labelled(arguments: Arguments, model: Model, extra: dict[str, Any]) -> Data
             header=arguments.header,
             layout=None if named else layout_in(extra),
             features=columns if named else (),
+            as_table=True,
             **rules,
         )
         for note in data.notes:

@@ -87,6 +87,7 @@ def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Datase
     """Read the training file, and the test file or the test part of an NPZ file."""
     train = datasets.load_file(
         file,
+        as_table=True,
         labels=config.labels,
         label_column=config.label_column,
         task=config.task if model is None or model.classifies else "regression",
@@ -113,7 +114,7 @@ def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Datase
             "header": config.header,
             "features": train.x.names,
         }
-    test = datasets.load_file(config.test_data, labels=config.test_labels, **rules)
+    test = datasets.load_file(config.test_data, as_table=True, labels=config.test_labels, **rules)
     _check_shapes(test, train, str(config.test_data), config)
     if not isinstance(train.x, Table):
         warn_of_dtype(test.x, str(train.x.dtype), str(config.test_data))

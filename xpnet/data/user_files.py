@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,7 @@ def load_file(
     layout: Layout | None = None,
     resident_bytes: int | None = None,
     part: str = "train",
+    as_table: bool = False,
 ) -> Dataset:
     """Read a data set from your own file.
 
@@ -73,11 +75,14 @@ def load_file(
         default a quarter of the machine's memory.
     part : {"train", "test"}
         "test" reads ``x_test`` and ``y_test`` of an NPZ file.
+    as_table : bool
+        Return a table of plain numbers as a `Table` too.
 
     Returns
     -------
     Dataset
-        `x` of a table is a `Table`; `xpnet.data.Encoder` makes features of it.
+        `x` of a table of plain numbers is an array; of any other it is a `Table`, of which
+        `xpnet.data.Encoder` makes features.
 
     Raises
     ------
@@ -121,8 +126,12 @@ def load_file(
             f"{path}: {column}",
             lambda row: f"{read.table.place(row)}, {column}",
         )
+        x: Any = read.table
+        features_named: tuple[str, ...] = ()
+        if not as_table and not any(c.numbers is None or c.missing.any() for c in x.columns):
+            x, features_named = x.matrix(), x.names if x.named else ()
         return Dataset(
-            read.table, t, classes, label_column=read.label_column, id_column=read.id_column,
+            x, t, classes, columns=features_named, label_column=read.label_column, id_column=read.id_column,
             layout=read.layout, notes=read.notes,
         )  # fmt: skip
     if suffix == ".npz":
