@@ -131,8 +131,8 @@ def load_file(
         if not as_table and not any(c.numbers is None or c.missing.any() for c in x.columns):
             x, features_named = x.matrix(), x.names if x.named else ()
         return Dataset(
-            x, t, classes, columns=features_named, label_column=read.label_column, id_column=read.id_column,
-            layout=read.layout, notes=read.notes,
+            x, t, classes, columns=features_named, label_column=read.label_column,
+            id_column=read.id_column, layout=read.layout, notes=read.notes,
         )  # fmt: skip
     if suffix == ".npz":
         headers = npz_headers(path)
