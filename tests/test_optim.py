@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -240,3 +241,21 @@ def test_rate_in_the_state_replaces_the_rules(kind: Any, backend: Any) -> None:
 
     found = two_steps([kind(0.7), kind(0.7)], [0.1, 0.02])
     np.testing.assert_allclose(found, two_steps([kind(0.1), kind(0.02)], [None, None]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda w: optim.constant(0.1, warmup=w),
+        lambda w: optim.step_decay(0.1, 5, warmup=w),
+        lambda w: optim.exponential(0.1, 50, warmup=w),
+        lambda w: optim.cosine(0.1, 50, warmup=w),
+    ],
+)
+def test_schedules_with_the_same_numbers_are_equal_and_pickles_keep_them(
+    make: Any, warmup: int
+) -> None:
+    schedule = make(warmup)
+    assert schedule == make(warmup) == pickle.loads(pickle.dumps(schedule))
+    assert schedule != make(warmup + 1)
