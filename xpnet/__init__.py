@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xpnet.models.mlp import mlp
     from xpnet.show.explain import explain
     from xpnet.sklearn import MLPClassifier, MLPRegressor
-    from xpnet.trainer import History, Trainer
+    from xpnet.trainer import History, Trainer, fit
 
 __version__ = "0.2.0"
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "data",
     "datasets",
     "explain",
+    "fit",
     "functions",
     "gates",
     "jacobian",
@@ -56,6 +57,7 @@ _LATER = {
     "Network": "xpnet.models:Network",
     "Trainer": "xpnet.trainer:Trainer",
     "explain": "xpnet.show.explain:explain",
+    "fit": "xpnet.trainer:fit",
     "jacobian": "xpnet.graph.jacobian:jacobian",
     "lecture": "xpnet.book.lecture",
     "mlp": "xpnet.models.mlp:mlp",

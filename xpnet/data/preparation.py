@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -178,6 +179,44 @@ def standardize(x: Any, name: str = "x") -> Scaling:
         A value is not a finite number, or so large that its square is infinite.
     """
     x = host(frame_table(x, name).matrix() if is_frame(x) else x, name)
+    mean, deviation = _moments(x, name)
+    return Scaling(mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))
+
+
+def default_scaling(x: Any, name: str = "x") -> Scaling | None:
+    """The scaling that features get if you say nothing; None for bytes, divided by 255 later.
+
+    Each column of a table gets mean 0 and standard deviation 1, as by `standardize`. Samples with
+    more axes, such as images, have values of one unit: all of them get one mean and one deviation.
+
+    Parameters
+    ----------
+    x : array, shape=(N, ...)
+    name : str
+        What x is called in messages.
+
+    Raises
+    ------
+    DataError
+        As by `standardize`.
+
+    Examples
+    --------
+    >>> default_scaling(np.array([[[0.0, 2.0], [2.0, 0.0]]]))
+    Scaling(shift=1.0, scale=1.0)
+    """
+    if x.dtype == np.uint8:
+        return None
+    if x.ndim <= 2:
+        return standardize(x, name)
+    mean, deviation = _moments(x, name)
+    one = float(mean.mean())
+    spread = math.sqrt(float((deviation**2 + (mean - one) ** 2).mean()))
+    return Scaling(one, 1.0 / (spread or 1.0))
+
+
+def _moments(x: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per column."""
     check_numbers(x, name)
     count, mean, square = 0, np.float64(0.0), np.float64(0.0)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -195,4 +234,4 @@ def standardize(x: Any, name: str = "x") -> Scaling:
     if not np.isfinite(deviation).all():
         largest = max(np.abs(rows.astype(np.float64)).max() for _, rows in chunks(x))
         raise DataError(f"{name}: has values up to {largest:.1e}, too large to scale")
-    return Scaling(first + mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))
+    return first + mean, deviation

@@ -14,11 +14,12 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
+from xpnet.data.cells import is_number
 from xpnet.data.checks import check_features, check_targets, checked_scaling, host
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
 from xpnet.data.frames import frame_table, is_frame
-from xpnet.data.labels import labels_of, text_targets
+from xpnet.data.labels import array_targets, labels_of, text_targets
 from xpnet.data.loader import Feed
 from xpnet.data.table import Table
 from xpnet.errors import (
@@ -87,6 +88,9 @@ class Model:
     predicts_names : bool
         Whether `predict` returns the names in `classes`, since the labels of the training were
         text; otherwise it returns their indices.
+    label_dtype : str
+        The dtype of the labels, where `predict` returns numbers that do not count from 0: 1, 2, 3,
+        or -1 and 1. "" otherwise.
 
     Notes
     -----
@@ -139,27 +143,39 @@ class Model:
                 raise UsageError("columns are the encoder's own: leave them out")
             self._take(encoder)
             scaling = encoder.scaling if scaling is None else scaling
-        target_scaling = checked_scaling(target_scaling, "target_scaling")
         if fault := misnamed(network, self.classes, self.columns):
             raise UsageError(f"the model {fault}")
-        if fault := misscaled(network, target_scaling):
-            raise UsageError(f"target_scaling: {fault}")
-        self.feed = Feed(
-            self.backend,
-            dtype,
-            checked_scaling(scaling),
-            target_scaling,
-            network.input_shape,
-        )
+        self.dtype = dtype
+        self.rescale(scaling, target_scaling)
         for name, value in network.values.items():
             if host(value, name).dtype.kind != "f":
                 raise UsageError(f"{name} has dtype {value.dtype}; expected float64 or float32")
         self.params: dict[str, Array] = self.feed.copies(network.values)
-        self.evaluation = Evaluation(network, self.feed)
         self.classifies: bool = network.loss_gate.targets != "real"
         self.sample_dtype: str | None = None
         self.predicts_names = False
+        self.label_dtype = ""
         self.threshold = threshold
+
+    def rescale(self, scaling: Scaling | None, target_scaling: Scaling | None) -> None:
+        """Take other scalings: of the samples, and of a regression's targets.
+
+        Raises
+        ------
+        UsageError
+            A scaling is none, or makes negative targets of those that the loss takes.
+        """
+        target_scaling = checked_scaling(target_scaling, "target_scaling")
+        if fault := misscaled(self.network, target_scaling):
+            raise UsageError(f"target_scaling: {fault}")
+        self.feed = Feed(
+            self.backend,
+            self.dtype,
+            checked_scaling(scaling),
+            target_scaling,
+            self.network.input_shape,
+        )
+        self.evaluation = Evaluation(self.network, self.feed)
 
     @property
     def threshold(self) -> float | None:
@@ -176,10 +192,11 @@ class Model:
     # -- Tables and names --------------------------------------------------------------
 
     @contextmanager
-    def learning_names(self, x: Any, t: Any) -> Iterator[None]:
+    def learning_names(self, x: Any, t: Any, *, standardize: bool = False) -> Iterator[None]:
         """Take the columns of a frame, and the classes of text labels, if the model has none yet.
 
-        They are forgotten where the block refuses the data.
+        They are forgotten where the block refuses the data. `standardize` asks the encoder for a
+        scaling, which the model does not take.
 
         Raises
         ------
@@ -189,15 +206,15 @@ class Model:
         """
         known = self.encoder, self.columns, self.classes, self.predicts_names
         try:
-            self._learn_names(x, t)
+            self._learn_names(x, t, standardize)
             yield
         except XpnetError:
             self.encoder, self.columns, self.classes, self.predicts_names = known
             raise
 
-    def _learn_names(self, x: Any, t: Any) -> None:
+    def _learn_names(self, x: Any, t: Any, standardize: bool) -> None:
         if is_frame(x) and self.encoder is None and not self.columns:
-            self._take(Encoder.of(x, standardize=False))
+            self._take(Encoder.of(x, standardize=standardize))
         labels = labels_of(t, "t")
         if isinstance(labels, list):
             if not self.classifies:
@@ -295,7 +312,10 @@ class Model:
         """Targets as NumPy's; class indices for text."""
         labels = labels_of(t, name)
         if not isinstance(labels, list):
-            return host(labels, name)
+            numbers = host(labels, name)
+            if not self.label_dtype:
+                return numbers
+            return array_targets(numbers, len(numbers), "classification", self.classes, name)[0]
         if self.classes is None:
             raise DataError(f"{name}: got text, but the model has no names of classes")
         return text_targets(
@@ -410,8 +430,9 @@ class Model:
     def predict(self, x: Any) -> np.ndarray:
         """Return classes, shape=(N,), or the values of a regression, shape=(N, outputs).
 
-        Classes are indices, which count from 0; if the model was trained on text labels, they are
-        the labels. The values of a regression are in the units of its targets.
+        Classes are indices, which count from 0; if the model was trained on text labels, or by
+        `xpnet.fit` on other numbers, they are the labels. The values of a regression are in the
+        units of its targets.
 
         Raises
         ------
@@ -422,6 +443,9 @@ class Model:
         if not self.classifies:
             return self.values(scores)
         chosen = self.decide(scores)
+        if self.label_dtype:
+            labels = np.array([float(name) for name in self.classes or ()])
+            return labels.astype(self.label_dtype)[chosen]
         return np.array(self.classes)[chosen] if self.predicts_names else chosen
 
     def predict_proba(self, x: Any) -> np.ndarray:
@@ -467,6 +491,7 @@ class Model:
             "encoder": None if self.encoder is None else self.encoder.plain(),
             "threshold": self.threshold,
             "predicts_names": self.predicts_names,
+            "label_dtype": self.label_dtype,
             "extra": {},
         }
 
@@ -553,6 +578,8 @@ class Model:
                 raise CheckpointError(f"{path}: its threshold does not fit: {fault}")
         if meta["predicts_names"] and kept["classes"] is None:
             raise CheckpointError(f"{path}: has no names of classes, which it predicts")
+        if meta["label_dtype"] and not all(map(is_number, kept["classes"] or ("",))):
+            raise CheckpointError(f"{path}: its classes are no numbers, which it predicts")
         encoder = None
         if meta["encoder"] is not None:
             try:
@@ -570,6 +597,7 @@ class Model:
         model.classifies = meta["classifies"]
         model.sample_dtype = meta["sample_dtype"]
         model.predicts_names = meta["predicts_names"]
+        model.label_dtype = meta["label_dtype"]
         if encoder is not None and "columns" not in options:
             model.encoder = encoder
         model.threshold = options.get("threshold", meta["threshold"])

@@ -36,6 +36,7 @@ MODEL: dict[str, Any] = {
     "encoder": (dict, None),
     "threshold": (float, None),
     "predicts_names": bool,
+    "label_dtype": ("", "bool", "int64", "float64"),
     "extra": dict,
 }
 EPOCH = {
@@ -106,7 +107,7 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
                 {"val_metric": None} | epoch if isinstance(epoch, dict) else epoch
                 for epoch in epochs
             ]
-    new = {"encoder": None, "threshold": None, "predicts_names": False}
+    new = {"encoder": None, "threshold": None, "predicts_names": False, "label_dtype": ""}
     return older | new | {"format": FORMAT}
 
 

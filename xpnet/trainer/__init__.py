@@ -2,6 +2,7 @@
 
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import Epoch, History
+from xpnet.trainer.one_call import fit
 from xpnet.trainer.trainer import Trainer
 
-__all__ = ["Epoch", "History", "Trainer", "train_epoch"]
+__all__ = ["Epoch", "History", "Trainer", "fit", "train_epoch"]

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,12 @@ from xpnet.data.dataset import Scaling, is_streamed, select_rows
 from xpnet.data.encoder import Encoder
 from xpnet.data.labels import labels_of
 from xpnet.data.loader import Feed
-from xpnet.data.preparation import class_weights
+from xpnet.data.preparation import class_weights, default_scaling, standardize
 from xpnet.errors import UsageError, real, shown, whole
 from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.trainer.defaults import defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
     Epoch,
@@ -59,23 +61,27 @@ class Trainer:
         train a model: training consumes and replaces the model's parameters. A model has its own
         backend, dtype, scalings and names, so you can pass these options only with a network.
     optimizer : Optimizer, optional
-        A rule of `xpnet.optim`; SGD(0.01) by default.
+        A rule of `xpnet.optim`. Without one, each `fit` takes a new AdamW, whose rate falls from
+        0.01 to 0, and whose weight decay suits the size of the data: see
+        `xpnet.trainer.defaults.defaults`.
     backend : Backend, optional
         From `xpnet.select`; NumPy by default.
     dtype : {"float32", "float64"}
-    scaling : Scaling, optional
-        The scaling of x before it enters the network. By default, the model divides uint8 values
-        by 255 and leaves all others unchanged: for your own features, use
-        ``scaling=xpnet.data.standardize(x)``.
-    target_scaling : Scaling, optional
-        The scaling of the targets of a regression, such as ``xpnet.data.standardize(t)``. You give
-        targets and get predictions in their own units; only losses are in scaled units.
+    scaling : Scaling, "auto" or None
+        The scaling of x before it enters the network. auto: the first `fit` finds it from its x.
+        It gives each feature mean 0 and standard deviation 1, or all values of images together;
+        uint8 values are divided by 255. None leaves all but uint8 values as they are.
+    target_scaling : Scaling, "auto" or None
+        The scaling of the targets of a regression; auto gives each mean 0 and standard deviation 1,
+        unless the loss needs targets >= 0. You give targets and get predictions in their own
+        units; only losses are in scaled units.
     classes, columns : sequence of str, optional
         Names of the classes and of the features; the model stores them.
     encoder : Encoder, optional
         From `xpnet.data.Encoder.of(frame)`: it makes features of data frames, and scales them.
-    weight_decay : float
+    weight_decay : float, optional
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss excludes this term.
+        Without `optimizer`, it is AdamW's own λ in place of the one that suits the data.
     clip_norm : float, optional
         Largest norm of all gradients together.
     seed : int
@@ -86,6 +92,8 @@ class Trainer:
     model : Model
         The model that you train: it predicts, evaluates and saves. The trainer's methods of those
         names call the model's.
+    history : History or None
+        Of the last `fit`.
     params, state : dict of str to array
         The model's parameters and the optimizer state, arrays of the backend. Training consumes
         and replaces them: read them again after each `fit`.
@@ -100,8 +108,8 @@ class Trainer:
     >>> import xpnet
     >>> x = np.random.default_rng(0).standard_normal((200, 3))
     >>> t = (x.sum(axis=1) > 0).astype(int)
-    >>> trainer = Trainer(xpnet.mlp([3, 8, 2]), optim.Adam(0.01))
-    >>> history = trainer.fit(x, t, epochs=30, batch_size=20)
+    >>> trainer = Trainer(xpnet.mlp([3, 8, 2]))
+    >>> history = trainer.fit(x, t)
     >>> trainer.evaluate(x, t)["accuracy"] > 0.95
     True
     """
@@ -111,13 +119,13 @@ class Trainer:
         network: Network | Model,
         optimizer: optim.Optimizer | None = None,
         *,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
         backend: Backend | None = None,
         dtype: Literal["float32", "float64"] = "float32",
-        scaling: Scaling | None = None,
-        target_scaling: Scaling | None = None,
+        scaling: Scaling | Literal["auto"] | None = "auto",
+        target_scaling: Scaling | Literal["auto"] | None = "auto",
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         encoder: Encoder | None = None,
@@ -130,35 +138,53 @@ class Trainer:
                 f"optimizer is {shown(optimizer)}; expected one such as xpnet.optim.Adam(0.001)"
             )
         if isinstance(network, Model):
-            given = (backend, scaling, target_scaling, classes, columns, encoder)
-            if any(option is not None for option in given) or dtype != "float32":
+            given = (backend, classes, columns, encoder)
+            auto = scaling == target_scaling == "auto"
+            if any(option is not None for option in given) or dtype != "float32" or not auto:
                 raise UsageError(
                     "backend, dtype, scalings, classes, columns and encoder are the model's own: "
                     "give them to Model.load, or give the trainer a network"
                 )
             self.model = network
+            self._finds = False, False
         else:
+            self._finds = scaling == "auto" and encoder is None, target_scaling == "auto"
             self.model = Model(
-                network, backend=backend, dtype=dtype, scaling=scaling,
-                target_scaling=target_scaling, classes=classes, columns=columns, encoder=encoder,
+                network, backend=backend, dtype=dtype, classes=classes, columns=columns,
+                encoder=encoder, scaling=None if scaling == "auto" else scaling,
+                target_scaling=None if target_scaling == "auto" else target_scaling,
             )  # fmt: skip
-        self.optimizer = optimizer or optim.SGD()
         self.seed = whole("seed", seed)
         self._rules: dict[str, Any] = {
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
             "seed": self.seed,
         }
-        self.state = self.feed.copies(optim.init(self.optimizer, self.network.params))
+        self.history: History | None = None
+        self._chooses = optimizer is None
+        self._take(optimizer or optim.AdamW(0.01))
+
+    def _take(self, optimizer: optim.Optimizer) -> None:
+        """Train by this rule from now on, from a state of zeros."""
+        self.optimizer = optimizer
+        self.state = self.feed.copies(optim.init(optimizer, self.network.params))
         self.run = self.backend.loop(
-            make_step(self.network, self.optimizer, weight_decay=weight_decay, clip_norm=clip_norm),
+            make_step(
+                self.network, optimizer,
+                weight_decay=self._l2, clip_norm=self._rules["clip_norm"],
+            ),
             self.feed.prepare,
-        )
+        )  # fmt: skip
+
+    @property
+    def _l2(self) -> float:
+        return 0.0 if self._chooses else self._rules["weight_decay"] or 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle or a copy continues from here, with a new compiled loop.
         state = {name: self.backend.to_numpy(value) for name, value in self.state.items()}
-        return _revived, (self.model, self.optimizer, self._rules, state)
+        own = {name: getattr(self, name) for name in ("_finds", "_chooses", "_rules")}
+        return _revived, (self.model, self.optimizer, own, state)
 
     # -- What the model is -------------------------------------------------------------
 
@@ -197,8 +223,8 @@ class Trainer:
         x: Any,
         t: Any,
         *,
-        epochs: int = 10,
-        batch_size: int = 100,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         validation: tuple[Any, Any] | None = None,
         sample_weight: Any = None,
         class_weight: str | Mapping[Any, float] | None = None,
@@ -214,8 +240,8 @@ class Trainer:
     ) -> History:
         """Train the model.
 
-        A second call continues from the weights and the optimizer state, but starts a new history
-        and counts epochs and batch orders from the beginning.
+        A second call continues from the weights and the state of your optimizer, but starts a new
+        history and counts epochs and batch orders from the beginning.
 
         Parameters
         ----------
@@ -227,8 +253,9 @@ class Trainer:
         t : array, list or series
             Class indices, shape=(N,); one-hot rows or real targets, shape=(N, outputs), or
             (N,) if there is one output. Or text labels, one a sample: `predict` returns them.
-        epochs, batch_size : int
-            The last batch of an epoch is smaller if batch_size does not divide N.
+        epochs, batch_size : int, optional
+            By default they suit N, see `xpnet.trainer.defaults.defaults`. The last batch of an
+            epoch is smaller if batch_size does not divide N.
         validation : (x, t), optional
             Data to measure after each epoch.
         sample_weight : array or series, shape=(N,), optional
@@ -281,7 +308,8 @@ class Trainer:
             The loss became infinite or NaN; the error has the epoch and the step. The checkpoints
             on disk are from before.
         """
-        epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        epochs = None if epochs is None else whole("epochs", epochs, 1)
+        batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
         if patience is not None:
             patience = whole("patience", patience, 1)
             if validation is None:
@@ -296,12 +324,11 @@ class Trainer:
             raise UsageError("resume needs the folder of the checkpoints")
         if sample_weight is not None:
             sample_weight = host(labels_of(sample_weight, "sample_weight"), "sample_weight")
-        with self.model.learning_names(x, t):
+        with self.model.learning_names(x, t, standardize=self._finds[0]):
             if class_weight is not None:
                 sample_weight = self._class_weights(t, class_weight, sample_weight)
             x, t = self.model.checked_pair(x, t)
-            check_scaling(self.feed.scaling, x)
-            check_scaling(self.feed.target_scaling, t.reshape(len(t), -1), "target_scaling")
+            scalings = self._scalings(x, t)
             callbacks = [callbacks] if callable(callbacks) else list(callbacks)
             for called in (*callbacks, *([] if stop is None else [stop])):
                 if not callable(called):
@@ -317,11 +344,24 @@ class Trainer:
                 mean = self.network.loss_gate.reduction == "mean"
                 weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
+        chosen = defaults(len(x), batch_size)
+        batch_size, epochs = chosen.batch_size, epochs or chosen.epochs
+        if any(self._finds):
+            self.model.rescale(*scalings)
+        if self._chooses:
+            if (decay := self._rules["weight_decay"]) is not None:
+                chosen = replace(chosen, weight_decay=decay)
+            self._take(chosen.rule(epochs * -(-len(x) // batch_size)))
+        elif any(self._finds):  # the loop scales
+            state = self.state
+            self._take(self.optimizer)
+            self.state = state
         self.model.classifies = self.model.evaluation.classifies(t)
         self.model.sample_dtype = str(x.dtype)
         saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
         with saved.held():
-            history = self._restored(saved) if resume else saved.begin()
+            self.history = history = self._restored(saved) if resume else saved.begin()
+            self._finds = False, False
             if history.metric != (metric or ""):
                 history.metric, history.best_epoch, history.best_params = metric or "", 0, {}
             if patience is None:
@@ -383,6 +423,26 @@ class Trainer:
                 )
             return history
 
+    def _scalings(self, x: Any, t: np.ndarray) -> tuple[Scaling | None, Scaling | None]:
+        """Return the scalings of samples and targets: those of the model, or found from the data.
+
+        Raises
+        ------
+        UsageError, DataError
+            A scaling does not fit the data, or a value is too large to scale.
+        """
+        model, rows = self.model, t.reshape(len(t), -1)
+        scaling, target_scaling = self.feed.scaling, self.feed.target_scaling
+        finds_scaling, finds_target_scaling = self._finds
+        if finds_scaling:
+            scaling = model.encoder.scaling if model.encoder else default_scaling(x)
+        if finds_target_scaling and not model.evaluation.classifies(t):
+            positive = getattr(self.network.loss_gate, "nonnegative", False)
+            target_scaling = None if positive else standardize(rows, "t")
+        check_scaling(scaling, x)
+        check_scaling(target_scaling, rows, "target_scaling")
+        return scaling, target_scaling
+
     def _class_weights(self, t: Any, class_weight: Any, sample_weight: Any) -> np.ndarray:
         """Return sample weights that hold the class weights too."""
         if not self.model.classifies:
@@ -408,7 +468,7 @@ class Trainer:
         )  # fmt: skip
         numbers = rules(
             self.optimizer, self.backend,
-            weight_decay=self._rules["weight_decay"], clip_norm=self._rules["clip_norm"],
+            weight_decay=self._l2, clip_norm=self._rules["clip_norm"],
         )  # fmt: skip
         return SavedRun(folder, described, numbers, extra or {})
 
@@ -543,7 +603,7 @@ class Trainer:
         *,
         network: Network | None = None,
         optimizer: optim.Optimizer | None = None,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
         **options: Any,
@@ -581,9 +641,11 @@ def _ended(history: History, epochs: int, patience: int | None) -> str:
 
 
 def _revived(
-    model: Model, optimizer: optim.Optimizer, rules: dict[str, Any], state: dict[str, np.ndarray]
+    model: Model, optimizer: optim.Optimizer, own: dict[str, Any], state: dict[str, np.ndarray]
 ) -> Trainer:
     """Rebuild a trainer from a pickle or for a copy."""
-    trainer = Trainer(model, optimizer, **rules)
+    trainer = Trainer(model, optimizer, **own["_rules"])
+    trainer._finds, trainer._chooses = own["_finds"], own["_chooses"]
+    trainer._take(optimizer)
     trainer.state = trainer.feed.copies(state)
     return trainer

@@ -1,0 +1,91 @@
+"""How a network is trained if you say nothing: settings by the size of the training part.
+
+The command line, `xpnet.fit` and `xpnet.Trainer` all take them from here. docs/defaults.md compares
+them with scikit-learn's, and benchmarks/RESULTS.md lists what was tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet import optim
+from xpnet.errors import whole
+
+__all__ = ["Defaults", "defaults"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The settings of a training.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Sizes of the hidden layers.
+    activation, init : str
+        As for `xpnet.mlp`.
+    batch_size, epochs : int
+    optimizer, schedule : str
+        A name in `xpnet.optim.OPTIMIZERS`, and how its rate falls.
+    lr, weight_decay : float
+        The rate at the start, and AdamW's λ.
+    """
+
+    batch_size: int
+    epochs: int
+    weight_decay: float
+    hidden: tuple[int, ...] = (100, 100)
+    activation: str = "relu"
+    init: str = "auto"
+    optimizer: str = "adamw"
+    lr: float = 0.01
+    schedule: str = "cosine"
+
+    def rule(self, steps: int) -> optim.Optimizer:
+        """Return the optimizer for a training of `steps` steps."""
+        return optim.AdamW(optim.cosine(self.lr, steps), weight_decay=self.weight_decay)
+
+
+def defaults(n: int, batch_size: int | None = None) -> Defaults:
+    """Return the settings for `n` training samples.
+
+    A batch has n / 32 samples, between 16 and 128. There are as many steps as samples, between 400
+    and 2,000, and at least 20 epochs of batches of 128; in whole epochs. The weight decay is
+    3,000 / n, at most 1: little data needs more of it.
+
+    Parameters
+    ----------
+    n : int
+    batch_size : int, optional
+        Your own; the number of steps then stays the same.
+
+    Examples
+    --------
+    >>> defaults(150).batch_size, defaults(150).epochs
+    (16, 40)
+    >>> defaults(60_000).weight_decay
+    0.05
+    """
+    n = whole("n", n, 1)
+    batch = min(max(n // 32, 16), 128) if batch_size is None else whole("batch_size", batch_size, 1)
+    steps = max(min(max(n, 400), 2000), 20 * n / 128)
+    per_epoch = -(-n // batch)
+    return Defaults(
+        batch_size=batch, epochs=-(-int(steps) // per_epoch), weight_decay=min(1.0, 3000 / n)
+    )
+
+
+# `xpnet train --preset book`: the network in chapter 4 of K. Saitoh's "Deep Learning from Scratch".
+# 17 epochs of MNIST are its 10,000 steps.
+BOOK: dict[str, Any] = {
+    "hidden": (50,),
+    "activation": ("sigmoid",),
+    "init": 0.01,
+    "batch_size": 100,
+    "epochs": 17,
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+}

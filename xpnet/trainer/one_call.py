@@ -1,0 +1,164 @@
+"""From data to a trained network in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from xpnet import optim
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
+from xpnet.data.checks import host
+from xpnet.data.dataset import Scaling
+from xpnet.data.encoder import Encoder
+from xpnet.data.frames import is_frame
+from xpnet.data.labels import array_targets, labels_of, text_targets
+from xpnet.errors import DataError
+from xpnet.losses import LOSSES
+from xpnet.models.mlp import mlp
+from xpnet.trainer.defaults import defaults
+from xpnet.trainer.trainer import Trainer
+
+__all__ = ["fit"]
+
+
+def fit(
+    x: Any,
+    t: Any,
+    *,
+    hidden: Sequence[int] | None = None,
+    activation: str | Sequence[str] | None = None,
+    loss: Any = "auto",
+    dropout: float = 0.0,
+    init: str | float = "auto",
+    optimizer: optim.Optimizer | None = None,
+    weight_decay: float | None = None,
+    clip_norm: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    backend: Backend | str | None = None,
+    dtype: Literal["float32", "float64"] = "float32",
+    scaling: Scaling | Literal["auto"] | None = "auto",
+    target_scaling: Scaling | Literal["auto"] | None = "auto",
+    validation: Any = None,
+    **training: Any,
+) -> Trainer:
+    """Build a network for the data, and train it with the defaults for its size.
+
+    Parameters
+    ----------
+    x : array or data frame
+        Features or images, as for `xpnet.Trainer.fit`. The columns of a frame may be numbers, text,
+        true / false, and have gaps.
+    t : array, list or series
+        Text or whole numbers are classes, other numbers are the targets of a regression. For a
+        regression on whole numbers, say ``loss="squared"``.
+    hidden : sequence of int, optional
+        Sizes of the hidden layers; (100, 100) by default.
+    activation, dropout, init
+        As for `xpnet.mlp`.
+    loss : str, gate, or (str, mapping)
+        As for `xpnet.mlp`; auto is softmax for classes and squared for a regression.
+    optimizer, weight_decay, clip_norm, dtype, scaling, target_scaling
+        As for `xpnet.Trainer`.
+    seed : int
+        Random seed for initial weights, dropout, batch order, and a validation part.
+    device : str
+        cpu, cuda, cuda:N or auto.
+    backend : Backend or str, optional
+        From `xpnet.select`, or the name of a library.
+    validation, **training
+        As for `xpnet.Trainer.fit`: epochs, batch_size, class_weight, patience, verbose, ...
+
+    Returns
+    -------
+    Trainer
+        It predicts, evaluates, saves and trains on; ``trainer.history`` has the curves. It answers
+        with the labels of `t`, also where they are text, or numbers that do not count from 0.
+
+    Raises
+    ------
+    DataError, UsageError
+        As `xpnet.mlp`, `xpnet.Trainer` and `xpnet.Trainer.fit` raise them.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x = np.random.default_rng(0).standard_normal((200, 2))
+    >>> trainer = xpnet.fit(x, np.where(x.sum(axis=1) > 0, "above", "below"))
+    >>> trainer.predict([[2.0, 1.0], [-2.0, -1.0]]).tolist()
+    ['above', 'below']
+    """
+    targets, classes = _targets(t, _task(loss))
+    outputs = targets.shape[1] if classes is None else len(classes)
+    if loss == "auto":
+        loss = "squared" if classes is None else "softmax"
+    encoder = Encoder.of(x) if is_frame(x) else None
+    if encoder is None:
+        x = host(x, "x")
+    chosen = defaults(1)  # hidden layers and activation suit every size
+    network = mlp(
+        [
+            math.prod(x.shape[1:]) if encoder is None else encoder.width,
+            *(chosen.hidden if hidden is None else hidden),
+            1 if _name(loss) == "sigmoid" and outputs == 2 else outputs,
+        ],
+        chosen.activation if activation is None else activation,
+        loss=loss,
+        dropout=dropout,
+        init=init,
+        seed=seed,
+    )
+    trainer = Trainer(
+        network,
+        optimizer,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        seed=seed,
+        backend=backend if isinstance(backend, Backend) else select(device, backend, dtype),
+        dtype=dtype,
+        scaling=scaling,
+        target_scaling=target_scaling,
+        classes=classes,
+        encoder=encoder,
+    )
+    trainer.model.label_dtype = _label_dtype(t, classes)
+    trainer.fit(x, t, validation=validation, **training)
+    return trainer
+
+
+def _name(loss: Any) -> Any:
+    return loss[0] if isinstance(loss, tuple | list) and loss else loss
+
+
+def _task(loss: Any) -> str:
+    """The task that a loss is for; auto where the targets decide, and where `mlp` refuses it."""
+    gate = LOSSES.get(name) if isinstance(name := _name(loss), str) else loss
+    real = getattr(gate, "targets", None)
+    return "auto" if real is None else "regression" if real == "real" else "classification"
+
+
+def _targets(t: Any, task: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Class indices and the names of the classes; or the targets of a regression, and None."""
+    labels = labels_of(t, "t")
+    if isinstance(labels, list):
+        return text_targets(labels, task, None, "t", "t: row {}".format)
+    numbers = host(labels, "t")
+    if not numbers.ndim or not numbers.size:
+        raise DataError(f"t: got shape {numbers.shape}, expected one target a sample")
+    return array_targets(numbers, len(numbers), task, None, "t")
+
+
+def _label_dtype(t: Any, classes: tuple[str, ...] | None) -> str:
+    """The dtype of labels that are numbers, but not 0, 1, ..., k - 1; else ""."""
+    labels = labels_of(t, "t")
+    if classes is None or isinstance(labels, list):
+        return ""
+    numbers = host(labels, "t")
+    counted = classes == tuple(map(str, range(len(classes)))) and numbers.dtype.kind in "iu"
+    if counted or (numbers.ndim == 2 and numbers.shape[1] > 1):  # indices, or one-hot rows
+        return ""
+    return {"b": "bool", "f": "float64"}.get(numbers.dtype.kind, "int64")
