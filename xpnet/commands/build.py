@@ -84,6 +84,9 @@ def build_trainer(
     config: Config, parts: Parts, backend: Backend, source: Source | None = None
 ) -> Trainer:
     """Build the network, the optimizer and the trainer from the settings, or around a model."""
+    assert config.epochs is not None  # it is settled
+    assert config.batch_size is not None
+    assert config.optimizer is not None
     steps = config.epochs * -(-len(parts.train) // config.batch_size)
     rule = OPTIMIZERS[config.optimizer]
     decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
@@ -138,6 +141,9 @@ def _network(config: Config, train: Dataset) -> Network:
             "say --task regression"
         )
     outputs = 1 if loss == "sigmoid" and train.outputs == 2 else train.outputs
+    assert config.hidden is not None  # it is settled
+    assert config.activation is not None
+    assert config.init is not None
     hidden = list(config.hidden)
     activation = (
         config.activation * len(hidden) if len(config.activation) == 1 else config.activation

@@ -8,7 +8,7 @@ import io
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,8 +26,9 @@ from xpnet.losses import LOSSES
 from xpnet.metrics import METRICS
 from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
+from xpnet.trainer.defaults import BOOK, defaults
 
-__all__ = ["Config", "parse", "schedule_of", "settings_of", "to_toml", "weights_of"]
+__all__ = ["Config", "parse", "schedule_of", "settings_of", "settled", "to_toml", "weights_of"]
 
 
 def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
@@ -153,11 +154,21 @@ def _file(word: str) -> Path:
     return Path(word)
 
 
-Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
-Activations = Annotated[
-    tuple[str, ...],
-    _one("NAME,...", _names, ",".join),
-    tyro.conf.arg(help=f"{', '.join(ACTIVATIONS)}: one for all hidden layers, or one each."),
+def _chosen(words: str) -> Any:
+    """What --help says of the default of an option that `settled` fills in."""
+    return tyro.conf.arg(help_behavior_hint=f"({words})")
+
+
+_SIZES = _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))
+_NAMES = _one("NAME,...", _names, ",".join)
+_EACH = f"{', '.join(ACTIVATIONS)}: one for all hidden layers, or one each."
+Sizes = Annotated[tuple[int, ...], _SIZES]
+Activations = Annotated[tuple[str, ...], _NAMES, tyro.conf.arg(help=_EACH)]
+SizesOrNone = Annotated[tuple[int, ...] | None, _SIZES, _chosen("default: 100,100")]
+ActivationsOrNone = Annotated[
+    tuple[str, ...] | None,
+    _NAMES,
+    tyro.conf.arg(help=_EACH, help_behavior_hint="(default: relu)"),
 ]
 Loss = Annotated[str, _choice(*LOSSES)]
 LossOrAuto = Annotated[str, _choice("auto", *LOSSES)]
@@ -175,8 +186,19 @@ Dropped = Annotated[
     _one("COLUMN,...", lambda word: tuple(_list(word)), _joined),
     tyro.conf.arg(help_behavior_hint="(default: none)"),
 ]
-Rule = Annotated[str, _choice(*OPTIMIZERS)]
-Init = Annotated[str | float, _one("NAME|STD", _init)]
+Rule = Annotated[str | None, _choice(*OPTIMIZERS), _chosen("default: adamw")]
+Fall = Annotated[
+    str | None, _choice("constant", "step", "exponential", "cosine"), _chosen("default: cosine")
+]
+Init = Annotated[str | float | None, _one("NAME|STD", _init), _chosen("default: auto")]
+Count = Annotated[
+    int | None, _one("INT", _or_none(int)), _chosen("by default chosen by the number of samples")
+]
+Decay = Annotated[
+    float | None,
+    _one("FLOAT", _or_none(float)),
+    _chosen("by default 0; for adamw chosen by the number of samples"),
+]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
 File = Annotated[Path | None, _one("PATH", _or_none(_file))]
@@ -191,11 +213,13 @@ IdColumn = Annotated[
 ]
 Library = Annotated[str, _choice("auto", *LIBRARIES)]
 
-# Each rule's own default, except for two rules: another rate suits more networks there.
+# Each rule's own default, except where another rate suits more networks. Those of Adam fall to 0.
 LEARNING_RATES: dict[str, float] = {
     **{name: rule.lr for name, rule in OPTIMIZERS.items()},
     "sgd": 0.1,
     "rmsprop": 0.001,
+    "adam": 0.01,
+    "adamw": 0.01,
 }
 
 
@@ -248,9 +272,12 @@ class Config:
     """Share of the data to set aside for the test, if the data has no test part."""
     val_fraction: float = 0.0
     """Share of the training part to measure on after each epoch; 0 sets none aside."""
-    hidden: Sizes = (50,)
+    preset: Literal["auto", "book"] = "auto"
+    """auto chooses network and training by the number of samples. book takes those of the book,
+    K. Saitoh's Deep Learning from Scratch: 50 sigmoid units, SGD 0.1, batch 100, 17 epochs."""
+    hidden: SizesOrNone = None
     """Sizes of the hidden layers; "" for none."""
-    activation: Activations = ("relu",)
+    activation: ActivationsOrNone = None
     loss: LossOrAuto = "auto"
     """auto is softmax for classes and squared for a regression; hinge is the loss of an SVM. The
     last four are for a regression; poisson is for counts, and the network then predicts rates."""
@@ -264,23 +291,23 @@ class Config:
     threshold with the best F1 on the validation part. By default the more probable class."""
     dropout: float = 0.0
     """Share of the hidden values that dropout sets to 0 in training."""
-    init: Init = "auto"
+    init: Init = None
     """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
-    optimizer: Rule = "adam"
+    optimizer: Rule = None
     """Update rule."""
     lr: LearningRate = None
-    schedule: Literal["constant", "step", "exponential", "cosine"] = "constant"
+    schedule: Fall = None
     """How the learning rate falls: step divides it by 10 after each third of the run, exponential
     lowers it to 1 %, cosine to 0."""
     warmup: int = 0
     """Steps in which the learning rate grows linearly before the schedule starts."""
-    weight_decay: Float = None
-    """L2 penalty on the weights; adamw decouples it. The default is 0.01 for adamw, else 0."""
+    weight_decay: Decay = None
+    """L2 penalty on the weights; adamw decouples it."""
     clip_norm: Float = None
     """Largest norm of the gradient."""
-    batch_size: int = 100
+    batch_size: Count = None
     """Samples per step."""
-    epochs: int = 30
+    epochs: Count = None
     """Passes through the training part."""
     patience: Int = None
     """Stop after this many epochs without a smaller validation loss, or a better --metric; keep the
@@ -330,7 +357,8 @@ GROUPS = {
         "data_dir", "test_data", "test_labels", "test_fraction", "val_fraction", "standardize",
     ),
     "Network": (
-        "hidden", "activation", "loss", "quantile", "dropout", "init", "init_from", "threshold",
+        "preset", "hidden", "activation", "loss", "quantile", "dropout", "init", "init_from",
+        "threshold",
     ),
     "Training": (
         "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
@@ -375,11 +403,33 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
         from_files += _options(_read(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog=prog)
     _check(config)
-    # Fill in the defaults here, so that the run's file holds the values in use.
-    lr = LEARNING_RATES[config.optimizer] if config.lr is None else config.lr
-    decay = getattr(OPTIMIZERS[config.optimizer], "weight_decay", 0.0)
+    return config
+
+
+# What `settled` fills in.
+LATER = (
+    "hidden", "activation", "init", "optimizer", "lr", "schedule", "weight_decay", "batch_size",
+    "epochs",
+)  # fmt: skip
+
+
+def settled(config: Config, n: int) -> Config:
+    """Fill in what the preset says of a training part of `n` samples.
+
+    The run's file then holds the values in use.
+    """
+    book = config.preset == "book"
+    chosen = BOOK if book else asdict(defaults(n, config.batch_size))
+    if not book:
+        chosen["activation"] = (chosen["activation"],)
+    rule = config.optimizer or chosen["optimizer"]
+    if rule != chosen["optimizer"]:  # its rate and its decay are no good for another rule
+        chosen = {**chosen, "lr": LEARNING_RATES[rule], "weight_decay": 0.0}
+        if hasattr(OPTIMIZERS[rule], "weight_decay"):
+            chosen["weight_decay"] = OPTIMIZERS[rule].weight_decay
+    given = {name: getattr(config, name) for name in LATER}
     return replace(
-        config, lr=lr, weight_decay=decay if config.weight_decay is None else config.weight_decay
+        config, **{name: chosen[name] if value is None else value for name, value in given.items()}
     )
 
 
@@ -424,8 +474,8 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
         stored = meta["extra"].get("settings")
     if not isinstance(stored, dict):
         settings = _read(file)
-        needed = (field.name for field in fields(Config) if field.default is not None)
-        if missing := sorted({*needed} - {*CALL_ONLY} - settings.keys()):
+        needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
+        if missing := sorted(needed - {*CALL_ONLY, "preset"} - settings.keys()):
             raise UsageError(
                 f"{file}: has no {missing[0]}, so it is not whole, and no checkpoint has the "
                 "settings; start a new run"
@@ -505,9 +555,13 @@ def _check(config: Config) -> None:
         config.patience is None or config.val_fraction > 0,
         "--patience needs --val-fraction, the share to validate on",
     )
+    network = settled(config, 1)
+    assert network.hidden is not None
+    assert network.activation is not None
+    names, layers = len(network.activation), len(network.hidden)
     need(
-        len(config.activation) in (1, len(config.hidden), len(config.hidden) + 1),
-        f"--activation has {len(config.activation)} names for {len(config.hidden)} hidden layers",
+        names in (1, layers, layers + 1),
+        f"--activation has {names} names for {layers} hidden layers",
     )
     need(config.labels is None or config.data is not None, "--labels needs --data")
     need(
@@ -551,7 +605,7 @@ def to_toml(config: Config, encoding: str = "utf-8") -> str:
 
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
     """Return the learning rate, or its schedule over a run of `steps` steps."""
-    assert config.lr is not None  # parse() has settled it
+    assert config.lr is not None  # it is settled
     lr = config.lr
     rest = max(1, steps - config.warmup)
     match config.schedule:

@@ -26,7 +26,7 @@ import numpy as np
 import xpnet
 from xpnet.backend.interface import Backend
 from xpnet.commands.build import backend_of, build_trainer, class_weight_of, source_of
-from xpnet.commands.config import PROG, Config, parse, settings_of, to_toml
+from xpnet.commands.config import PROG, Config, parse, settings_of, settled, to_toml
 from xpnet.commands.exits import complain, emit, handling, run, say
 from xpnet.commands.report import report
 from xpnet.commands.splits import Parts, load_parts
@@ -225,6 +225,7 @@ def _run(config: Config, prog: str) -> int:
     source = source_of(config)
     backend = backend_of(config, config.dtype) if source is None else source.model.backend
     parts = load_parts(config, source and source.model)
+    config = settled(config, len(parts.train))
     trainer = build_trainer(config, parts, backend, source)
     for option, value in (
         ("--target-acc", config.target_acc), ("--class-weight", config.class_weight),

@@ -445,7 +445,8 @@ class Model:
         chosen = self.decide(scores)
         if self.label_dtype:
             labels = np.array([float(name) for name in self.classes or ()])
-            return labels.astype(self.label_dtype)[chosen]
+            answers: np.ndarray = labels.astype(self.label_dtype)[chosen]
+            return answers
         return np.array(self.classes)[chosen] if self.predicts_names else chosen
 
     def predict_proba(self, x: Any) -> np.ndarray:
