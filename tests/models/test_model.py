@@ -188,7 +188,7 @@ def test_bytes_and_other_numbers_are_not_taken_for_each_other(
 ) -> None:
     """Without a scaling only uint8 is divided by 255, which the dtype alone would decide."""
     x = np.random.default_rng(0).integers(0, 256, (60, 4), dtype=np.uint8)
-    trainer = xpnet.Trainer(xpnet.mlp([4, 6, 2]), optim.Adam(0.01))
+    trainer = xpnet.Trainer(xpnet.mlp([4, 6, 2]), optim.Adam(0.01), scaling=None)
     with pytest.raises(DataError, match=r"x of the validation set: got .* trained on"):
         trainer.fit(x.astype(kind), T, epochs=1, validation=(x.astype(other), T))
     assert trainer.model.sample_dtype is None

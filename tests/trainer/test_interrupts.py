@@ -56,7 +56,7 @@ def test_handlers_that_raise_are_called_between_steps(number: int, backend: Back
     def handler(number: int, frame: Any) -> None:
         raise TooLong
 
-    trainer = xpnet.Trainer(xpnet.mlp([8, 16, 2]), optim.Adam(0.01), backend=backend)
+    trainer = xpnet.Trainer(xpnet.mlp([8, 16, 2]), optim.Adam(0.01), backend=backend, scaling=None)
     run, given = trainer.run, []
 
     def signalled(*args: Any) -> Iterator[Any]:
@@ -156,7 +156,9 @@ def test_a_handler_may_put_another_in_its_place() -> None:
 def test_the_chunks_of_epochs_are_those_of_fit(backend: Backend) -> None:
     """The public loop, by hand, against the trainer that is its first user."""
     trainers = [
-        xpnet.Trainer(xpnet.mlp([8, 5, 2]), optim.Momentum(0.1), backend=backend, seed=3)
+        xpnet.Trainer(
+            xpnet.mlp([8, 5, 2]), optim.Momentum(0.1), backend=backend, scaling=None, seed=3
+        )
         for _ in range(2)
     ]
     fitted, by_hand = trainers

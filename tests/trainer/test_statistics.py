@@ -72,7 +72,7 @@ def by_hand(epochs: int, batch_size: int = 20, seed: int = 0) -> np.ndarray:
 
 
 def fitted(backend: Backend | None = None, **options: Any) -> xpnet.Trainer:
-    trainer = xpnet.Trainer(network(), optim.Adam(0.01), backend=backend)
+    trainer = xpnet.Trainer(network(), optim.Adam(0.01), backend=backend, scaling=None)
     trainer.fit(X, T, batch_size=20, **options)
     return trainer
 
@@ -106,7 +106,7 @@ def test_files_and_checkpoints_keep_statistics(tmp_path: Path) -> None:
 
 
 def test_early_stopping_restores_statistics() -> None:
-    trainer = xpnet.Trainer(network(), optim.SGD(3.0))
+    trainer = xpnet.Trainer(network(), optim.SGD(3.0), scaling=None)
     history = trainer.fit(
         X, T, epochs=30, batch_size=20, validation=(X, 1 - T), patience=2
     )  # the validation loss rises from the start

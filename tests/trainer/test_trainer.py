@@ -45,7 +45,7 @@ def each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_learns_and_keeps_a_history() -> None:
     x, t = digits(1000)
     trained = plain()
-    history = trained.fit(x[:800], t[:800], epochs=8, validation=(x[800:], t[800:]))
+    history = trained.fit(x[:800], t[:800], epochs=8, batch_size=100, validation=(x[800:], t[800:]))
     assert history.reason == "epochs"
     assert len(history.losses) == 8 * 8
     assert [e.epoch for e in history.epochs] == list(range(1, 9))
@@ -156,7 +156,7 @@ def test_resume_of_a_finished_run_does_nothing_and_more_epochs_go_on(tmp_path: P
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"batch_size": 20}, "belongs to another run: batch_size was 100, is 20. Put that back"),
+        ({"batch_size": 20}, "belongs to another run: batch_size was 16, is 20. Put that back"),
         ({"t": digits(200)[1][::-1]}, "the targets have changed"),
         ({"x": digits(200)[0].astype(np.float64)}, "samples"),
         ({"x": digits(200)[0][::-1]}, "samples"),
@@ -265,11 +265,12 @@ def test_memory_for_losses_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path:
     x, t = digits(100)
     scaling = Scaling(0.0, 1 / 16)
     options: dict[str, Any] = {"batch_size": 10, "folder": tmp_path, "resume": True}
-    expected = Trainer(xpnet.mlp([64, 10]), scaling=scaling).fit(x, t, epochs=7, batch_size=10)
+    net = {"network": xpnet.mlp([64, 10]), "optimizer": optim.SGD(0.01), "scaling": scaling}
+    expected = Trainer(**net).fit(x, t, epochs=7, batch_size=10)
     assert expected.loss_steps.tolist() == list(range(1, 71))
     monkeypatch.setattr("xpnet.trainer.history.MOST_KEPT", 16)
     for epochs in (1, 4, 7):
-        trainer = Trainer(xpnet.mlp([64, 10]), scaling=scaling)
+        trainer = Trainer(**net)
         history = trainer.fit(x, t, epochs=epochs, **options)
     assert history.steps == 70
     assert history.loss_steps.tolist() == [8, 16, 24, 32, 40, 48, 56, 64]
@@ -299,7 +300,9 @@ def test_an_explosion_in_the_very_last_update_is_noticed(tmp_path: Path) -> None
 def test_state_that_overflows_is_never_written(rule: Any, backend: Any, tmp_path: Path) -> None:
     """g² of a gradient of 1e20 is infinite in float32, g / √h then 0: nothing would move."""
     x = np.full((20, 2), 1e20, np.float32)
-    net = Trainer(xpnet.mlp([2, 1], loss="squared"), rule, backend=backend)
+    net = Trainer(
+        xpnet.mlp([2, 1], loss="squared"), rule, backend=backend, scaling=None, target_scaling=None
+    )
     net.params["W1"] *= 0  # the loss itself is finite
     t = np.ones(20)
     with pytest.raises(NonFiniteLossError, match=r"W1[.]\w became infinite .* by epoch 1, step 2"):
@@ -310,8 +313,9 @@ def test_state_that_overflows_is_never_written(rule: Any, backend: Any, tmp_path
 def test_clipping_saves_what_would_overflow(backend: Any) -> None:
     x = np.full((20, 2), 1e20, np.float32)
     net = Trainer(
-        xpnet.mlp([2, 1], loss="squared"), optim.SGD(1e-25), backend=backend, clip_norm=1.0
-    )
+        xpnet.mlp([2, 1], loss="squared"), optim.SGD(1e-25), backend=backend, clip_norm=1.0,
+        scaling=None, target_scaling=None,
+    )  # fmt: skip
     net.params["W1"] *= 0
     net.fit(x, np.ones(20), epochs=1, batch_size=20)
     norm = float(np.linalg.norm(backend.to_numpy(net.params["W1"]).astype(float)))
@@ -355,7 +359,9 @@ def test_arrays_of_any_library_are_taken(backend: Any) -> None:
 def test_large_whole_targets_of_a_regression_do_not_wrap() -> None:
     x = np.arange(10.0)[:, None]
     t = np.full((10, 1), 3_000_000_000)
-    net = Trainer(xpnet.mlp([1, 1], loss="squared"), optim.SGD(1e-9), dtype="float64")
+    net = Trainer(
+        xpnet.mlp([1, 1], loss="squared"), optim.SGD(1e-9), dtype="float64", target_scaling=None
+    )
     history = net.fit(x, t, epochs=1, batch_size=10)
     assert history.losses[0] == pytest.approx(0.5 * 9e18, rel=1e-6)
 
@@ -423,7 +429,9 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(
         failing = epoch.epoch == 1
 
     with pytest.warns(UserWarning, match="training continues"):
-        trainer().fit(x, t, epochs=3, folder=tmp_path, save_seconds=0.0, callbacks=[mended])
+        trainer().fit(
+            x, t, epochs=3, batch_size=100, folder=tmp_path, save_seconds=0.0, callbacks=[mended]
+        )
     assert max(p.name for p in tmp_path.iterdir()) == "step-00000006.npz"
     failing = True
     with pytest.raises(OSError, match="No space left"):
@@ -579,7 +587,7 @@ def test_regression_learns_and_measures_r2() -> None:
 def test_squared_loss_on_class_indices_decides() -> None:
     x, t = digits(300)
     trained = plain(loss="squared")
-    trained.fit(x, t, epochs=40)
+    trained.fit(x, t, epochs=40, batch_size=100)
     assert (trained.predict(x) == t).mean() == trained.evaluate(x, t)["accuracy"]
     assert (trained.predict(x) == t).mean() > 0.9
 

@@ -83,8 +83,9 @@ class Model:
     classifies : bool
         Whether `predict` returns classes.
     sample_dtype : str or None
-        The dtype of the training samples. Without `scaling`, x must be uint8 if they were, and
-        must not be uint8 if they were not: the model divides only uint8 values by 255.
+        The dtype of the training samples. x must not be uint8 if they were floats. Without
+        `scaling`, x must be uint8 if they were, and must not be if they were not: the model divides
+        only uint8 values by 255.
     predicts_names : bool
         Whether `predict` returns the names in `classes`, since the labels of the training were
         text; otherwise it returns their indices.
@@ -267,6 +268,11 @@ class Model:
         check_features(x, f"x{what}")
         self.check_shape(x.shape, f"x{what}")
         was = str(trained_on or self.sample_dtype or x.dtype)
+        if np.dtype(was).kind == "f" and x.dtype == np.uint8:
+            raise DataError(
+                f"x{what}: got uint8, but the network was trained on {was}, and bytes often have "
+                f"another unit, 0 to 255; give x as {was}, in the unit of the training"
+            )
         if self.feed.scaling is None and (was == "uint8") != (x.dtype == np.uint8):
             raise DataError(
                 f"x{what}: got {x.dtype}, but the network was trained on {was}, and without a "

@@ -346,13 +346,14 @@ class Trainer:
 
         chosen = defaults(len(x), batch_size)
         batch_size, epochs = chosen.batch_size, epochs or chosen.epochs
-        if any(self._finds):
+        before = self.feed.scaling, self.feed.target_scaling
+        if rescaled := any(new is not old for new, old in zip(scalings, before, strict=True)):
             self.model.rescale(*scalings)
         if self._chooses:
             if (decay := self._rules["weight_decay"]) is not None:
                 chosen = replace(chosen, weight_decay=decay)
             self._take(chosen.rule(epochs * -(-len(x) // batch_size)))
-        elif any(self._finds):  # the loop scales
+        elif rescaled:  # the loop scales
             state = self.state
             self._take(self.optimizer)
             self.state = state
