@@ -21,7 +21,10 @@ from xpnet.commands import predict, train
 from xpnet.models import checkpoint
 from xpnet.trainer import Trainer
 
-QUICK = ["--device", "cpu", "--epochs", "2", "--quiet", "--out", "run"]
+QUICK = [
+    "--device", "cpu", "--epochs", "2", "--quiet", "--out", "run", "--hidden", "50",
+    "--batch-size", "100",
+]  # fmt: skip
 
 
 def run(*args: str) -> int:
@@ -54,7 +57,7 @@ def test_a_run_folder_has_what_was_promised(in_tmp: Path) -> None:
     assert lines[-1]["val_accuracy"] > 0.85
     settings = tomllib.loads((folder / "config.toml").read_text())
     assert settings["val_fraction"] == 0.1
-    assert settings["lr"] == result["lr"] == 0.001  # the default, settled
+    assert settings["lr"] == result["lr"] == 0.01  # the default, settled
     for picture in ("curves", "confusion", "mistakes", "weights", "activations"):
         assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
 from xpnet.data.frames import is_frame
 from xpnet.data.labels import array_targets, labels_of, text_targets
-from xpnet.errors import DataError
+from xpnet.errors import DataError, UsageError, shown
 from xpnet.losses import LOSSES
 from xpnet.models.mlp import mlp
 from xpnet.trainer.defaults import defaults
@@ -92,7 +92,7 @@ def fit(
     >>> trainer.predict([[2.0, 1.0], [-2.0, -1.0]]).tolist()
     ['above', 'below']
     """
-    targets, classes = _targets(t, _task(loss))
+    targets, classes = _targets(t, loss)
     outputs = targets.shape[1] if classes is None else len(classes)
     if loss == "auto":
         loss = "squared" if classes is None else "softmax"
@@ -103,7 +103,7 @@ def fit(
     network = mlp(
         [
             math.prod(x.shape[1:]) if encoder is None else encoder.width,
-            *(chosen.hidden if hidden is None else hidden),
+            *(chosen.hidden if hidden is None else _sizes(hidden)),
             1 if _name(loss) == "sigmoid" and outputs == 2 else outputs,
         ],
         chosen.activation if activation is None else activation,
@@ -134,22 +134,28 @@ def _name(loss: Any) -> Any:
     return loss[0] if isinstance(loss, tuple | list) and loss else loss
 
 
-def _task(loss: Any) -> str:
-    """The task that a loss is for; auto where the targets decide, and where `mlp` refuses it."""
-    gate = LOSSES.get(name) if isinstance(name := _name(loss), str) else loss
-    real = getattr(gate, "targets", None)
-    return "auto" if real is None else "regression" if real == "real" else "classification"
+def _sizes(hidden: Any) -> list[Any]:
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise UsageError(f"hidden is {shown(hidden)}; expected a list of sizes: [100, 100]")
+    return list(hidden)
 
 
-def _targets(t: Any, task: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _targets(t: Any, loss: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Class indices and the names of the classes; or the targets of a regression, and None."""
+    gate = LOSSES.get(name) if isinstance(name := _name(loss), str) else loss
+    wanted = getattr(gate, "targets", None)  # None: the targets decide, or `mlp` refuses the loss
+    task = "regression" if wanted == "real" else "auto"
     labels = labels_of(t, "t")
     if isinstance(labels, list):
-        return text_targets(labels, task, None, "t", "t: row {}".format)
-    numbers = host(labels, "t")
-    if not numbers.ndim or not numbers.size:
-        raise DataError(f"t: got shape {numbers.shape}, expected one target a sample")
-    return array_targets(numbers, len(numbers), task, None, "t")
+        targets, classes = text_targets(labels, task, None, "t", "t: row {}".format)
+    else:
+        numbers = host(labels, "t")
+        if not numbers.ndim or not numbers.size:
+            raise DataError(f"t: got shape {numbers.shape}, expected one target a sample")
+        targets, classes = array_targets(numbers, len(numbers), task, None, "t")
+    if classes is None and wanted not in (None, "real"):
+        raise DataError(f"t: got numbers that are not whole, expected classes for loss {name}")
+    return targets, classes
 
 
 def _label_dtype(t: Any, classes: tuple[str, ...] | None) -> str:
