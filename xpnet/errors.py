@@ -14,8 +14,8 @@ from typing import Any
 
 __all__ = [
     "LARGEST", "CheckpointError", "DataError", "DeviceError", "NonFiniteLossError",
-    "NotCapturedWarning", "UsageError", "XpnetError", "listed", "one_line", "real", "shortened",
-    "shown", "whole",
+    "NotCapturedWarning", "UsageError", "XpnetError", "counted", "listed", "one_line", "real",
+    "shortened", "shown", "whole",
 ]  # fmt: skip
 
 
@@ -190,6 +190,17 @@ def listed(names: Iterable[object], most: int = 20) -> str:
     more = f", ... ({len(names):,} in all)" if len(names) > most else ""
     first = (shortened(str(name)) for name in islice(names, most))
     return ", ".join(name if name.isprintable() else repr(name) for name in first) + more
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return how many things there are: "1 class", "1,000 classes"; the plural is thing + s.
+
+    Examples
+    --------
+    >>> counted(1000, "class", "classes")
+    '1,000 classes'
+    """
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def shortened(text: str) -> str:

@@ -77,6 +77,9 @@ class Backend:
         self.fallbacks: list[str] = []
         self.note = ""
 
+    def __repr__(self) -> str:
+        return f"<Backend: {self}>"
+
     def __str__(self) -> str:
         memory = f", {self.memory / 2**30:.1f} GiB" if self.memory else ""
         lower = f", products in {self.precision}" if self.precision != "float32" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from xpnet.data.roles import Layout
 from xpnet.data.table import Table
-from xpnet.errors import DataError
+from xpnet.errors import DataError, counted, listed, shown
 
 __all__ = [
     "Dataset",
@@ -38,6 +39,36 @@ class Scaling(NamedTuple):
     shift: Any = 0.0
     scale: Any = 1.0
 
+    def __repr__(self) -> str:
+        return f"Scaling(shift={_brief(self.shift)}, scale={_brief(self.scale)})"
+
+    def in_words(self, name: str) -> str:
+        """Return what it does to `name`: (x - 20) · 0.5, for example; or that it does nothing."""
+        if np.all(np.equal(self.shift, 0.0)) and np.all(np.equal(self.scale, 1.0)):
+            return f"{name} as it is"
+        if sizes := [np.size(part) for part in self if np.size(part) > MOST_SHOWN]:
+            return f"({name} - shift) · scale, for each of {max(sizes):,} values its own"
+        shift, scale = (_brief(np.asarray(part)) for part in self)
+        return f"({name} - {shift}) · {scale}" if np.any(self.shift) else f"{name} · {scale}"
+
+
+# A scaling of at most so many values is written with all of them.
+MOST_SHOWN = 4
+
+
+def _brief(value: Any) -> str:
+    """Write a number, or an array in a few words, whatever it is."""
+    if not hasattr(value, "shape"):
+        return shown(value)
+    whole = f"array of {' x '.join(map(str, value.shape))}"
+    if math.prod(value.shape) > MOST_SHOWN:
+        return whole
+    try:
+        numbers = [f"{number:.6g}" for number in np.asarray(value, float).ravel()]
+    except (TypeError, ValueError, RuntimeError):  # on a GPU, or no numbers
+        return whole
+    return numbers[0] if len(numbers) == 1 else f"[{', '.join(numbers)}]"
+
 
 AS_IS = Scaling()
 
@@ -61,11 +92,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"<Rows: {len(self):,} of {len(self.array):,}, {_described(self)}>"
+
     def __getitem__(self, index: Any) -> np.ndarray:
         return read_rows(self.array, self.rows[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Samples with their targets.
 
@@ -108,10 +142,29 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.t)
 
+    def __repr__(self) -> str:
+        if self.classes is None:
+            targets = np.shape(self.t)[1] if np.ndim(self.t) > 1 else 1
+            what = counted(targets, "target")
+        else:
+            classes = counted(len(self.classes), "class", "classes")
+            what = f"{classes}: {listed(self.classes, 10)}"
+        return f"<Dataset: {counted(len(self), 'sample')}, {_described(self.x)}; {what}>"
+
     @property
     def outputs(self) -> int:
         """The number of outputs that a network for it needs: classes, or columns of targets."""
         return len(self.classes) if self.classes is not None else self.t.shape[1]
+
+
+def _described(x: Any) -> str:
+    """Describe samples in a few words, without a look at their values."""
+    if isinstance(x, Table):
+        return f"a table of {counted(len(x.columns), 'column')}"
+    kind = f" {x.dtype}" if hasattr(x, "dtype") else ""
+    place = ", in its file" if is_streamed(x) else ""
+    shape = " x ".join(f"{size:,}" for size in np.shape(x)[1:]) or "1"
+    return f"{shape}{kind}{place}"
 
 
 def is_streamed(x: Any) -> bool:

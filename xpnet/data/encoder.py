@@ -35,7 +35,7 @@ from xpnet.data.description import described
 from xpnet.data.preparation import standardize
 from xpnet.data.table import Column, Table
 from xpnet.data.unfit import columns_have, counts_rows, refuse_unfit
-from xpnet.errors import DataError, listed, one_line, shown, whole
+from xpnet.errors import DataError, counted, listed, one_line, shown, whole
 
 __all__ = ["Encoder"]
 
@@ -157,7 +157,8 @@ class Encoder:
         return [coding for coding in self.codings if coding.kind != LEFT_OUT]
 
     def __repr__(self) -> str:
-        return f"<Encoder of {len(self.columns)} columns into {self.width} features>"
+        columns, features = len(self.columns), self.width
+        return f"<Encoder of {counted(columns, 'column')} into {counted(features, 'feature')}>"
 
     # -- Encoding ----------------------------------------------------------------------
 

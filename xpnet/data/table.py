@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.data.roles import Layout
-from xpnet.errors import DataError, listed, shown
+from xpnet.errors import DataError, counted, listed, shown
 
 __all__ = ["Column", "Table", "TableFile"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Column:
     """One column of a table: numbers, or text as codes.
 
@@ -44,6 +44,13 @@ class Column:
     def __len__(self) -> int:
         return len(self.codes if self.numbers is None else self.numbers)  # type: ignore[arg-type]
 
+    def __repr__(self) -> str:
+        if self.numbers is None:
+            kind = f"{'dates' if self.date else 'texts'}: {listed(self.values, 3)}"
+        else:
+            kind = "truth values" if self.boolean else "numbers"
+        return f"<Column {listed([self.name])}: {len(self):,} {kind}>"
+
     @property
     def missing(self) -> np.ndarray:
         """Return for each row whether its value is missing."""
@@ -61,7 +68,7 @@ class Column:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Columns of equal length, each with a name of its own.
 
@@ -83,6 +90,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
+
+    def __repr__(self) -> str:
+        rows, columns = counted(len(self), "row"), counted(len(self.columns), "column")
+        names = f": {listed(self.names, 10)}" if self.columns else ""
+        return f"<Table {listed([self.name])}: {rows}, {columns}{names}>"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -29,7 +29,7 @@ class Builder(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A named value of a graph: an input (``gate`` is None) or the output of a gate.
 
@@ -39,11 +39,16 @@ class Node:
     `xpnet.functions` has further functions.
     """
 
-    graph: Builder = field(repr=False)
+    graph: Builder
     name: str
     gate: Gate | None = None
     inputs: tuple[str, ...] = ()
     optional: bool = False
+
+    def __repr__(self) -> str:
+        if self.gate is None:
+            return f"<Node {self.name}: {'optional input' if self.optional else 'input'}>"
+        return f"<Node {self.name} = {type(self.gate).__name__}({', '.join(self.inputs)})>"
 
     __array_ufunc__ = None  # so array + node reaches the node, which refuses it
     __iter__ = None  # else Python would try node[0], node[1], ... without end
