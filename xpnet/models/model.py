@@ -28,6 +28,7 @@ from xpnet.errors import (
     DeviceError,
     UsageError,
     XpnetError,
+    counted,
     listed,
     real,
     shown,
@@ -43,6 +44,7 @@ from xpnet.models import checkpoint, schema
 from xpnet.models.evaluation import Evaluation, class_indices
 from xpnet.models.fitting import difference, inputs_of, misnamed, misscaled, rebuilt, undivided
 from xpnet.models.network import Network
+from xpnet.models.summary import Summary, sized
 
 __all__ = ["Model"]
 
@@ -189,6 +191,54 @@ class Model:
             if fault := undivided(self.network):
                 raise UsageError(f"threshold: {fault}")
         self._threshold = value
+
+    # -- Words -------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        where = f"{self.feed.dtype} on {self.backend.library}, {self.backend.device}"
+        return f"<Model: {self.network.in_words}; {where}>"
+
+    def summary(self) -> Summary:
+        """Return a table of layers, output shapes and parameters, and what else is in use.
+
+        Print it; a notebook shows it as HTML. See `Network.summary`.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> print(xpnet.Model(xpnet.mlp([3, 2]), classes=["no", "yes"]).summary())  # doctest: +SKIP
+        layer    kind    output  parameters
+        -------  ------  ------  ----------
+        x        input   (N, 3)
+        Affine1  Affine  (N, 2)           8
+        <BLANKLINE>
+        parameters  8 (32 bytes in float32)
+        loss        softmax
+        classes     no, yes
+        scaling     x as it is; bytes (uint8) are divided by 255
+        backend     numpy 2.4.6 on cpu (Intel(R) Xeon(R) Processor @ 2.50GHz, 23.5 GiB)
+        """
+        made = self.network.summary()
+        facts = dict(made.facts)
+        facts["parameters"] = sized(made.parameters, self.feed.dtype)
+        if self.classes is not None:
+            facts["classes"] = listed(self.classes, 10)
+        if self.encoder is not None:
+            columns = counted(len(self.encoder.columns), "column")
+            features = counted(self.encoder.width, "feature")
+            facts["encoder"] = f"from {columns} to {features}: {listed(self.encoder.columns, 10)}"
+        elif self.columns:
+            facts["features"] = listed(self.columns, 10)
+        if self.feed.scaling is None:
+            facts["scaling"] = "x as it is; bytes (uint8) are divided by 255"
+        else:
+            facts["scaling"] = self.feed.scaling.in_words("x")
+        if self.feed.target_scaling is not None:
+            facts["targets"] = self.feed.target_scaling.in_words("t")
+        if self.threshold is not None:
+            facts["threshold"] = f"{self.threshold:g}, for the second class"
+        facts["backend"] = str(self.backend)
+        return Summary(made.layers, made.parameters, tuple(facts.items()))
 
     # -- Tables and names --------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
@@ -11,16 +12,21 @@ from typing import Any
 import numpy as np
 
 from xpnet.arrays.ops import Array
-from xpnet.errors import shown
+from xpnet.errors import counted, listed, shown
 from xpnet.graph.graph import Graph, Tape
 from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout
+from xpnet.models.summary import Summary, layers_of, loss_in_words
 
 __all__ = ["Network"]
 
 
-@dataclass(frozen=True)
+# The most layers whose sizes stand in a line.
+MOST_SIZES = 12
+
+
+@dataclass(frozen=True, repr=False)
 class Network:
     """A graph with inputs ``x``, ``t`` (optional: ``weight``, ``step``) and named parameters.
 
@@ -46,13 +52,13 @@ class Network:
         file keeps; empty for a graph that you built by hand.
     """
 
-    graph: Graph = field(repr=False)
-    params: dict[str, np.ndarray] = field(repr=False)
-    scores: Node = field(repr=False)
-    loss: Node = field(repr=False)
+    graph: Graph
+    params: dict[str, np.ndarray]
+    scores: Node
+    loss: Node
     outputs: int | None = None
     input_shape: tuple[int, ...] | None = None
-    statistics: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)
     builder: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -62,6 +68,66 @@ class Network:
                 raise ValueError(
                     f"statistics has {shown(name)}; expected an input that is no parameter"
                 )
+
+    def __repr__(self) -> str:
+        return f"<Network: {self.in_words}>"
+
+    @property
+    def in_words(self) -> str:
+        """Return what it is in a few words: 64 - 50 - 10, relu, softmax loss, 3,760 parameters."""
+        parts = [f"{loss_in_words(self.loss_gate)} loss", counted(self.size, "parameter")]
+        if "sizes" not in self.arguments:
+            gates = sum(node.gate is not None for node in self.graph.nodes.values())
+            outputs = [] if self.outputs is None else [counted(self.outputs, "output")]
+            return ", ".join([counted(gates, "gate"), *outputs, *parts])
+        activations = self.arguments.get("activation", ["identity"])
+        # One name where all hidden layers have it and the output has none; else the name of each.
+        plain = len({*activations[:-1]}) <= 1 and activations[-1] == "identity"
+        hidden = listed(activations[:-1][:1] if plain else activations)
+        dropout, sizes = self.arguments.get("dropout"), [*map(str, self.arguments["sizes"])]
+        if len(sizes) > MOST_SIZES:
+            sizes[5:-2] = [f"... ({len(sizes)} in all)"]
+        return ", ".join(
+            [
+                " - ".join(sizes),
+                *([hidden] if hidden else []),
+                *([f"dropout {dropout:g}"] if dropout else []),
+                *parts,
+            ]
+        )
+
+    @property
+    def size(self) -> int:
+        """Return the number of its trained numbers."""
+        return sum(math.prod(np.shape(value)) for value in self.params.values())
+
+    def summary(self) -> Summary:
+        """Return a table of the layers, their output shapes and parameters.
+
+        Print it; a notebook shows it as HTML. N stands for the samples of a batch. A network that
+        you built by hand has one line for each of its gates. To find the shapes, the method runs
+        batches of two and three zeros.
+
+        Examples
+        --------
+        >>> from xpnet import mlp
+        >>> network = mlp([784, 512, 10])
+        >>> network.summary().parameters
+        407050
+        """
+        layers = layers_of(
+            self.graph, self.scores, self.loss, self.params, self.statistics, self.input_shape
+        )
+        facts = [("parameters", f"{self.size:,}")]
+        if self.statistics:
+            count = sum(math.prod(np.shape(value)) for value in self.statistics.values())
+            facts.append(("statistics", f"{count:,}, not trained but measured"))
+        if any(layer.output is None for layer in layers):
+            how = "pass input_shape=..., the shape of one sample, to xpnet.Network"
+            why = how if self.input_shape is None else "a gate refuses a batch of zeros"
+            facts.append(("shapes", f"unknown: {why}"))
+        facts.append(("loss", loss_in_words(self.loss_gate)))
+        return Summary(layers, self.size, tuple(facts))
 
     @property
     def values(self) -> dict[str, np.ndarray]:

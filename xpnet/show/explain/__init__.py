@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from xpnet.arrays.ops import Array, is_real, norm
 from xpnet.errors import listed, shown
 from xpnet.models.network import Network
+from xpnet.models.tables import Table
 from xpnet.show.explain.costs import Cost, costs_of
-from xpnet.show.explain.tables import Table
 from xpnet.show.explain.variables import Variable, variables_of
 
 __all__ = ["Cost", "Explanation", "Variable", "explain"]

@@ -42,7 +42,9 @@ class Table(NamedTuple):
     def html(self) -> str:
         """Write the table as an HTML element."""
 
-        styles = [' style="text-align: right"' * (i in self.right) for i in range(len(self.header))]
+        # Said for each cell, since notebooks align all cells to the right otherwise.
+        sides = ("right" if i in self.right else "left" for i in range(len(self.header)))
+        styles = [f' style="text-align: {side}"' for side in sides]
 
         def line(cells: Sequence[str], tag: str) -> str:
             inside = zip(cells, styles, strict=True)
