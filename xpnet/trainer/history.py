@@ -9,19 +9,31 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import tempfile
 from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpnet.arrays.ops import Array, is_real, namespace
-from xpnet.errors import NonFiniteLossError
+from xpnet.errors import NonFiniteLossError, UsageError, counted
 from xpnet.metrics import higher_is_better
 from xpnet.models.checkpoint import section
+from xpnet.models.tables import Table
+from xpnet.trainer.frames import frame_of
 
-__all__ = ["Epoch", "History", "check_finite_losses", "check_finite_values", "finite_or_none"]
+__all__ = [
+    "Curves",
+    "Epoch",
+    "History",
+    "check_finite_losses",
+    "check_finite_values",
+    "finite_or_none",
+]
 
 
 def finite_or_none(value: float | None) -> float | None:
@@ -65,9 +77,28 @@ class Epoch:
 MOST_KEPT = 1 << 17
 
 
-@dataclass
+# Why a training ended, where it did not simply reach its last epoch.
+REASONS = {"patience": "ended by patience", "callback": "ended by a callback", "stop": "stopped"}
+
+
+class Curves(bytes):
+    """The learning curves of a history as a PNG picture, which a notebook shows."""
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self)
+
+    def __repr__(self) -> str:
+        return f"<Curves: PNG of {len(self):,} bytes; a notebook shows it, plot(path) writes it>"
+
+    __str__ = __repr__
+
+
+@dataclass(repr=False)
 class History:
     """The losses, epochs and best weights of a run.
+
+    `repr` says how it went in one line; printed, and in a notebook, it is a table of the first, the
+    best and the last epoch.
 
     Attributes
     ----------
@@ -91,18 +122,21 @@ class History:
     reason : str
         Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop"; empty
         during the run.
+    score : str
+        What the scores are, "accuracy" or "r2"; `Trainer.fit` sets it.
     """
 
-    epochs: list[Epoch] = field(default_factory=list, repr=False)
+    epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    best_params: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    best_params: dict[str, np.ndarray] = field(default_factory=dict)
     patience_from: int | None = None
-    kept: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    kept: np.ndarray = field(default_factory=lambda: np.zeros(0))
     every: int = 1
-    unfinished: array[float] = field(default_factory=lambda: array("d"), repr=False)
+    unfinished: array[float] = field(default_factory=lambda: array("d"))
     seconds_in_epoch: float = 0.0
     metric: str = ""
     reason: str = ""
+    score: str = "score"
 
     @property
     def steps(self) -> int:
@@ -138,6 +172,143 @@ class History:
     def column(self, name: str) -> list[float | None]:
         """Return one number of every epoch: ``history.column("val_loss")``."""
         return [getattr(epoch, name) for epoch in self.epochs]
+
+    # -- For people --------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return one list for each number of `Epoch`, under its name, with a value for each epoch.
+
+        The metric that `Trainer.fit` watched gives its name to val_metric: val_f1, for example. If
+        it watched none, the list is left out. A value that an epoch does not have is None.
+
+        Examples
+        --------
+        >>> History(epochs=[Epoch(1, 18, 0.5, 0.9, None, None, 0.1, 1e5)]).to_dict()["train_loss"]
+        [0.5]
+        """
+        names = {name: name for name in Epoch.__dataclass_fields__}
+        names["val_metric"] = f"val_{self.metric}"
+        if not self.metric:
+            del names["val_metric"]
+        return {shown: self.column(name) for name, shown in names.items()}
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """Return the epochs as a data frame, one row an epoch; the columns are those of `to_dict`.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            By default the first of them that is installed.
+
+        Returns
+        -------
+        DataFrame or pyarrow.Table
+            What an epoch does not have is NaN in pandas, and null in polars and PyArrow.
+
+        Raises
+        ------
+        UsageError
+            The library is unknown, or not installed; or none of them is installed.
+
+        Examples
+        --------
+        >>> frame = trainer.history.to_frame()  # doctest: +SKIP
+        >>> frame.plot(x="epoch", y=["train_loss", "val_loss"])  # doctest: +SKIP
+        """
+        return frame_of(self.to_dict(), ("epoch", "step"), library)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Curves | None:
+        """Draw the learning curves: loss and score of each epoch, and the loss of every step.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write; its suffix says the format: .png, .svg, .pdf ... Without a path, the
+            method returns the picture, and a notebook shows it.
+
+        Returns
+        -------
+        Curves or None
+            Without a path, the bytes of a PNG that a notebook shows.
+
+        Raises
+        ------
+        UsageError
+            No epoch is finished yet, matplotlib is not installed, or the suffix is unknown.
+        OSError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> trainer.history.plot("curves.png")  # doctest: +SKIP
+        """
+        # Imported here, since most histories are never drawn, and the pictures import this room.
+        from xpnet.show.plots import curves, require
+
+        require("plot()")
+        if not self.epochs:
+            raise UsageError("plot: no epoch is finished yet; there is nothing to draw")
+        if path is None:
+            with tempfile.TemporaryDirectory() as folder:
+                drawn = Path(folder, "curves.png")
+                curves(self, drawn, self.score)
+                return Curves(drawn.read_bytes())
+        try:
+            curves(self, Path(path), self.score)
+        except ValueError as error:  # matplotlib knows which formats it can write
+            raise UsageError(f"plot: {path}: {' '.join(str(error).split())}") from error
+        return None
+
+    def _measured(self) -> dict[str, str]:
+        """The numbers that some epoch has, with their words: train accuracy for train_score."""
+        names = ["train_loss", "train_score", "val_loss", "val_score"]
+        words = {name: name.replace("score", self.score).replace("_", " ") for name in names}
+        if self.metric:
+            words["val_metric"] = f"val {self.metric.replace('_', ' ')}"
+        return {k: v for k, v in words.items() if any(n is not None for n in self.column(k))}
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return f"<History: no epoch yet, {counted(self.steps, 'step')}>"
+        last = self.epochs[-1]
+        parts = [f"{counted(len(self.epochs), 'epoch')}, {counted(self.steps, 'step')}"]
+        numbers = [
+            f"{words} {_figure(getattr(last, name))}" for name, words in self._measured().items()
+        ]
+        parts += [", ".join(numbers)] if numbers else []
+        parts += [f"best epoch {self.best_epoch}"] if self.best_epoch else []
+        parts += [REASONS[self.reason]] if self.reason in REASONS else []
+        return f"<History: {'; '.join(parts)}>"
+
+    def _table(self) -> Table:
+        """The first, the best and the last epoch."""
+        roles: dict[int, list[str]] = {}
+        if self.epochs:
+            roles.setdefault(self.epochs[0].epoch, []).append("first")
+            if self.best_epoch:
+                roles.setdefault(self.best_epoch, []).append("best")
+            roles.setdefault(self.epochs[-1].epoch, []).append("last")
+        measured = self._measured()
+        rows = [
+            (
+                ", ".join(roles[epoch.epoch]),
+                f"{epoch.epoch:,}",
+                *(_figure(getattr(epoch, name)) for name in measured),
+            )
+            for epoch in self.epochs
+            if epoch.epoch in roles
+        ]
+        header = ("", "epoch", *measured.values())
+        return Table(header, rows, frozenset(range(1, len(header))))
+
+    def __str__(self) -> str:
+        return self._table().text() if self.epochs else repr(self)
+
+    def _repr_html_(self) -> str | None:
+        """Return the table for a notebook, or None where there is none: then it shows `repr`."""
+        return self._table().html() if self.epochs else None
+
+    # -- The best epoch ----------------------------------------------------------------
 
     def is_best(self, epoch: Epoch) -> bool:
         """Return whether an epoch is better than all before it, by val_loss or val_metric."""
@@ -188,6 +359,10 @@ class History:
             metric=meta["metric"],
             reason=meta["reason"],
         )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def check_finite_values(arrays: Mapping[str, Array], epoch: int, step: int) -> None:

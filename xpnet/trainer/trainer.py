@@ -22,10 +22,11 @@ from xpnet.data.encoder import Encoder
 from xpnet.data.labels import labels_of
 from xpnet.data.loader import Feed
 from xpnet.data.preparation import class_weights, default_scaling, standardize
-from xpnet.errors import UsageError, real, shown, whole
+from xpnet.errors import UsageError, counted, real, shown, whole
 from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.models.summary import Summary, in_words
 from xpnet.trainer.defaults import defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
@@ -183,8 +184,46 @@ class Trainer:
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle or a copy continues from here, with a new compiled loop.
         state = {name: self.backend.to_numpy(value) for name, value in self.state.items()}
-        own = {name: getattr(self, name) for name in ("_finds", "_chooses", "_rules")}
+        own = {name: getattr(self, name) for name in ("_finds", "_chooses", "_rules", "history")}
         return _revived, (self.model, self.optimizer, own, state)
+
+    # -- Words -------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        model = repr(self.model).removeprefix("<Model: ").removesuffix(">")
+        trained = "" if self.history is None else f"; {self._trained(self.history)}"
+        return f"<Trainer: {model}; {self._rule()}{trained}>"
+
+    def summary(self) -> Summary:
+        """Return a table of layers, shapes and parameters, and how the trainer trains them.
+
+        Print it; a notebook shows it as HTML. See `Model.summary`.
+        """
+        made = self.model.summary()
+        facts = dict(made.facts)
+        where = facts.pop("backend")
+        if self._finds[0]:
+            facts["scaling"] = "found by the first fit"
+        if self._finds[1] and not self.classifies:
+            facts["targets"] = "scaling found by the first fit"
+        facts["optimizer"] = self._rule()
+        if self.history is not None:
+            facts["trained"] = self._trained(self.history)
+        return replace(made, facts=(*facts.items(), ("backend", where)))
+
+    def _rule(self) -> str:
+        """Return the optimizer in words, with what a step does beside its rule."""
+        undecided = self._chooses and self.history is None
+        words = ["AdamW, by the size of the data" if undecided else in_words(self.optimizer)]
+        if self._l2:
+            words.append(f"weight decay {self._l2:g}")
+        if (norm := self._rules["clip_norm"]) is not None:
+            words.append(f"gradients clipped to {norm:g}")
+        return ", ".join(words)
+
+    @staticmethod
+    def _trained(history: History) -> str:
+        return f"{counted(len(history.epochs), 'epoch')}, {counted(history.steps, 'step')}"
 
     # -- What the model is -------------------------------------------------------------
 
@@ -362,6 +401,7 @@ class Trainer:
         saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
         with saved.held():
             self.history = history = self._restored(saved) if resume else saved.begin()
+            history.score = "accuracy" if self.classifies else "r2"
             self._finds = False, False
             if history.metric != (metric or ""):
                 history.metric, history.best_epoch, history.best_params = metric or "", 0, {}
@@ -647,6 +687,7 @@ def _revived(
     """Rebuild a trainer from a pickle or for a copy."""
     trainer = Trainer(model, optimizer, **own["_rules"])
     trainer._finds, trainer._chooses = own["_finds"], own["_chooses"]
+    trainer.history = own["history"]
     trainer._take(optimizer)
     trainer.state = trainer.feed.copies(state)
     return trainer

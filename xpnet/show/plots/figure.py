@@ -9,18 +9,21 @@ from xpnet.errors import UsageError
 __all__ = ["new_figure", "require"]
 
 
-def require() -> None:
-    """Raise `UsageError` if matplotlib cannot draw. Call this before a training, not after it."""
+def require(caller: str = "--plot") -> None:
+    """Raise `UsageError` if matplotlib cannot draw. Call this before a training, not after it.
+
+    `caller` is what needs it, in the words of who asked for a picture.
+    """
     try:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
-            raise UsageError(f"--plot: matplotlib cannot be imported: {error}") from error
-        raise UsageError("--plot needs matplotlib: pip install 'xpnet[plot]'") from None
+            raise UsageError(f"{caller}: matplotlib cannot be imported: {error}") from error
+        raise UsageError(f"{caller} needs matplotlib: pip install 'xpnet[plot]'") from None
     except (ImportError, ValueError) as error:  # a broken installation, or MPLBACKEND=nonsense
         reason = " ".join(str(error).split())
-        raise UsageError(f"--plot: matplotlib cannot be imported: {reason}") from error
+        raise UsageError(f"{caller}: matplotlib cannot be imported: {reason}") from error
 
 
 def new_figure(width: float, height: float) -> Any:
