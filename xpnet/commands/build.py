@@ -91,9 +91,10 @@ def build_trainer(
     rule = OPTIMIZERS[config.optimizer]
     decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
     decay = config.weight_decay or 0.0
-    optimizer = rule(
-        lr=schedule_of(config, steps), **({"weight_decay": decay} if decouples else {})
-    )
+    own = {"weight_decay": decay} if decouples else {}
+    if config.beta2 is not None:
+        own["beta2"] = config.beta2
+    optimizer = rule(lr=schedule_of(config, steps), **own)
     options: dict[str, Any] = {
         "weight_decay": 0.0 if decouples else decay,
         "clip_norm": config.clip_norm,

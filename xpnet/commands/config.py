@@ -194,6 +194,11 @@ Init = Annotated[str | float | None, _one("NAME|STD", _init), _chosen("default: 
 Count = Annotated[
     int | None, _one("INT", _or_none(int)), _chosen("by default chosen by the number of samples")
 ]
+Beta = Annotated[
+    float | None,
+    _one("FLOAT", _or_none(float)),
+    _chosen("by default 0.98 for adamw, 0.999 for adam"),
+]
 Decay = Annotated[
     float | None,
     _one("FLOAT", _or_none(float)),
@@ -303,6 +308,8 @@ class Config:
     """Steps in which the learning rate grows linearly before the schedule starts."""
     weight_decay: Decay = None
     """L2 penalty on the weights; adamw decouples it."""
+    beta2: Beta = None
+    """How slowly adam and adamw forget the squares of old gradients."""
     clip_norm: Float = None
     """Largest norm of the gradient."""
     batch_size: Count = None
@@ -362,7 +369,7 @@ GROUPS = {
     ),
     "Training": (
         "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
-        "clip_norm", "class_weight", "patience", "metric", "seed",
+        "beta2", "clip_norm", "class_weight", "patience", "metric", "seed",
     ),
     "Device": ("device", "backend", "dtype", "precision"),
     "Run": (
@@ -408,8 +415,8 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
 
 # What `settled` fills in.
 LATER = (
-    "hidden", "activation", "init", "optimizer", "lr", "schedule", "weight_decay", "batch_size",
-    "epochs",
+    "hidden", "activation", "init", "optimizer", "lr", "schedule", "weight_decay", "beta2",
+    "batch_size", "epochs",
 )  # fmt: skip
 
 
@@ -424,9 +431,9 @@ def settled(config: Config, n: int) -> Config:
         chosen["activation"] = (chosen["activation"],)
     rule = config.optimizer or chosen["optimizer"]
     if rule != chosen["optimizer"]:  # its rate and its decay are no good for another rule
-        chosen = {**chosen, "lr": LEARNING_RATES[rule], "weight_decay": 0.0}
-        if hasattr(OPTIMIZERS[rule], "weight_decay"):
-            chosen["weight_decay"] = OPTIMIZERS[rule].weight_decay
+        chosen = {**chosen, "lr": LEARNING_RATES[rule], "weight_decay": 0.0, "beta2": None}
+        for name in ("weight_decay", "beta2"):
+            chosen[name] = getattr(OPTIMIZERS[rule], name, chosen[name])
     given = {name: getattr(config, name) for name in LATER}
     return replace(
         config, **{name: chosen[name] if value is None else value for name, value in given.items()}
@@ -475,7 +482,8 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     if not isinstance(stored, dict):
         settings = _read(file)
         needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
-        if missing := sorted(needed - {*CALL_ONLY, "preset"} - settings.keys()):
+        # Not every rule has a beta2, and a run of version 0.2.0 has no preset.
+        if missing := sorted(needed - {*CALL_ONLY, "preset", "beta2"} - settings.keys()):
             raise UsageError(
                 f"{file}: has no {missing[0]}, so it is not whole, and no checkpoint has the "
                 "settings; start a new run"
@@ -533,7 +541,7 @@ def _check(config: Config) -> None:
     for name, high, ends in (
         ("val_fraction", 1.0, "[)"), ("test_fraction", 1.0, "()"), ("dropout", 1.0, "[)"),
         ("lr", math.inf, "()"), ("clip_norm", math.inf, "()"), ("weight_decay", math.inf, "[)"),
-        ("target_acc", 1.0, "[]"), ("quantile", 1.0, "()"),
+        ("target_acc", 1.0, "[]"), ("quantile", 1.0, "()"), ("beta2", 1.0, "[)"),
     ):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)
@@ -554,6 +562,10 @@ def _check(config: Config) -> None:
     need(
         config.patience is None or config.val_fraction > 0,
         "--patience needs --val-fraction, the share to validate on",
+    )
+    need(
+        config.beta2 is None or config.optimizer in (None, "adam", "adamw"),
+        f"--beta2 is for adam and adamw, not for {config.optimizer}",
     )
     network = settled(config, 1)
     assert network.hidden is not None

@@ -28,8 +28,8 @@ class Defaults:
     batch_size, epochs : int
     optimizer, schedule : str
         A name in `xpnet.optim.OPTIMIZERS`, and how its rate falls.
-    lr, weight_decay : float
-        The rate at the start, and AdamW's λ.
+    lr, weight_decay, beta2 : float
+        The rate at the start, and AdamW's λ and β₂.
     """
 
     batch_size: int
@@ -41,10 +41,12 @@ class Defaults:
     optimizer: str = "adamw"
     lr: float = 0.01
     schedule: str = "cosine"
+    beta2: float = 0.98  # forgets old gradients: 0.999 remembers more steps than small data has
 
     def rule(self, steps: int) -> optim.Optimizer:
         """Return the optimizer for a training of `steps` steps."""
-        return optim.AdamW(optim.cosine(self.lr, steps), weight_decay=self.weight_decay)
+        rate = optim.cosine(self.lr, steps)
+        return optim.AdamW(rate, weight_decay=self.weight_decay, beta2=self.beta2)
 
 
 def defaults(n: int, batch_size: int | None = None) -> Defaults:
@@ -88,4 +90,5 @@ BOOK: dict[str, Any] = {
     "lr": 0.1,
     "schedule": "constant",
     "weight_decay": 0.0,
+    "beta2": None,
 }
