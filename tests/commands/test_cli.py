@@ -67,7 +67,7 @@ def test_words_for_the_user(in_tmp: Path, capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert err == ""
     assert "digits: 1,294 + 144 + 359 samples (train + val + test), 10 classes" in out
-    assert "64 - 50 - 10, relu, softmax loss, 3,760 parameters" in out
+    assert "64 - 100 - 100 - 10, relu, softmax loss, 17,610 parameters" in out
     assert re.search(r"epoch   2/2  train loss \d\.\d{4}  train accuracy .* samples/s", out)
     assert re.search(r"run +runs/digits-\d{8}-\d{6}\n", out)
     assert len(list((in_tmp / "runs").iterdir())) == 1
@@ -268,7 +268,8 @@ def test_class_names_that_look_like_formulas(in_tmp: Path) -> None:
 def test_large_regression_targets_are_predicted_with_their_digits(in_tmp: Path) -> None:
     rows = "".join(f"{i},{1_700_000_000 + 0.5 * i}\n" for i in range(100))
     Path("f.csv").write_text("a,y\n" + rows)
-    args = ["--hidden", "", "--epochs", "300", "--lr", "0.05", "--optimizer", "sgd"]
+    args = ["--hidden", "", "--epochs", "300", "--lr", "0.05", "--optimizer", "sgd",
+            "--schedule", "constant"]  # fmt: skip
     assert run("--data", "f.csv", *args) == 0
     assert predict.main(["run", "f.csv", "--out", "p.csv"]) == 0
     predicted = np.loadtxt("p.csv", skiprows=1)
@@ -415,6 +416,7 @@ def test_every_loss_of_a_regression_predicts_in_the_units_of_the_data(
     rows = [f"{value},{1e4 + 2e3 * value + 0.5}" for value in x]
     Path("line.csv").write_text("\n".join(["x,y", *rows]))
     words = ["--data", "line.csv", "--loss", loss, "--hidden", "", "--lr", "0.05"]
+    words += ["--weight-decay", "0"]
     assert run(*words, "--epochs", "300") == 0
     np.testing.assert_allclose(predictions("line.csv"), 1e4 + 2e3 * x + 0.5, atol=150)
 
@@ -551,7 +553,7 @@ def test_prediction_refuses_what_does_not_fit(
 
 # -- Signals and kills -------------------------------------------------------------------------
 
-LONG = ["--device", "cpu", "--epochs", "120", "--batch-size", "10", "--dropout", "0.1",
+LONG = ["--device", "cpu", "--epochs", "120", "--batch-size", "10", "--hidden", "50", "--dropout", "0.1",
         "--val-fraction", "0.1", "--schedule", "cosine"]  # fmt: skip
 
 
