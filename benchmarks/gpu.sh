@@ -254,7 +254,7 @@ stage environment environment 1 30 bash -c environment
 
 if with_data train; then
     training=(--device cuda --dataset mnist "${data[@]}" --hidden 50 --activation sigmoid
-        --optimizer sgd --lr 0.1 --batch-size 100 --epochs 3)
+        --optimizer sgd --lr 0.1 --schedule constant --batch-size 100 --epochs 3)
     [[ $dry ]] && training=(--device cpu --hidden 8 --epochs 1)
     # SIGABRT makes Python write where it hangs.
     stop=ABRT stage train train 5 25 "$python" -X faulthandler -m xpnet.train "${training[@]}" \

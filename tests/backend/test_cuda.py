@@ -1082,7 +1082,7 @@ def test_the_command_line_says_what_ran_slower_than_it_could(
         raise captured.NotCapturedError("no graphs today")
 
     monkeypatch.setattr(captured, "_record", refuse)
-    words = ["--device", "cuda", "--out", "run", "--epochs", "2"]
+    words = ["--device", "cuda", "--out", "run", "--hidden", "50", "--epochs", "2"]
     assert command.main(words) == 0
     printed = capsys.readouterr()
     assert "no graphs today; it runs in the plain loop: slower, same results" in printed.err
@@ -1098,7 +1098,7 @@ def test_the_command_line_on_the_gpu(
     from xpnet.commands import predict
     from xpnet.commands import train as command
 
-    words = ["--device", "cuda", "--out", "run", "--seed", "1"]
+    words = ["--device", "cuda", "--out", "run", "--hidden", "50", "--seed", "1"]
     assert command.main([*words, "--epochs", "3", "--precision", "bfloat16"]) == 0
     assert "products in bfloat16" in capsys.readouterr().out
     assert command.main(["--resume", "run", "--epochs", "5"]) == 0

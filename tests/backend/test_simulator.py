@@ -36,7 +36,8 @@ def test_everything_for_a_gpu_passes_on_the_simulator() -> None:
 
 
 def test_the_command_line_trains_on_the_simulator(tmp_path: Path) -> None:
-    words = ["-m", "xpnet.train", "--device", "cuda", "--epochs", "3", "--out", str(tmp_path / "a")]
+    words = ["-m", "xpnet.train", "--hidden", "50", "--batch-size", "100", "--epochs", "3"]
+    words += ["--device", "cuda", "--out", str(tmp_path / "a")]
     done = simulated(*words)
     assert done.returncode == 0, done.stderr
     assert "cupy 14.2.0 on cuda:0 (Simulated GPU" in done.stdout

@@ -553,8 +553,8 @@ def test_prediction_refuses_what_does_not_fit(
 
 # -- Signals and kills -------------------------------------------------------------------------
 
-LONG = ["--device", "cpu", "--epochs", "120", "--batch-size", "10", "--hidden", "50", "--dropout", "0.1",
-        "--val-fraction", "0.1", "--schedule", "cosine"]  # fmt: skip
+LONG = ["--device", "cpu", "--epochs", "120", "--batch-size", "10", "--hidden", "50",
+        "--dropout", "0.1", "--val-fraction", "0.1", "--schedule", "cosine"]  # fmt: skip
 
 
 def start(*args: str) -> subprocess.Popen[str]:
