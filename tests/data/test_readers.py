@@ -589,6 +589,32 @@ def test_mutated_files_give_nothing_but_our_error(tmp_path: Path) -> None:
 # -- load_file -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("shape", "image", "words"),
+    [
+        ((6, 5), (6, 5), "grey images of 6 x 5"),
+        ((1, 6, 5), (6, 5), "grey images of 6 x 5"),
+        ((6, 5, 1), (6, 5), "grey images of 6 x 5"),
+        ((6, 5, 3), (6, 5, 3), "images of 6 x 5, 3 channels (the last axis)"),
+        ((3, 6, 5), (3, 6, 5), "images of 6 x 5, 3 channels (the first axis)"),
+        ((3, 6, 3), (3, 6, 3), "images of 6 x 3, 3 channels (the first axis)"),
+        ((6, 5, 4), None, "images of 6 x 5, 4 channels (the last axis)"),
+        ((6, 5, 2), None, "samples of shape 6 x 5 x 2"),
+        ((2, 6, 5, 3), None, "samples of shape 2 x 6 x 5 x 3"),
+        ((7,), None, ""),
+    ],
+)
+def test_shapes_of_images(
+    tmp_path: Path, shape: tuple[int, ...], image: tuple[int, ...] | None, words: str
+) -> None:
+    from xpnet.data.user_files import layout
+
+    file = tmp_path / "a.npz"
+    np.savez(file, x=np.zeros((4, *shape), np.uint8), t=np.array([0, 1, 0, 1]))
+    assert load_file(file).image_shape == image
+    assert layout((4, *shape)) == words
+
+
 def test_npz_of_images_and_labels(tmp_path: Path) -> None:
     x = np.zeros((30, 5, 4), np.uint8)
     np.savez(tmp_path / "d.npz", X=x, y=np.arange(30) % 3)

@@ -113,8 +113,8 @@ class Dataset:
         The classes' names in the order of their indices; None means regression.
     scaling : Scaling
         How the network should see `x`.
-    image_shape : (H, W), or None
-        The shape of a grey image, if each row of `x` is one.
+    image_shape : (H, W), (H, W, 3), (3, H, W), or None
+        The shape of an image, grey or of three colours, if each row of `x` is one.
     target_scaling : Scaling or None
         How the network should see `t`, for a regression.
     columns : tuple of str
@@ -131,7 +131,7 @@ class Dataset:
     t: np.ndarray
     classes: tuple[str, ...] | None = None
     scaling: Scaling = AS_IS
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
     target_scaling: Scaling | None = None
     columns: tuple[str, ...] = ()
     label_column: str = ""

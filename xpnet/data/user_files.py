@@ -167,12 +167,21 @@ def has_test_part(path: Path) -> bool:
 CHANNELS = (1, 3, 4)
 
 
-def image_shape(shape: Sequence[int]) -> tuple[int, int] | None:
-    """Return (H, W) if samples of this shape, with the axis of samples, are grey images."""
+def image_shape(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape of an image, if samples of this shape (the axis of samples first) are some.
+
+    It is (H, W) for grey images, with or without an axis for their channel; (H, W, 3) or (3, H, W)
+    for colours.
+
+    Examples
+    --------
+    >>> image_shape((60_000, 1, 28, 28)), image_shape((50_000, 32, 32, 3)), image_shape((150, 4))
+    ((28, 28), (32, 32, 3), None)
+    """
     match shape[1:]:
         case (height, width) | (1, height, width) | (height, width, 1):
             return height, width
-    return None
+    return tuple(shape[1:]) if _channels(shape)[0] == 3 else None
 
 
 def layout(shape: Sequence[int]) -> str:
@@ -185,14 +194,22 @@ def layout(shape: Sequence[int]) -> str:
     >>> layout((50_000, 32, 32, 3))
     'images of 32 x 32, 3 channels (the last axis)'
     """
-    if grey := image_shape(shape):
-        return f"grey images of {grey[0]} x {grey[1]}"
+    if (image := image_shape(shape)) and len(image) == 2:
+        return f"grey images of {image[0]} x {image[1]}"
+    channels, which, size = _channels(shape)
+    if channels:
+        return f"images of {size[0]} x {size[1]}, {channels} channels (the {which} axis)"
+    return f"samples of shape {' x '.join(map(str, shape[1:]))}" if len(shape) > 2 else ""
+
+
+def _channels(shape: Sequence[int]) -> tuple[int, str, Sequence[int]]:
+    """Return the number of channels, 0 if these are no images; their axis, and (H, W)."""
     match shape[1:]:
         case (height, width, channels) if channels in CHANNELS and height not in CHANNELS:
-            return f"images of {height} x {width}, {channels} channels (the last axis)"
+            return channels, "last", (height, width)
         case (channels, height, width) if channels in CHANNELS:
-            return f"images of {height} x {width}, {channels} channels (the first axis)"
-    return f"samples of shape {' x '.join(map(str, shape[1:]))}" if len(shape) > 2 else ""
+            return channels, "first", (height, width)
+    return 0, "", ()
 
 
 def _named(headers: Mapping[str, Header], names: tuple[str, ...], path: Path) -> str:
