@@ -13,7 +13,8 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from matplotlib.image import imread
 
 from xpnet import metrics
-from xpnet.show.plots import scores as plots
+from xpnet.show import plots
+from xpnet.show.plots import probabilities
 
 
 def answers(classes: int, n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +28,17 @@ def answers(classes: int, n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.n
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are drawn, to read their texts and lines."""
+    """The figures that are written, to read their texts and lines."""
+    from matplotlib.figure import Figure
+
     made: list[Any] = []
-    new = plots.new_figure
-    monkeypatch.setattr(plots, "new_figure", lambda *size: made.append(new(*size)) or made[-1])
+    save = Figure.savefig
+
+    def keep(figure: Any, *args: Any, **options: Any) -> None:
+        made.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     return made
 
 
@@ -65,8 +73,10 @@ def test_a_number_per_cell_and_the_recall(tmp_path: Path, figures: list[Any]) ->
     plots.confusion(matrix, ["a", "b\n", "c" * 30], tmp_path / "c.png", name="exam")
     found = texts(figures[0])
     assert {"99\n99 %", "1\n1 %", "150\n<1 %", "49,850\n>99 %"} <= {*found}
-    assert {"99 % of 100", ">99 % of 50,000", "no samples", "b\\n", "c" * 23 + "…"} <= {*found}
-    assert any(text.startswith("exam: 49,949 of 50,100 right (99.7%)") for text in found)
+    assert {"99 % of 100", ">99 % of 50,000", "no samples", "b\\n", "c" * 15 + "…" + "c" * 8} <= {
+        *found
+    }
+    assert any(text == "Confusion matrix, exam: 49,949 of 50,100 right (99.7%)" for text in found)
 
 
 def test_of_many_classes_the_lowest_recall_is_named(tmp_path: Path, figures: list[Any]) -> None:
@@ -74,8 +84,8 @@ def test_of_many_classes_the_lowest_recall_is_named(tmp_path: Path, figures: lis
     matrix[7] = matrix[:, 7] = 0
     matrix[9, :2], matrix[9, 9] = 4, 2
     plots.confusion(matrix, [f"k{i}" for i in range(40)], tmp_path / "c.png")
-    title = figures[0].axes[0].get_title()
-    assert "lowest recall: k9: 20 %, k0: 100 %" in title  # k7 has no samples
+    caption = figures[0].get_supxlabel()
+    assert caption.startswith("Lowest recall: k9: 20 %, k0: 100 %")  # k7 has no samples
 
 
 def test_areas_are_in_the_legend(tmp_path: Path, figures: list[Any]) -> None:
@@ -90,7 +100,7 @@ def test_areas_are_in_the_legend(tmp_path: Path, figures: list[Any]) -> None:
     no, yes = metrics.recall(t, y, average=None)
     assert dots[0] == [pytest.approx(1 - no), yes]
     assert dots[1] == [yes, metrics.precision(t, y)]
-    assert legend(figures[1])[1] == f"{t.mean():.3g}  share of the class"
+    assert f"the share of the class, {t.mean():.1%}" in figures[1].get_supxlabel()
 
 
 def test_of_many_curves_the_lowest_are_shown(tmp_path: Path, figures: list[Any]) -> None:
@@ -98,8 +108,20 @@ def test_of_many_curves_the_lowest_are_shown(tmp_path: Path, figures: list[Any])
     p[t == 3] = 1 / 12  # nothing known of this class
     assert plots.roc(t, p, [f"k{i}" for i in range(12)], tmp_path / "r.png") == 10
     assert any(line.endswith("  k3") for line in legend(figures[0]))
-    assert "mean AUC" in figures[0].axes[0].get_title()
-    assert "the 10 of 12 classes with the lowest AUC" in figures[0].axes[0].get_title()
+    assert "12 classes, each against the rest, mean AUC" in figures[0].get_suptitle()
+    assert "the 10 of 12 classes with the lowest AUC" in figures[0].get_supxlabel()
+
+
+def test_curves_in_a_corner_are_enlarged(tmp_path: Path, figures: list[Any]) -> None:
+    t, p = answers(3, 1000)
+    sure = np.eye(3)[t] + 0.01 * p
+    for name, (draw, left) in enumerate(((plots.roc, 0.0), (plots.precision_recall, 0.75))):
+        draw(t, p, list("abc"), tmp_path / f"{name}.png")
+        draw(t, sure / sure.sum(axis=1, keepdims=True), list("abc"), tmp_path / f"{name}.png")
+        whole, near = (figure.axes[0].get_xlim() for figure in figures[-2:])
+        assert whole == pytest.approx((-0.02, 1.02))
+        assert near == pytest.approx((left, left + 0.25), abs=0.01)
+        assert "The axes show the best corner only" in figures[-1].get_supxlabel()
 
 
 @pytest.mark.parametrize("only", [0, 1])
@@ -130,31 +152,54 @@ def test_calibration_of_two_and_of_more(tmp_path: Path, figures: list[Any]) -> N
 
 def test_wilson_intervals() -> None:
     """81 of 263: Newcombe, 1998, table 1."""
-    low, high = plots._wilson(np.array([81 / 263]), np.array([263]))
+    low, high = probabilities._wilson(np.array([81 / 263]), np.array([263]))
     assert (low[0], high[0]) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 @pytest.mark.parametrize(("n", "outputs"), [(1, 0), (50, 1), (9, 7), (30_000, 0)])
-def test_residuals(outputs: int, n: int, tmp_path: Path, figures: list[Any]) -> None:
+def test_values(outputs: int, n: int, tmp_path: Path, figures: list[Any]) -> None:
     rng = np.random.default_rng(0)
     t = rng.standard_normal((n, outputs) if outputs else n)
     y = t.reshape(n, -1) + 0.1
-    plots.residuals(t, y, tmp_path / "r.png", targets=["height $", "w" * 40])
-    axes = figures[0].axes
-    assert len(axes) == 2 * min(max(outputs, 1), 6)
-    points = axes[0].get_lines()[0].get_xydata()
-    assert 1 <= len(points) <= 20_000
-    np.testing.assert_allclose(points[:, 1], -0.1)
-    assert axes[0].get_title().startswith("test, height $: MAE 0.1, RMSE 0.1, R² ")
-
-
-def test_a_regression_has_two_pictures(tmp_path: Path) -> None:
-    t = np.arange(6.0).reshape(3, 2)
-    drawn = plots.draw_scores(tmp_path, t, t + 1, targets=["a"])
+    drawn = plots.draw_scores(tmp_path, t, y, targets=["height $", "w" * 40])
     assert [path.name for path in drawn] == ["predictions.png", "residuals.png"]
-    assert drawn == sorted(tmp_path.iterdir())
+    shown = min(max(outputs, 1), 6)
+    predicted, residuals = (
+        [axes for axes in figure.axes if axes.get_xlabel() in ("true", "predicted")]
+        for figure in figures
+    )
+    assert len(predicted) == len(residuals) == shown
+    for axes, offset in ((predicted[0], 0.1), (residuals[0], -0.1)):
+        if n > 5000:  # shades of how many there are
+            (cells,) = axes.collections
+            assert cells.get_array().sum() == n
+            assert "the darker" in axes.figure.get_supxlabel()
+            continue
+        x, y_ = axes.get_lines()[0].get_xydata().T
+        assert len(x) == n
+        np.testing.assert_allclose(y_ - (x if offset > 0 else 0), offset)
+    assert predicted[0].get_xlim() == predicted[0].get_ylim()
+    assert predicted[0].get_aspect() == 1
+    score = 1 - n * 0.01 / np.sum((t - t.mean(axis=0)) ** 2, axis=0).ravel()[0] if n > 1 else None
+    words = "undefined" if score is None else f"{score:.4g}"
+    assert predicted[0].get_title() == f"height $: R² {words}, RMSE 0.1"
+    assert residuals[0].get_title() == "height $: MAE 0.1, RMSE 0.1"
+    if outputs == 7:
+        assert predicted[1].get_title().startswith("w" * 15 + "…" + "w" * 8)
+        assert predicted[2].get_title().startswith("target 2: ")
+        assert "(the first 6 of 7 targets)" in figures[0].get_suptitle()
 
 
-def test_targets_that_do_not_vary(tmp_path: Path, figures: list[Any]) -> None:
-    plots.residuals(np.full(4, 7.0), np.full(4, 7.0), tmp_path / "r.png", name="val")
-    assert figures[0].axes[0].get_title() == "val: MAE 0, RMSE 0, R² undefined"
+@pytest.mark.parametrize("t", [np.full(4, 7.0), np.full(6000, -1e9)])
+def test_targets_that_do_not_vary(t: np.ndarray, tmp_path: Path, figures: list[Any]) -> None:
+    plots.draw_scores(tmp_path, t, t, name="val")
+    assert figures[0].axes[0].get_title() == "R² undefined, RMSE 0"
+    assert figures[1].axes[0].get_title() == "MAE 0, RMSE 0"
+    assert figures[1].get_suptitle() == f"Residuals, {len(t):,} val samples"
+
+
+def test_shares_are_never_rounded_to_none_or_all() -> None:
+    from xpnet.show.plots.confusion import _percent
+
+    shares = [0.0, 1e-9, 0.005, 0.0051, 0.5, 0.9949, 0.995, 1 - 1e-9, 1.0]
+    assert [*map(_percent, shares)] == ["0", "<1", "<1", "1", "50", "99", ">99", ">99", "100"]

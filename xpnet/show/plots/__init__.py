@@ -9,22 +9,20 @@ from xpnet.data.dataset import Dataset
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.layers.affine import Affine
 from xpnet.models.model import Model
+from xpnet.models.network import Network
+from xpnet.show.plots.confusion import confusion
+from xpnet.show.plots.curves import curves, curves_figure
 from xpnet.show.plots.figure import require
+from xpnet.show.plots.images import mistakes
 from xpnet.show.plots.network import SAMPLES, activations, weights
-from xpnet.show.plots.run import curves, mistakes, predictions
-from xpnet.show.plots.scores import (
-    calibration,
-    confusion,
-    draw_scores,
-    precision_recall,
-    residuals,
-    roc,
-)
+from xpnet.show.plots.probabilities import calibration, precision_recall, roc
+from xpnet.show.plots.scores import draw_scores
+from xpnet.show.plots.values import predictions, residuals
 from xpnet.trainer.history import History
 
 __all__ = [
-    "activations", "calibration", "confusion", "curves", "draw_all", "draw_scores", "mistakes",
-    "precision_recall", "predictions", "require", "residuals", "roc", "weights",
+    "activations", "calibration", "confusion", "curves", "curves_figure", "draw_all", "draw_scores",
+    "mistakes", "precision_recall", "predictions", "require", "residuals", "roc", "weights",
 ]  # fmt: skip
 
 
@@ -46,7 +44,8 @@ def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> lis
     """
     classes = test.classes
     drawn = [folder / "curves.png"]
-    curves(history, drawn[0], "r2" if classes is None else "accuracy")
+    metric = "r2" if classes is None else "accuracy"
+    curves(history, drawn[0], metric, title=_named(model.network))
     first = model.network.first_weights
     if first and weights(model.to_host()[first], folder / "weights.png", test):
         drawn.append(folder / "weights.png")
@@ -57,12 +56,25 @@ def draw_all(folder: Path, history: History, model: Model, test: Dataset) -> lis
         activations(hidden, kinds, drawn[-1])
     scores = model.scores(test.x)
     if classes is None:
-        return [*drawn, *draw_scores(folder, test.t, model.values(scores))]
+        # A file without names numbers its columns.
+        column = test.label_column
+        targets = (column,) if column and not column.isdecimal() else ()
+        return [*drawn, *draw_scores(folder, test.t, model.values(scores), targets=targets)]
     predicted = model.decide(scores)
     drawn += draw_scores(folder, test.t, predicted, model.probabilities(scores), classes)
     if mistakes(test, scores, predicted, folder / "mistakes.png"):
         drawn.append(folder / "mistakes.png")
     return drawn
+
+
+def _named(network: Network) -> str:
+    """Name a network by its sizes and activations, or by its parameters if you built it by hand."""
+    sizes = network.arguments.get("sizes", ())
+    if not sizes:
+        return f"Network of {sum(p.size for p in network.params.values()):,} parameters"
+    kinds = [_kind(node.gate) for node in network.hidden]
+    words = kinds[:1] if len({*kinds}) == 1 else kinds
+    return ", ".join([f"Network {'-'.join(map(str, sizes))}", *words])
 
 
 def _kind(gate: Any) -> str:

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.show.plots.figure import new_figure
+from xpnet.show.plots.figure import (
+    COLORS,
+    dress,
+    heading,
+    new_figure,
+    note_legend,
+    said,
+    save,
+    style_of,
+)
 
 __all__ = ["MOST", "Curve", "compared"]
 
-# Five colours that colour-blind readers can tell apart (Okabe and Ito), solid and then dashed.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-MOST = 2 * len(COLORS)
+MOST = 2 * len(COLORS)  # solid lines, then dashed ones
 
 
 @dataclass(frozen=True)
@@ -62,22 +69,20 @@ def compared(curves: Sequence[Curve], path: Path, metric: str, title: str) -> No
     left, right = figure.subplots(1, 2)
     for axes, name in ((left, "loss"), (right, "score")):
         for i, curve in enumerate(curves):
-            color, style = COLORS[i % len(COLORS)], "-" if i < len(COLORS) else (0, (4, 1.5))
+            line = style_of(i)
             values = np.array([np.nan if v is None else v for v in getattr(curve, name)], float)
-            axes.plot(curve.epochs, values, color=color, linestyle=style, linewidth=1.5,
-                      label=curve.label, marker="o" if len(values) == 1 else None)  # fmt: skip
+            axes.plot(curve.epochs, values, label=curve.label,
+                      marker="o" if len(values) == 1 else None, **line)  # fmt: skip
             best = [j for j, epoch in enumerate(curve.epochs) if epoch == curve.best]
-            axes.plot([curve.best] * len(best), values[best], "o", color=color, markersize=5)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(name if name == "loss" else {"r2": "R²"}.get(metric, metric))
+            axes.plot([curve.best] * len(best), values[best], "o", color=line["color"],
+                      markersize=6, markeredgecolor="white", zorder=5)  # fmt: skip
+        dress(axes, "epoch", said(metric) if name == "score" else name)
+        axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
     losses = [v for curve in curves for v in curve.loss if v is not None]
     if losses and min(losses) > 0 and max(losses) / min(losses) > 20:
         left.set_yscale("log")
     handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside right upper", fontsize=9, handlelength=3)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a name may contain a $
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=120)
+    note_legend(figure, handles=handles, labels=labels, loc="outside center right", handlelength=3)
+    heading(figure, title)
+    save(figure, path)
