@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,73 @@ import lecture4_circuits  # noqa: E402
 import xpnet  # noqa: E402
 from benchmarks.readme import newest  # noqa: E402
 from xpnet import Graph  # noqa: E402
+from xpnet.data.dataset import Dataset, Scaling, select_rows  # noqa: E402
 from xpnet.functions import affine, exp, softmax_with_loss  # noqa: E402
+from xpnet.show import plots  # noqa: E402
+from xpnet.show.plots.compare import Curve, compared  # noqa: E402
+
+# The gallery: file, title, and what it shows.
+GALLERY = {
+    "curves.png": (
+        "Learning curves",
+        "Loss and accuracy of each epoch on the training and the validation part; the dotted line "
+        "marks the best epoch.",
+    ),
+    "confusion.png": (
+        "Confusion matrix",
+        "How many samples of each true class got which answer, with percentages and the recall of "
+        "each class.",
+    ),
+    "mistakes.png": (
+        "Worst mistakes",
+        "The images that the model got wrong, the surest mistake first.",
+    ),
+    "weights.png": (
+        "Weights as images",
+        "What each unit of the first layer looks for: red pixels raise its output, blue ones lower "
+        "it.",
+    ),
+    "weights_colour.png": (
+        "Weights of colour images",
+        "The same for images of three colours: mid grey is zero, a red spot looks for red.",
+    ),
+    "activations_relu.png": (
+        "Activations of ReLU layers",
+        "How the outputs of the hidden units are spread, the share of zeros, and how many units "
+        "are dead.",
+    ),
+    "activations_sigmoid.png": (
+        "Activations of sigmoid layers",
+        "How many outputs are saturated (shaded), where a unit hardly learns.",
+    ),
+    "roc.png": (
+        "ROC curve",
+        "The share of a class that is found against the share of false alarms, for every "
+        "threshold; the dot is the model's own.",
+    ),
+    "precision_recall.png": (
+        "Precision against recall",
+        "How many alarms are right against how much is found: the better picture when the class "
+        "is rare.",
+    ),
+    "calibration.png": (
+        "Calibration",
+        "Whether a probability of 0.8 comes true 8 times in 10, with 95 % intervals.",
+    ),
+    "predictions.png": (
+        "Predicted against true values",
+        "A regression's predictions, with R² and RMSE; a perfect one lies on the dashed diagonal.",
+    ),
+    "residuals.png": (
+        "Residuals",
+        "What is left of the target after the prediction: a trend or a funnel shows what the model "
+        "has missed.",
+    ),
+    "compare.png": (
+        "Runs compared",
+        "The curves of several runs in one picture, as `xpnet compare --plot` draws them.",
+    ),
+}
 
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
@@ -131,11 +198,111 @@ def curves(folder: Path, record: dict[str, Any]) -> None:
     draw("twenty_lines", lecture)
 
 
+def gallery(folder: Path) -> None:
+    """The gallery, from trainings of a few seconds; as with `--plot` of the command line."""
+    digits, _ = xpnet.datasets.load("digits")
+    runs = {}
+    for activation in ("relu", "sigmoid", "tanh"):
+        runs[activation] = _trained(digits, [64, 40, 20, 10], activation, 40)
+    trainer, history, test = runs["relu"]
+    plots.draw_all(folder, history, trainer.model, test)
+    (folder / "activations.png").rename(folder / "activations_relu.png")
+    trainer, _, test = runs["sigmoid"]
+    plots.activations(
+        trainer.model.hidden(test.x), ["sigmoid"] * 2, folder / "activations_sigmoid.png"
+    )
+    curves = [
+        Curve(name, h.column("epoch"), h.column("val_loss"), h.column("val_score"), h.best_epoch)
+        for name, (_, h, _) in runs.items()
+    ]
+    compared(curves, folder / "compare.png", "accuracy", "Three activations on the validation part")
+
+    trainer, _, test = _trained(balls(), [432, 20, 4], "relu", 60, decay=3.0)
+    plots.weights(trainer.model.to_host()["W1"], folder / "weights_colour.png", test)
+
+    trainer, _, test = _trained(alarms(), [8, 20, 2], "relu", 15)
+    p = trainer.predict_proba(test.x)
+    (folder / "two").mkdir()
+    plots.draw_scores(folder / "two", test.t, p.argmax(axis=1), p, test.classes)
+    for name in ("roc.png", "precision_recall.png", "calibration.png"):
+        (folder / "two" / name).replace(folder / name)
+    (folder / "two" / "confusion.png").unlink()
+    (folder / "two").rmdir()
+
+    trainer, _, test = _trained(friedman(), [5, 50, 1], "tanh", 10)
+    plots.draw_scores(folder, test.t, trainer.predict(test.x))
+    for path in folder.iterdir():
+        _shrink(path)
+
+
+def _shrink(path: Path) -> None:
+    """Store a large picture in 256 colours."""
+    from PIL import Image  # matplotlib needs it, too
+
+    if path.stat().st_size > 60_000:
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(256).save(path, optimize=True, dpi=(120, 120))
+
+
+def _trained(
+    data: Dataset, sizes: list[int], activation: str, epochs: int, decay: float = 0.0
+) -> tuple[xpnet.Trainer, Any, Dataset]:
+    """Train on a half; the other half validates and tests."""
+    loss = "softmax" if data.classes else "squared"
+    trainer = xpnet.Trainer(
+        xpnet.mlp(sizes, activation, loss=loss, seed=0),
+        xpnet.optim.AdamW(0.005, decay),
+        scaling=data.scaling,
+        target_scaling=data.target_scaling,
+    )
+    order = np.random.default_rng(0).permutation(len(data))
+    train, val, test = np.split(order, [len(data) // 2, 3 * len(data) // 4])
+    x = data.x.reshape(len(data), -1)
+    history = trainer.fit(
+        x[train], data.t[train], epochs=epochs, batch_size=50, validation=(x[val], data.t[val])
+    )
+    return trainer, history, replace(data, x=select_rows(x, test), t=data.t[test])
+
+
+def balls() -> Dataset:
+    """Colour images, 12 x 12: a red, green, blue or yellow ball on a dim ground."""
+    rng = np.random.default_rng(0)
+    colours = np.array([[220, 50, 50], [50, 190, 70], [60, 70, 220], [210, 200, 50]])
+    t = rng.integers(0, 4, 1600)
+    x = rng.integers(20, 110, (1600, 12, 12, 3))
+    rows, columns = np.mgrid[:12, :12]
+    for image, kind in zip(x, t, strict=True):
+        row, column = rng.integers(3, 9, 2)
+        image[(rows - row) ** 2 + (columns - column) ** 2 < 8] = colours[kind]
+    names = ("red", "green", "blue", "yellow")
+    return Dataset(x.astype(np.uint8), t, names, Scaling(0.0, 1 / 255), (12, 12, 3))
+
+
+def alarms() -> Dataset:
+    """Two classes that overlap, the second one rare."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((6000, 8))
+    logit = 1.5 * x[:, 0] + x[:, 1] * x[:, 2] + np.abs(x[:, 3]) - 3.0
+    t = (rng.random(6000) < 1 / (1 + np.exp(-logit))).astype(int)
+    return Dataset(x, t, ("normal", "alarm"))
+
+
+def friedman() -> Dataset:
+    """Friedman's function of five features (1991), with noise."""
+    rng = np.random.default_rng(2)
+    x = rng.random((24_000, 5))
+    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3]
+    t = (y + 5 * x[:, 4] + rng.standard_normal(24_000))[:, None]
+    return Dataset(x, t, target_scaling=xpnet.data.standardize(t))
+
+
 def main() -> int:
     if "--train" in sys.argv:
         train(Path(sys.argv[sys.argv.index("--train") + 1]))
     circuits(DOCS / "img")
     curves(DOCS / "img", newest("documents"))
+    (DOCS / "img/gallery").mkdir(exist_ok=True)
+    gallery(DOCS / "img/gallery")
     page = DOCS / f"{chapter4_table.__name__}.md"
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     page.write_text(before + BEGIN + table() + END + rest.split(END)[1], encoding="utf-8")

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from conftest import usable_cupy
@@ -183,8 +184,35 @@ def test_every_picture_is_shown_and_every_page_is_in_the_menu() -> None:
     for name in pages:
         assert f": {name}\n" in menu
     shown = "".join([*pages.values(), (ROOT / "README.md").read_text(encoding="utf-8")])
-    for picture in (ROOT / "docs/img").iterdir():
-        assert f"img/{picture.name})" in shown, picture.name
+    for picture in (ROOT / "docs/img").rglob("*.*"):
+        place = picture.relative_to(ROOT / "docs").as_posix()
+        assert f"{place})" in shown, place
+
+
+def test_the_gallery_is_that_of_the_script(
+    pictures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figures are made, after one epoch, but not rendered, which takes seconds."""
+    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    titles = {}
+
+    def title(figure: Any, path: Path, **options: Any) -> None:
+        titles[path.name] = figure.get_suptitle()
+        path.touch()
+
+    monkeypatch.setattr(figure.Figure, "savefig", title)
+    trained = pictures._trained
+    monkeypatch.setattr(
+        pictures, "_trained", lambda data, sizes, kind, epochs, **k: trained(data, sizes, kind, 1)
+    )
+    pictures.gallery(tmp_path)
+    committed = {path.name: path.stat().st_size for path in (ROOT / "docs/img/gallery").iterdir()}
+    assert {p.name for p in tmp_path.iterdir()} == committed.keys() == pictures.GALLERY.keys()
+    assert all(titles.values())
+    assert max(committed.values()) < 80_000
+    for name, (head, sentence) in pictures.GALLERY.items():
+        assert head[0].isupper(), name
+        assert sentence.endswith("."), name
 
 
 def test_the_api_reference_has_every_public_module() -> None:
