@@ -17,7 +17,7 @@ from xpnet.commands.exits import complain, emit, run, say
 from xpnet.commands.predict import class_names, layout_in
 from xpnet.commands.report import report
 from xpnet.commands.usage import read
-from xpnet.data.checks import warn_of_dtype
+from xpnet.data.checks import in_one_unit
 from xpnet.data.dataset import Dataset
 from xpnet.data.table import Table
 from xpnet.data.table_files import is_table_file
@@ -75,7 +75,7 @@ def evaluate(arguments: Arguments) -> None:
     data = _labelled(arguments, model, meta["extra"])
     x = model.features(data.x)
     if not isinstance(data.x, Table) and model.sample_dtype is not None:
-        warn_of_dtype(x, model.sample_dtype, str(arguments.file))
+        x = in_one_unit(x, model.sample_dtype, str(arguments.file))
     measured = model.evaluate(x, data.t)
     if arguments.json:
         found = {name: None if v is None else finite_or_none(v) for name, v in measured.items()}

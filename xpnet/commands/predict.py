@@ -18,7 +18,7 @@ from xpnet.commands.config import IdColumn, Library
 from xpnet.commands.exits import complain, emit, run
 from xpnet.commands.usage import read
 from xpnet.data.cells import is_gap, is_number, shown
-from xpnet.data.checks import warn_of_dtype
+from xpnet.data.checks import in_one_unit
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
 from xpnet.data.roles import Layout
@@ -201,7 +201,7 @@ def predict(arguments: Arguments) -> None:
     if isinstance(x, Table):
         x = model.features(x)
     elif model.sample_dtype is not None:
-        warn_of_dtype(x, model.sample_dtype, str(arguments.file))
+        x = in_one_unit(x, model.sample_dtype, str(arguments.file))
     header, rows = _answers(model, x)
     if ids is not None:
         header = [id_column, *header]

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet import datasets
 from xpnet.commands.config import Config
-from xpnet.data.checks import check_nonnegative, warn_of_dtype
+from xpnet.data.checks import check_nonnegative, in_one_unit
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.encoder import Encoder
 from xpnet.data.preparation import split, standardize
@@ -117,7 +117,8 @@ def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Datase
     test = datasets.load_file(config.test_data, as_table=True, labels=config.test_labels, **rules)
     _check_shapes(test, train, str(config.test_data), config)
     if not isinstance(train.x, Table):
-        warn_of_dtype(test.x, str(train.x.dtype), str(config.test_data))
+        same = in_one_unit(test.x, str(train.x.dtype), str(config.test_data))
+        test = replace(test, x=same)
     return train, test
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "checked_weights",
     "host",
     "is_one_hot",
-    "warn_of_dtype",
+    "in_one_unit",
 ]
 
 
@@ -237,8 +237,11 @@ def checked_scaling(scaling: Any, name: str = "scaling") -> Scaling | None:
     return Scaling(*(float(v) if v.ndim == 0 else v for v in (shift, scale)))
 
 
-def warn_of_dtype(x: Any, trained_on: str, name: str) -> None:
-    """Warn if only one of x and the training samples is uint8: both must have one unit."""
+def in_one_unit(x: Any, trained_on: str, name: str) -> Any:
+    """Return x; warn if only one of x and the training samples is uint8: the unit must be the same.
+
+    A network that was trained on floats takes no bytes unasked, so those in memory become floats.
+    """
     if (x.dtype == np.uint8) != (trained_on == "uint8"):
         warnings.warn(
             f"{name}: got {x.dtype}, the training samples are {trained_on}; the values are taken "
@@ -246,6 +249,8 @@ def warn_of_dtype(x: Any, trained_on: str, name: str) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+    floats = x.dtype == np.uint8 and np.dtype(trained_on).kind == "f"
+    return x.astype(trained_on) if floats and type(x) is np.ndarray else x
 
 
 def check_scaling(scaling: Scaling | None, x: Any, name: str = "scaling") -> None:
