@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backend.gpu import has_gpu
 from xpnet.commands import train
 from xpnet.errors import DeviceError, UsageError
 
@@ -260,6 +262,41 @@ def test_auto_without_a_gpu_says_why(install: Any, capsys: pytest.CaptureFixture
         r"; not on cuda: no usable CUDA GPU: the driver sees no GPU\n",
         err,
     )
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_missing_library_is_named_only_where_a_gpu_is(
+    without_cupy: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gpu: bool,
+) -> None:
+    monkeypatch.setattr("xpnet.backend.select.has_gpu", lambda: gpu)
+    backend = xpnet.select("auto")
+    words = "not on cuda: cupy is not installed" if gpu else ""
+    assert (backend.library, backend.note) == ("numpy", words)
+    assert ("cupy" in capsys.readouterr().err) == gpu
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("dev/nvidia0", True), ("dev/nvidia12", True), ("dev/dxg", True),
+        ("dev/nvhost-gpu", True), ("proc/driver/nvidia/gpus/0000:3b:00.0", True),
+        ("dev/nvidiactl", False), ("dev/dri", False), ("proc/driver/nvidia/gpus", False),
+    ],
+)  # fmt: skip
+def test_a_gpu_is_known_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, found: bool
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not has_gpu(tmp_path)
+    (tmp_path / path).mkdir(parents=True)
+    assert has_gpu(tmp_path) == found
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("")
+    tool.chmod(0o755)
+    assert has_gpu(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from xpnet.backend.cpu import cpu_flags, multiplies_bfloat16
+from xpnet.backend.gpu import has_gpu
 from xpnet.backend.interface import Backend
 from xpnet.errors import DeviceError, UsageError, shown
 
@@ -27,6 +28,10 @@ LOWER: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {"bfloat16": ("torch", "jax")},
     "cuda": dict.fromkeys(PRECISIONS[1:], ("cupy", "torch", "jax")),
 }
+
+
+class _NotInstalledError(DeviceError):
+    """A library is not installed."""
 
 
 def select(
@@ -115,7 +120,10 @@ def select(
             break
         except DeviceError as error:
             # Give the reason without the advice: if you want the GPU, you ask for it by name.
-            note = "not on cuda: " + _reason(error)
+            # Where no GPU is, nobody misses a library for it.
+            note = ""
+            if not isinstance(error, _NotInstalledError) or has_gpu():
+                note = "not on cuda: " + _reason(error)
     else:
         try:
             backend = _open(*candidates[-1], 0, precision)
@@ -189,7 +197,7 @@ def _open(library: str, kind: str, index: int, precision: str) -> Backend:
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise DeviceError(f"{library} cannot be imported: {error}") from error
-        raise DeviceError(f"{library} is not installed: {_PACKAGES[error.name]}") from None
+        raise _NotInstalledError(f"{library} is not installed: {_PACKAGES[error.name]}") from None
     except ImportError as error:
         # CuPy reports a missing shared library in many lines, and the first are lines of "=".
         lines = (line.strip(" =") for line in str(error).splitlines())
