@@ -190,7 +190,7 @@ def test_a_terminal_that_goes_away_costs_no_model(in_tmp: Path) -> None:
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    while b"epoch   2/60" not in os.read(ours, 10_000):
+    while b"epoch   5/60" not in os.read(ours, 10_000):
         pass
     os.close(ours)
     assert process.wait(60) == 0

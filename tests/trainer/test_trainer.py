@@ -695,7 +695,7 @@ X, T = digits(50)
         (lambda: trainer().fit(X, T, validation=(X,)), UsageError, "expected a pair (x, t)"),
         (lambda: trainer().fit("x", T), DataError, "x: got str, expected an array"),
         (lambda: trainer().fit([[1, 2], [3]], [0, 1]), DataError, "rows of different lengths"),
-        (lambda: trainer().fit(X, T, validation=0.1), UsageError, "expected a pair (x, t)"),
+        (lambda: trainer().fit(X, T, validation=1.5), UsageError, "expected a pair (x, t)"),
         (lambda: trainer().fit(X, T / 1.0), DataError, "expected integers: t.astype(int)"),
         (lambda: Trainer(xpnet.mlp([64, 10]), "adam"), UsageError, "such as xpnet.optim.Adam"),  # type: ignore[arg-type]
         (

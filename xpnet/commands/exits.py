@@ -180,16 +180,10 @@ def emit(text: str, errors: str = "strict") -> None:
 
 def say(*lines: str) -> None:
     """Print lines; if they cannot be printed, go on in silence: the work is what counts."""
-    from tqdm import tqdm
+    from xpnet.trainer.words import print_lines
 
     try:
-        # A terminal that cannot show ∂ shows ? in its place.
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        # Only over a bar: in a lock that `tqdm.write` takes, Ctrl-C becomes an AttributeError.
-        write = tqdm.write if getattr(tqdm, "_instances", None) else print
-        text = "\n".join(map(one_line, lines))
-        write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
+        print_lines(*lines)
     except OSError as error:
         _mute(sys.stdout)
         if error.errno not in (errno.EPIPE, errno.EBADF):  # `| head` has read enough, or `>&-`

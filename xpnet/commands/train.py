@@ -17,14 +17,13 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import xpnet
-from xpnet.backend.interface import Backend
 from xpnet.commands.build import backend_of, build_trainer, class_weight_of, source_of
 from xpnet.commands.config import PROG, Config, parse, settings_of, settled, to_toml
 from xpnet.commands.exits import complain, emit, handling, run, say
@@ -37,6 +36,7 @@ from xpnet.files import leftovers, locked, make_folder, remove, sync, write_whol
 from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
 from xpnet.show import plots
+from xpnet.trainer import words
 from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.trainer import Trainer
 
@@ -48,7 +48,6 @@ FILES = (
     "confusion.png", "roc.png", "precision_recall.png", "calibration.png", "mistakes.png",
     "predictions.png", "residuals.png", "weights.png", "activations.png",
 )  # fmt: skip
-SHOWN_FALLBACKS = 5  # the most lines at a time about fallbacks that slow the run down
 
 
 @contextmanager
@@ -67,13 +66,14 @@ def _signals() -> Iterator[list[int]]:
 class _Log:
     """Print the run's progress on stdout and write its metrics.jsonl."""
 
-    def __init__(self, config: Config, folder: Path, metric: str) -> None:
-        self.config, self.path, self.metric = config, folder / "metrics.jsonl", metric
+    def __init__(self, config: Config, folder: Path, score: str) -> None:
+        self.config, self.path = config, folder / "metrics.jsonl"
+        assert config.epochs is not None  # settled
+        self.lines = words.Log(self.say, config.epochs, score, config.metric)
         self.trimmed = False
-        self.told = 0  # of the backend's fallbacks
 
     def say(self, *lines: str) -> None:
-        if not self.config.quiet:
+        if lines and not self.config.quiet:
             say(*lines)
 
     def write(self, epochs: Sequence[Epoch]) -> None:
@@ -85,21 +85,7 @@ class _Log:
             self._append(epoch)
         except OSError as error:  # the whole file is written again at the end
             warnings.warn(f"cannot write the metrics; training continues: {error}", stacklevel=2)
-        self.tell(trainer.backend)
-        words = [f"epoch {epoch.epoch:3d}/{self.config.epochs}"]
-        for name, value in self._fields(epoch).items():
-            if name.startswith(("train_", "val_")) and value is not None:
-                words.append(f"{name.replace('_', ' ')} {value:.4f}")
-        self.say("  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"]))
-
-    def tell(self, backend: Backend) -> None:
-        """Report new fallbacks of the backend, which make the run slower."""
-        found = backend.fallbacks[self.told :]
-        for line in found[:SHOWN_FALLBACKS]:
-            self.say(f"slower    {line} (docs/gpu.md)")
-        if len(found) > SHOWN_FALLBACKS:
-            self.say(f"slower    and {len(found) - SHOWN_FALLBACKS} more like these")
-        self.told = len(backend.fallbacks)
+        self.lines.epoch(trainer.backend, epoch)
 
     def _append(self, epoch: Epoch) -> None:
         if not self.trimmed and self.path.exists():
@@ -111,14 +97,8 @@ class _Log:
             file.write(self._line(epoch))
 
     def _line(self, epoch: Epoch) -> str:
-        return json.dumps(self._fields(epoch), allow_nan=False) + "\n"
-
-    def _fields(self, epoch: Epoch) -> dict[str, Any]:
-        found = {k.replace("score", self.metric): v for k, v in asdict(epoch).items()}
-        watched = found.pop("val_metric")
-        return (
-            found if self.config.metric is None else {**found, f"val_{self.config.metric}": watched}
-        )
+        found = words.fields(epoch, self.lines.score, self.config.metric)
+        return json.dumps(found, allow_nan=False) + "\n"
 
 
 def _check_folder(config: Config) -> None:
@@ -172,29 +152,23 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
     train = parts.train
     sizes = " + ".join(f"{len(part):,}" for part in parts[:3] if part is not None)
     names = "train + val + test" if parts.val is not None else "train + test"
-    count = sum(p.size for p in trainer.network.params.values())
-    built = trainer.network.arguments
-    layers = " - ".join(map(str, built["sizes"]))
-    loss = built["loss"]
-    if not isinstance(loss, str):  # a name with settings
-        loss = f"{loss[1]['quantile']:g}-quantile" if "quantile" in loss[1] else loss[0]
-    activations = [name for name in built["activation"] if name != "identity"]
-    if len(set(activations)) == 1:
-        del activations[1:]
     kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
     source = config.dataset if config.data is None else str(config.data)
-    note = trainer.backend.note
     start = "" if config.init_from is None else f", from {config.init_from}"
+    assert config.epochs is not None  # settled
+    assert config.batch_size is not None
     return [
         f"data      {source}: {sizes} samples ({names}), {kinds}",
         *(f"          {note}" for note in (*train.notes, *parts.notes)),
         *(_labels(parts) if config.data is not None else ()),
         *_features(parts),
-        f"network   {layers}, {', '.join(activations)}, {loss} loss, {count:,} parameters{start}",
-        f"training  {config.optimizer}, lr {config.lr:g} {config.schedule}, "
-        f"{config.epochs} epochs, batch {config.batch_size}, {trainer.feed.dtype}",
-        f"backend   {trainer.backend}{note and f'; {note}'}",
-    ]
+        words.network_line(trainer.network, start),
+        words.training_line(
+            trainer.optimizer, config.epochs, config.batch_size, trainer.feed.dtype,
+            config.weight_decay,
+        ),
+        words.backend_line(trainer.backend),
+    ]  # fmt: skip
 
 
 def _features(parts: Parts) -> list[str]:
@@ -354,10 +328,10 @@ def _finish(
     write_whole(folder / "summary.json", text + "\n")
     if not log.trimmed:
         log.say(f"nothing left to train: {len(history.epochs)} epochs are done; see --epochs")
-    if history.best_params:
-        ended = "stopped by --patience; " if history.reason == "patience" else ""
-        log.say(f"{ended}the model has the weights of epoch {history.best_epoch}, the best one")
+    log.lines.close(history)
+    log.say(*words.ended(history))
     log.say(*report(trainer.model, parts.test.x, parts.test.t, result))
+    log.say(*words.note_lines(history))
     for path in drawn:
         log.say(f"drew      {path}")
     log.say(f"run       {folder}")

@@ -263,9 +263,13 @@ class Model:
             self.encoder, self.columns, self.classes, self.predicts_names = known
             raise
 
-    def _learn_names(self, x: Any, t: Any, standardize: bool) -> None:
-        if is_frame(x) and self.encoder is None and not self.columns:
+    def learn_columns(self, x: Any, *, standardize: bool = False) -> None:
+        """Take the columns of a frame or a table, if the model has none yet."""
+        if (isinstance(x, Table) or is_frame(x)) and self.encoder is None and not self.columns:
             self._take(Encoder.of(x, standardize=standardize))
+
+    def _learn_names(self, x: Any, t: Any, standardize: bool) -> None:
+        self.learn_columns(x, standardize=standardize)
         labels = labels_of(t, "t")
         if isinstance(labels, list):
             if not self.classifies:
@@ -355,14 +359,23 @@ class Model:
         DataError
         """
         x = self.checked_samples(x, what, trained_on)
-        t = self._targets(t, f"t{what}")
+        return x, self.checked_targets(t, len(x), what)
+
+    def checked_targets(self, t: Any, n: int, what: str = "") -> np.ndarray:
+        """Targets as NumPy's, class indices for text, if they fit the network and n samples.
+
+        Raises
+        ------
+        DataError
+        """
+        targets: np.ndarray = self._targets(t, f"t{what}")
         gate = self.network.loss_gate
         assert self.network.outputs is not None  # refused when the model was made
         check_targets(
-            t, len(x), self.network.outputs, gate.targets, f"t{what}",
+            targets, n, self.network.outputs, gate.targets, f"t{what}",
             nonnegative=getattr(gate, "nonnegative", False),
         )  # fmt: skip
-        return x, t
+        return targets
 
     def _targets(self, t: Any, name: str) -> Any:
         """Targets as NumPy's; class indices for text."""

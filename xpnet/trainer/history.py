@@ -124,6 +124,10 @@ class History:
         during the run.
     score : str
         What the scores are, "accuracy" or "r2"; `Trainer.fit` sets it.
+    notes : list of str
+        Advice on this training, once it has ended; checkpoints do not hold it.
+    failure : str
+        The one of them that is a warning too: the network is no better than guessing.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -137,6 +141,8 @@ class History:
     metric: str = ""
     reason: str = ""
     score: str = "score"
+    notes: list[str] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def steps(self) -> int:

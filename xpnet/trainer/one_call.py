@@ -14,13 +14,14 @@ from xpnet.backend.select import select
 from xpnet.data.checks import host
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
-from xpnet.data.frames import is_frame
+from xpnet.data.frames import frame_table, is_frame
 from xpnet.data.labels import array_targets, labels_of, text_targets
 from xpnet.errors import DataError, UsageError, shown
 from xpnet.losses import LOSSES
 from xpnet.models.mlp import mlp
 from xpnet.trainer.defaults import defaults
 from xpnet.trainer.trainer import Trainer
+from xpnet.trainer.validation import checked_validation, drawn
 
 __all__ = ["fit"]
 
@@ -96,7 +97,7 @@ def fit(
     outputs = targets.shape[1] if classes is None else len(classes)
     if loss == "auto":
         loss = "squared" if classes is None else "softmax"
-    encoder = Encoder.of(x) if is_frame(x) else None
+    encoder = _encoder(x, targets, classes is not None, validation, seed) if is_frame(x) else None
     if encoder is None:
         x = host(x, "x")
     chosen = defaults(1)  # hidden layers and activation suit every size
@@ -128,6 +129,17 @@ def fit(
     trainer.model.label_dtype = _label_dtype(t, classes)
     trainer.fit(x, t, validation=validation, **training)
     return trainer
+
+
+def _encoder(x: Any, t: np.ndarray, classes: bool, validation: Any, seed: int) -> Encoder:
+    """The encoder of a frame; a share for validation, which `Trainer.fit` splits off, is left out.
+
+    The rows are those that `Trainer.fit` draws, from the same targets and the same seed.
+    """
+    table, (_, share) = frame_table(x), checked_validation(validation)
+    if share is None or len(table) != len(t):  # `Trainer.fit` refuses these
+        return Encoder.of(table)
+    return Encoder.of(table.rows(drawn(t, share, seed, classes)[0]))
 
 
 def _name(loss: Any) -> Any:

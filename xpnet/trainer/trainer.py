@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from xpnet import optim
 from xpnet.arrays.ops import Array
@@ -27,6 +26,7 @@ from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
+from xpnet.trainer.advice import advise
 from xpnet.trainer.defaults import defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
@@ -37,8 +37,11 @@ from xpnet.trainer.history import (
     finite_or_none,
 )
 from xpnet.trainer.interrupts import held_signals
+from xpnet.trainer.progress import progress_bar
 from xpnet.trainer.resume import SavedRun, identity, optimizer_state, rules
 from xpnet.trainer.step import make_step
+from xpnet.trainer.validation import checked_validation, rows_of, split_off
+from xpnet.trainer.words import Log, described, print_lines, quietly
 
 __all__ = ["Trainer"]
 
@@ -264,7 +267,7 @@ class Trainer:
         *,
         epochs: int | None = None,
         batch_size: int | None = None,
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[Any, Any] | float | None = None,
         sample_weight: Any = None,
         class_weight: str | Mapping[Any, float] | None = None,
         patience: int | None = None,
@@ -275,6 +278,7 @@ class Trainer:
         resume: bool = False,
         save_seconds: float = 60.0,
         extra: Mapping[str, Any] | None = None,
+        verbose: bool = False,
         progress: bool = False,
     ) -> History:
         """Train the model.
@@ -295,8 +299,10 @@ class Trainer:
         epochs, batch_size : int, optional
             By default they suit N, see `xpnet.trainer.defaults.defaults`. The last batch of an
             epoch is smaller if batch_size does not divide N.
-        validation : (x, t), optional
-            Data to measure after each epoch.
+        validation : (x, t) or float, optional
+            Data to measure after each epoch. Or the share of your data to split off for it, such
+            as 0.1: of every class alike, with the random seed (seed, 2) of `xpnet.data.split`.
+            Encoder, scaling and class weights then follow from the rest.
         sample_weight : array or series, shape=(N,), optional
             How much each sample counts, relative to the others of its batch.
         class_weight : "balanced" or mapping from class to weight, optional
@@ -325,12 +331,17 @@ class Trainer:
             then prints the old and the new ones.
         extra : mapping, optional
             Meta data to add to each checkpoint, see `Model.save`.
+        verbose : bool
+            Print what the command line prints: what is trained, the epochs (about 20 of them, if
+            there are more), how it ended, and advice.
         progress : bool
-            Show a progress bar on stderr.
+            Show a progress bar, on stderr or in the notebook.
 
         Returns
         -------
         History
+            Its `notes` are advice. A network that is no better than guessing is a RuntimeWarning
+            too.
 
         Raises
         ------
@@ -349,6 +360,7 @@ class Trainer:
         """
         epochs = None if epochs is None else whole("epochs", epochs, 1)
         batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
+        pair, share = checked_validation(validation)
         if patience is not None:
             patience = whole("patience", patience, 1)
             if validation is None:
@@ -363,24 +375,33 @@ class Trainer:
             raise UsageError("resume needs the folder of the checkpoints")
         if sample_weight is not None:
             sample_weight = host(labels_of(sample_weight, "sample_weight"), "sample_weight")
-        with self.model.learning_names(x, t, standardize=self._finds[0]):
+        mean = self.network.loss_gate.reduction == "mean"
+        with self.model.learning_names(x if share is None else None, t, standardize=self._finds[0]):
+            labels = t
+            if share is None:
+                x, t = self.model.checked_pair(x, t)
+            else:
+                x, t, pair, rest = split_off(
+                    self.model, x, t, share, self.seed, standardize=self._finds[0]
+                )
+                if sample_weight is not None:
+                    n = len(t) + len(pair[1])
+                    checked_weights(sample_weight, n, mean, self.feed.dtype)
+                    sample_weight = sample_weight[rest]
+                labels = rows_of(labels, rest)
             if class_weight is not None:
-                sample_weight = self._class_weights(t, class_weight, sample_weight)
-            x, t = self.model.checked_pair(x, t)
+                sample_weight = self._class_weights(labels, class_weight, sample_weight)
             scalings = self._scalings(x, t)
             callbacks = [callbacks] if callable(callbacks) else list(callbacks)
             for called in (*callbacks, *([] if stop is None else [stop])):
                 if not callable(called):
                     raise UsageError(f"a callback is {shown(called)}; expected a function")
-            if validation is not None:
-                if not isinstance(validation, tuple | list) or len(validation) != 2:
-                    raise UsageError("validation: expected a pair (x, t); see xpnet.data.split")
-                validation = self.model.checked_pair(
-                    *validation, what=" of the validation set", trained_on=x.dtype
+            if pair is not None and share is None:
+                pair = self.model.checked_pair(
+                    *pair, what=" of the validation set", trained_on=x.dtype
                 )
             weights = []
             if sample_weight is not None:
-                mean = self.network.loss_gate.reduction == "mean"
                 weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
 
         chosen = defaults(len(x), batch_size)
@@ -398,7 +419,9 @@ class Trainer:
             self.state = state
         self.model.classifies = self.model.evaluation.classifies(t)
         self.model.sample_dtype = str(x.dtype)
-        saved = self._saved(folder, (x, t), validation, weights, batch_size, extra)
+        saved = self._saved(folder, (x, t), pair, weights, batch_size, extra)
+        if share is not None:
+            saved.identity["validation_share"] = share
         with saved.held():
             self.history = history = self._restored(saved) if resume else saved.begin()
             history.score = "accuracy" if self.classifies else "r2"
@@ -410,7 +433,7 @@ class Trainer:
             elif not history.best_params and history.patience_from is None:
                 # No copy of the earlier epochs' weights exists.
                 history.best_epoch, history.patience_from = 0, len(history.epochs)
-            held = None if validation is None else self.model.resident(*validation, own=True)
+            held = None if pair is None else self.model.resident(*pair, own=True)
             scored = self._scored_part(x, t)
             targets = self.feed.targets(t, self.classifies)
             data: tuple[Any, ...] = (self.feed.samples_or_file(x, own=True), targets, *weights)
@@ -422,16 +445,18 @@ class Trainer:
             if not _ended(history, epochs, patience):
                 # A folder that refuses writes fails now, and a crash finds the current settings.
                 self._save(saved, history, required=True)
-            bar = tqdm(
-                total=epochs * -(-len(x) // batch_size), initial=history.steps, unit="step",
-                disable=not progress, leave=False, dynamic_ncols=True,
-            )  # fmt: skip
-            with bar:
+            log = None
+            if verbose:
+                log = Log(quietly(print_lines), epochs, history.score, history.metric or None)
+                log.say(
+                    *described(self.model, self.optimizer, x, t, pair, epochs, batch_size, self._l2)
+                )
+                callbacks.insert(0, lambda trainer, epoch: log.epoch(trainer.backend, epoch))
+            with progress_bar(epochs * -(-len(x) // batch_size), begun, progress) as advance:
                 written = time.monotonic()
                 while not _ended(history, epochs, patience):
                     for losses in self._train_epoch(data, history, batch_size):
-                        bar.set_postfix_str(f"loss {losses[-1]:.4g}", refresh=False)
-                        bar.update(len(losses))
+                        advance(losses)
                         if stop is not None and stop():
                             history.reason = "stop"
                             break
@@ -441,7 +466,7 @@ class Trainer:
                     if history.reason:
                         break
                     record, best = self._close_epoch(
-                        history, len(x), batch_size, scored, held, validation and validation[1]
+                        history, len(x), batch_size, scored, held, pair and pair[1]
                     )
                     if best:
                         history.best_epoch = record.epoch
@@ -462,6 +487,15 @@ class Trainer:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            earlier = int(self.backend.to_numpy(self.state["step"])) - history.steps
+            history.notes, failure = advise(
+                self.model, self.optimizer, earlier, history, (x, t), scored, pair
+            )
+            history.failure = failure if history.steps > begun else ""
+            if history.failure:
+                warnings.warn(failure, RuntimeWarning, stacklevel=2)
+            if log is not None:
+                log.end(history)
             return history
 
     def _scalings(self, x: Any, t: np.ndarray) -> tuple[Scaling | None, Scaling | None]:
