@@ -728,3 +728,22 @@ def test_bad_input_is_refused_in_one_line(call: Any, error: type[Exception], wor
     with pytest.raises(error, match=re.escape(words)) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_moments_of_dead_units_do_not_become_subnormal(library: str) -> None:
+    """0.9^k is subnormal from k = 830 on, and every step is then many times as slow."""
+    if library != "numpy":
+        pytest.importorskip(library)
+    x, t = digits(100)
+    network = xpnet.mlp([64, 8, 10], seed=1)
+    alive = Trainer(network, optim.Adam(1e-3), backend=xpnet.select("cpu", library))
+    for dies in (False, True):
+        if dies:
+            alive.params["b1"][:4] = -1e6
+        alive.fit(x, t, epochs=1100 if dies else 2, batch_size=100)
+    for name, value in alive.state.items():
+        size = np.abs(alive.backend.to_numpy(value))
+        assert not ((size > 0) & (size < np.finfo(np.float32).tiny)).any(), name
+    dead = alive.backend.to_numpy(alive.state["b1.m"])[:4]
+    np.testing.assert_array_equal(dead, 0.0)

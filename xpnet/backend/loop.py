@@ -9,7 +9,10 @@ from typing import Any
 
 from xpnet.backend.interface import Array, Params, Prepare, Run, Step
 
-__all__ = ["CHUNK_SECONDS", "Gather", "RowStep", "gathering", "on_rows", "plain_loop", "within"]
+__all__ = [
+    "CHUNK_SECONDS", "Gather", "RowStep", "flushing", "gathering", "on_rows", "plain_loop",
+    "within",
+]  # fmt: skip
 
 # gather(data, rows) returns the batch: these rows of each array, with the samples prepared
 Gather = Callable[[tuple[Array, ...], Array], Sequence[Array]]
@@ -40,6 +43,38 @@ def on_rows(step: Step, gather: Gather) -> RowStep:
         return step(params, state, *gather(data, rows))
 
     return work
+
+
+# After so many steps, numbers that are so many times the smallest normal number become 0.
+FLUSH_STEPS, FLUSH_BELOW = 256, 1e13
+
+
+def flushing(work: RowStep, flush: Callable[[Array], None]) -> RowStep:
+    """Return `work`, which now and then sets the tiniest numbers of parameters and state to 0.
+
+    The gradient of a dead unit is 0 from then on, and its momentum shrinks with every step: after
+    some 800 steps it is subnormal, and a processor takes a hundred times as long for such numbers.
+    What is set to 0 is too small to move a parameter.
+
+    Parameters
+    ----------
+    work : callable
+        From `on_rows`.
+    flush : callable
+        Sets to 0 what is below FLUSH_BELOW times the smallest normal number, in place.
+    """
+
+    def flushed(
+        params: Params, state: Params, data: tuple[Array, ...], rows: Array
+    ) -> tuple[Params, Params, Array]:
+        params, state, loss = work(params, state, data, rows)
+        # By the count of the whole run, so that a resumed run does it at the same steps.
+        if "step" in state and int(state["step"]) % FLUSH_STEPS == 0:
+            for array in (*params.values(), *state.values()):
+                flush(array)
+        return params, state, loss
+
+    return flushed
 
 
 def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:

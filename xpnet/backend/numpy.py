@@ -12,7 +12,7 @@ from array_api_compat import numpy as xp
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
-from xpnet.backend.loop import gathering, on_rows, plain_loop
+from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop
 
 # The trainer reports a loss that overflows, with its step, so NumPy need not warn.
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
@@ -101,7 +101,7 @@ class NumPy(Backend):
     def loop(self, step: Step, prepare: Prepare) -> Run:
         keep_freed_memory()
         work = with_kernels(on_rows(step, gathering(_take, prepare)), self.kernels)
-        return plain_loop(_quiet(work), np.array)
+        return plain_loop(_quiet(flushing(work, _flush)), np.array)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _quiet(with_kernels(function, self.kernels))
@@ -125,6 +125,11 @@ class Strict(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _quiet(function)
+
+
+def _flush(array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and array.ndim:
+        array[np.abs(array) < FLUSH_BELOW * np.finfo(array.dtype).tiny] = 0.0
 
 
 def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

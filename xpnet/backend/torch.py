@@ -27,7 +27,7 @@ from xpnet.backend.interface import (
     check_process,
     out_of_memory,
 )
-from xpnet.backend.loop import gathering, on_rows, plain_loop, within
+from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
 from xpnet.backend.torch_update import Many, for_each, update
 from xpnet.errors import DeviceError
@@ -138,7 +138,7 @@ class Torch(Backend):
         work = torch.no_grad()(with_kernels(work, self.kernels))
         if self.device == "cpu":
             keep_freed_memory()
-            return plain_loop(work, torch.stack)
+            return plain_loop(flushing(work, _flush), torch.stack)
         graphs = TorchGraphs(self._device)
         return within(self._on_device, captured_loop(work, graphs, self.fallbacks))
 
@@ -176,6 +176,11 @@ def _gpu(index: int, precision: str) -> tuple[Any, str, int]:
     check_capability(str(device), precision, f"{major}.{minor}")
     properties = torch.cuda.get_device_properties(device)
     return device, torch.cuda.get_device_name(device), properties.total_memory
+
+
+def _flush(array: Array) -> None:
+    if array.is_floating_point() and array.ndim:
+        array.masked_fill_(array.abs() < FLUSH_BELOW * torch.finfo(array.dtype).tiny, 0.0)
 
 
 def _take(array: Array, rows: Array) -> Array:
