@@ -48,14 +48,27 @@ Schedule = Callable[[Array], Any]  # step (0-d array of the parameters' dtype, f
 
 
 class Optimizer(Protocol):
-    """The attributes and the method that `init` and `update` use."""
+    """The attributes and the method that `init` and `update` use.
+
+    Examples
+    --------
+    >>> SGD(0.1).slots, Adam(0.1).slots
+    ((), ('m', 'v'))
+    """
 
     @property
-    def lr(self) -> float | Schedule: ...
-    @property
-    def slots(self) -> tuple[str, ...]: ...
+    def lr(self) -> float | Schedule:
+        """The learning rate, or a schedule that returns it for each step."""
+        ...
 
-    def rule(self, p: Array, g: Array, lr: Any, /, *slots: Array) -> tuple[Array, ...]: ...
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of the arrays that the rule keeps for each parameter."""
+        ...
+
+    def rule(self, p: Array, g: Array, lr: Any, /, *slots: Array) -> tuple[Array, ...]:
+        """Return the new parameter and its new slots, from its gradient and the rate."""
+        ...
 
 
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -329,6 +342,12 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
     dict of str to array
         "step" is a 0-d int32 zero. "W1.v", ...: for each parameter and each slot of the rule, an
         array of zeros with the parameter's shape and dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sorted(init(Momentum(0.1), {"W": np.array([1.0])}))
+    ['W.v', 'step']
     """
     first = next(iter(params.values()))
     xp = namespace(first)
@@ -403,6 +422,14 @@ def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -
     """Add the gradient of the L2 term ½ λ ΣW²: g ← g + λ W, where λ is `decay`.
 
     The term applies to weights (two axes or more), not to biases.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = {"W": np.array([[2.0]]), "b": np.array([2.0])}
+    >>> grads = {"W": np.array([[1.0]]), "b": np.array([1.0])}
+    >>> {name: g.tolist() for name, g in add_weight_decay(grads, params, 0.1).items()}
+    {'W': [[1.2]], 'b': [1.0]}
     """
     return {
         name: _decayed(g, params[name], decay) if g.ndim > 1 else g for name, g in grads.items()
@@ -422,6 +449,13 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     The squares do not overflow, however large the gradients are.
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training RNNs", 2013, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grads = {"W": np.array([[3.0]]), "b": np.array([4.0])}
+    >>> {name: g.round(3).tolist() for name, g in clip_by_global_norm(grads, 1.0).items()}
+    {'W': [[0.6]], 'b': [0.8]}
     """
     norm, unit = scaled_norm(list(grads.values()), max_norm)
     # max(‖g‖, max_norm) is never 0, so this line needs no branch on a value.

@@ -56,6 +56,13 @@ class Backend:
         captured, a function that is not one kernel. It grows during a training.
     note : str
         The reason why "auto" did not choose CUDA; empty if it did.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> backend = xpnet.select("cpu")
+    >>> backend.library, backend.device
+    ('numpy', 'cpu')
     """
 
     library: str

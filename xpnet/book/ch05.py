@@ -218,5 +218,11 @@ def two_layer_net(
     Returns
     -------
     Network
+
+    Examples
+    --------
+    >>> network = two_layer_net(784, 50, 10)
+    >>> {name: p.shape for name, p in network.params.items()}
+    {'W1': (784, 50), 'b1': (50,), 'W2': (50, 10), 'b2': (10,)}
     """
     return mlp([input_size, hidden_size, output_size], "sigmoid", init=weight_init_std, seed=seed)

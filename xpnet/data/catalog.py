@@ -84,6 +84,12 @@ def load(
         An unknown name.
     DataError
         A file is missing or damaged, or no mirror has sent it in time.
+
+    Examples
+    --------
+    >>> data, test = load("digits")
+    >>> data.x.shape, data.classes[:3], test
+    ((1797, 64), ('0', '1', '2'), None)
     """
     if name == "digits":
         with resources.as_file(resources.files("xpnet.datasets") / "digits.npz") as path:

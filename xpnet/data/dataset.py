@@ -34,6 +34,13 @@ class Scaling(NamedTuple):
     Attributes
     ----------
     shift, scale : float, or array of the shape of one sample
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, scaling = np.array([10.0, 30.0]), Scaling(shift=20.0, scale=0.1)
+    >>> ((x - scaling.shift) * scaling.scale).tolist()
+    [-1.0, 1.0]
     """
 
     shift: Any = 0.0
@@ -80,6 +87,13 @@ class Rows:
     ----------
     array : array, shape=(N, ...)
     rows : integer array, shape=(n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = Rows(np.array([[0.0], [1.0], [2.0]]), np.array([2, 0]))
+    >>> len(rows), rows[:1].tolist()
+    (2, [[2.0]])
     """
 
     def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
@@ -125,6 +139,13 @@ class Dataset:
         Where the columns of a table without names stand in its file.
     notes : tuple of str
         Sentences for the user about how the file was read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> data = Dataset(np.zeros((3, 4)), np.array([0, 1, 0]), classes=("no", "yes"))
+    >>> len(data), data.outputs
+    (3, 2)
     """
 
     x: Any
@@ -168,12 +189,26 @@ def _described(x: Any) -> str:
 
 
 def is_streamed(x: Any) -> bool:
-    """Whether `x` goes to the device part by part, as a file does."""
+    """Whether `x` goes to the device part by part, as a file does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_streamed(np.zeros((3, 4)))
+    False
+    """
     return isinstance(x, np.memmap | Rows)
 
 
 def select_rows(x: Any, rows: np.ndarray) -> Any:
-    """Select rows: a copy if x is in memory, an index (`Rows`) if it stays in a file."""
+    """Select rows: a copy if x is in memory, an index (`Rows`) if it stays in a file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> select_rows(np.array([[0.0], [1.0], [2.0]]), np.array([2, 0])).tolist()
+    [[2.0], [0.0]]
+    """
     if isinstance(x, Table):
         return x.rows(rows)
     if isinstance(x, Rows):
@@ -202,7 +237,14 @@ def read_rows(x: Any, index: Any) -> np.ndarray:
 
 
 def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, rows) for consecutive pieces of about 16 MiB."""
+    """Yield (first row, rows) for consecutive pieces of about 16 MiB.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [(first, rows.shape) for first, rows in chunks(np.zeros((1000, 4)))]
+    [(0, (1000, 4))]
+    """
     size = max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes))
     for start in range(0, len(x), size):
         yield start, read_rows(x, slice(start, start + size))

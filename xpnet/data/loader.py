@@ -270,6 +270,11 @@ def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarr
     list of integer arrays, shape=(steps, batch)
         First the full batches, then, if batch_size does not divide n, one of what is left:
         every sample is seen once. Drawn anew, not stored, when a run is resumed.
+
+    Examples
+    --------
+    >>> [part.shape for part in batch_order(10, 4, seed=0, epoch=1)]  # 2 batches of 4, 1 of 2
+    [(2, 4), (1, 2)]
     """
     batch_size = whole("batch_size", batch_size, 1)
     order = np.random.default_rng((seed, 3, epoch)).permutation(n)  # 1 and 2 draw the splits

@@ -42,6 +42,12 @@ def split(
         The fraction or the seed is out of range.
     DataError
         One of the two would be empty although fraction > 0, or t are no classes to stratify by.
+
+    Examples
+    --------
+    >>> train, test = split([0, 0, 0, 0, 1, 1, 1, 1], 0.25, seed=0, stratify=True)
+    >>> len(train), len(test)
+    (6, 2)
     """
     t = host(labels_of(t, "t"), "t")
     if not t.ndim or not len(t):
@@ -83,7 +89,7 @@ def class_weights(
         Class indices or names; or one-hot rows, shape=(N, classes), for the number of the column.
     weights : "balanced", or mapping from class to weight
         balanced gives all classes the same total weight: a sample of class c counts
-        :math:`N / (k N_c)`, with k classes among the samples and N_c samples of class c; their
+        $N / (k N_c)$, with k classes among the samples and N_c samples of class c; their
         mean is 1. In a mapping, classes without a weight count 1.
     sample_weight : array, shape=(N,), optional
         How often balanced counts each sample; N is then the sum of these weights, and classes of
@@ -177,6 +183,13 @@ def standardize(x: Any, name: str = "x") -> Scaling:
     ------
     DataError
         A value is not a finite number, or so large that its square is infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scaling = standardize(np.array([[10.0, 5.0], [30.0, 5.0]]))
+    >>> scaling.shift.tolist(), scaling.scale.tolist()  # the second column is constant
+    ([20.0, 5.0], [0.1, 1.0])
     """
     x = host(frame_table(x, name).matrix() if is_frame(x) else x, name)
     mean, deviation = _moments(x, name)

@@ -87,6 +87,16 @@ def load_file(
     Raises
     ------
     DataError, UsageError
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "flowers.csv")
+    ...     _ = path.write_text("length,width,kind\\n5.1,3.5,a\\n6.2,2.9,b\\n", encoding="utf-8")
+    ...     data = load_file(path)
+    >>> data.x.tolist(), data.t.tolist(), data.classes
+    ([[5.1, 3.5], [6.2, 2.9]], [0, 1], ('a', 'b'))
     """
     path = Path(path)
     table = is_table_file(path)
@@ -159,7 +169,13 @@ def load_file(
 
 
 def has_test_part(path: Path) -> bool:
-    """Return whether an NPZ file has x_test and y_test beside x_train and y_train."""
+    """Return whether an NPZ file has x_test and y_test beside x_train and y_train.
+
+    Examples
+    --------
+    >>> has_test_part(Path("passengers.csv"))
+    False
+    """
     return path.suffix.lower() == ".npz" and {"x_test", "y_test"} <= npz_headers(path).keys()
 
 

@@ -88,7 +88,7 @@ class MatMul:
 
     Notes
     -----
-    With :math:`y_{nm} = \sum_k a_{nk} b_{km}` and G the gradient with respect to y,
+    With $y_{nm} = \sum_k a_{nk} b_{km}$ and G the gradient with respect to y,
 
     .. math:: da = G b^T, \quad db = a^T G.
     """

@@ -33,7 +33,7 @@ def jacobian(
     output, wrt : Node or str
         Of shapes (m...) and (n...).
     diagonal : bool
-        Return only :math:`\partial y_i / \partial x_i`; `wrt` and `output` must have the same
+        Return only $\partial y_i / \partial x_i$; `wrt` and `output` must have the same
         shape. Memory stays small: of each row, only this number is kept.
     batched : bool
         The first axis of both is a batch of independent samples. One backward pass then computes
@@ -53,7 +53,7 @@ def jacobian(
 
     Notes
     -----
-    A backward pass multiplies a row vector by the Jacobian: if it starts from :math:`e_i`, it
+    A backward pass multiplies a row vector by the Jacobian: if it starts from $e_i$, it
     returns row i. The function runs one forward pass, one backward pass to find the shapes, and
     one for each element of the output (with `batched`, of one sample of it).
 

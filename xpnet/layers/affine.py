@@ -33,7 +33,7 @@ class Affine:
 
     Notes
     -----
-    With :math:`y_{nm} = \sum_d x_{nd} W_{dm} + b_m` and G the gradient with respect to y,
+    With $y_{nm} = \sum_d x_{nd} W_{dm} + b_m$ and G the gradient with respect to y,
 
     .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
 

@@ -57,13 +57,13 @@ def softmax_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array
 
 @dataclass(frozen=True)
 class SoftmaxWithLoss:
-    r"""Softmax and cross-entropy in one: :math:`l = \log\sum_j e^{x_j} - \sum_j t_j x_j`.
+    r"""Softmax and cross-entropy in one: $l = \log\sum_j e^{x_j} - \sum_j t_j x_j$.
 
     Notes
     -----
-    With :math:`y_j = e^{x_j} / \sum_k e^{x_k}` and :math:`l = -\sum_j t_j \log y_j`,
-    :math:`\partial l / \partial x_j = y_j - t_j` because :math:`\sum_j t_j = 1`; so the mean
-    over N samples has the gradient :math:`(y - t) / N`. The log-sum-exp form never takes
+    With $y_j = e^{x_j} / \sum_k e^{x_k}$ and $l = -\sum_j t_j \log y_j$,
+    $\partial l / \partial x_j = y_j - t_j$ because $\sum_j t_j = 1$; so the mean
+    over N samples has the gradient $(y - t) / N$. The log-sum-exp form never takes
     the logarithm of a probability that underflowed to 0. Instead of one-hot rows you can give
     soft targets: rows of probabilities that add up to 1. Source: Bishop, "Pattern Recognition
     and Machine Learning", 2006, section 4.3.4.
@@ -119,9 +119,9 @@ def binary_cross_entropy(x: Array, t: Array, factor: Any) -> tuple[Array, Array]
 class SigmoidWithLoss:
     r"""Sigmoid and binary cross-entropy in one, summed over the outputs.
 
-    :math:`l = \sum_j \max(x_j, 0) - x_j t_j + \log(1 + e^{-|x_j|})`, which is
-    :math:`-\sum_j t_j \log y_j + (1 - t_j) \log(1 - y_j)` with :math:`y = \sigma(x)`, without
-    overflow; :math:`\partial l / \partial x_j = y_j - t_j`.
+    $l = \sum_j \max(x_j, 0) - x_j t_j + \log(1 + e^{-|x_j|})$, which is
+    $-\sum_j t_j \log y_j + (1 - t_j) \log(1 - y_j)$ with $y = \sigma(x)$, without
+    overflow; $\partial l / \partial x_j = y_j - t_j$.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class SigmoidWithLoss:
 
 @dataclass(frozen=True)
 class HingeLoss:
-    r"""Multiclass SVM: :math:`l = \sum_{j \ne c} \max(0, x_j - x_c + \Delta)`.
+    r"""Multiclass SVM: $l = \sum_{j \ne c} \max(0, x_j - x_c + \Delta)$.
 
     Notes
     -----

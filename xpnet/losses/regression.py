@@ -66,7 +66,7 @@ def _squared_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class SquaredLoss:
-    r"""The Euclidean loss :math:`l = \frac12 \sum_j (y_j - t_j)^2`, with dy = y - t, dt = t - y.
+    r"""The Euclidean loss $l = \frac12 \sum_j (y_j - t_j)^2$, with dy = y - t, dt = t - y.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def _absolute_error(y: Array, t: Array, factor: Any) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class AbsoluteLoss:
-    r"""The absolute error :math:`l = \sum_j |y_j - t_j|`; its best constant answer is the median.
+    r"""The absolute error $l = \sum_j |y_j - t_j|$; its best constant answer is the median.
 
     The gradient is the sign of y - t: 1, -1, or 0 at a tie. So far outliers pull no more than
     near ones. Source: Laplace's first law of errors, 1774.
@@ -150,12 +150,12 @@ def _huber_error(y: Array, t: Array, factor: Any, delta: float) -> tuple[Array, 
 class HuberLoss:
     r"""Huber's loss: squared near the target, absolute away from it, summed over the outputs.
 
-    With :math:`e = y - t` it is :math:`\frac12 e^2` where :math:`|e| \le \delta`, else
-    :math:`\delta (|e| - \frac12 \delta)`.
+    With $e = y - t$ it is $\frac12 e^2$ where $|e| \le \delta$, else
+    $\delta (|e| - \frac12 \delta)$.
 
     Notes
     -----
-    With s = e, clipped to [-δ, δ], both cases are :math:`s (e - \frac12 s)`, and s is the
+    With s = e, clipped to [-δ, δ], both cases are $s (e - \frac12 s)$, and s is the
     gradient. Source: Huber, "Robust estimation of a location parameter", 1964.
 
     Examples
@@ -199,7 +199,7 @@ def _quantile_error(y: Array, t: Array, factor: Any, quantile: float) -> tuple[A
 
 @dataclass(frozen=True)
 class QuantileLoss:
-    r"""The pinball loss :math:`l = \sum_j \max(q (t_j - y_j), (q - 1) (t_j - y_j))`.
+    r"""The pinball loss $l = \sum_j \max(q (t_j - y_j), (q - 1) (t_j - y_j))$.
 
     Its best constant answer is the q-quantile of the targets: a share q of them lies below. The
     gradient is 1 - q above the target, -q below it, and 0 at a tie. At q = ½ this is half of
@@ -249,13 +249,13 @@ def _poisson_deviance(x: Array, t: Array, factor: Any) -> tuple[Array, Array]:
 class PoissonLoss:
     r"""Half the Poisson deviance of counts t >= 0, where the output x is the rate's logarithm.
 
-    :math:`l = \sum_j t_j \log t_j - t_j x_j - t_j + e^{x_j}`, with 0 log 0 = 0;
-    :math:`\partial l / \partial x_j = e^{x_j} - t_j`.
+    $l = \sum_j t_j \log t_j - t_j x_j - t_j + e^{x_j}$, with 0 log 0 = 0;
+    $\partial l / \partial x_j = e^{x_j} - t_j$.
 
     Notes
     -----
-    The probability of the count t at the rate :math:`\lambda = e^x` is
-    :math:`\lambda^t e^{-\lambda} / t!`. l is the logarithm of its ratio to that of the best
+    The probability of the count t at the rate $\lambda = e^x$ is
+    $\lambda^t e^{-\lambda} / t!$. l is the logarithm of its ratio to that of the best
     rate, λ = t; so l is 0 there and positive elsewhere. An exponential too large for the dtype
     makes the loss infinite. Source: McCullagh and Nelder, "Generalized Linear Models", 1989,
     section 2.3.

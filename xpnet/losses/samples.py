@@ -38,7 +38,7 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     weight : array, shape=(...), or None
         How much each sample counts; None means 1 each.
     reduction : str
-        mean: :math:`w_i / \sum_k w_k`; sum: :math:`w_i`.
+        mean: $w_i / \sum_k w_k$; sum: $w_i$.
 
     Returns
     -------

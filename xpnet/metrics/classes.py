@@ -20,7 +20,7 @@ Average = Literal["auto", "binary", "macro"]
 def accuracy(
     t: Any, predicted: Any, *, classes: Classes = None, sample_weight: Any = None
 ) -> float:
-    r"""Return the share of right answers, :math:`\frac{1}{N} \sum_i [y_i = t_i]`.
+    r"""Return the share of right answers, $\frac{1}{N} \sum_i [y_i = t_i]$.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def accuracy(
 def balanced_accuracy(
     t: Any, predicted: Any, *, classes: Classes = None, sample_weight: Any = None
 ) -> float:
-    r"""Return the mean of the recalls, :math:`\frac{1}{C} \sum_c TP_c / (TP_c + FN_c)`.
+    r"""Return the mean of the recalls, $\frac{1}{C} \sum_c TP_c / (TP_c + FN_c)$.
 
     The mean is over the classes that occur in `t`. Parameters and errors are those of `accuracy`.
 
@@ -90,7 +90,7 @@ def precision(
     classes: Classes = None,
     sample_weight: Any = None,
 ) -> float | np.ndarray:
-    r"""Return how many of those predicted as a class are of it, :math:`TP / (TP + FP)`.
+    r"""Return how many of those predicted as a class are of it, $TP / (TP + FP)$.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def recall(
     classes: Classes = None,
     sample_weight: Any = None,
 ) -> float | np.ndarray:
-    r"""Return how many of a class are predicted as it, :math:`TP / (TP + FN)`.
+    r"""Return how many of a class are predicted as it, $TP / (TP + FN)$.
 
     It is 0 for a class without samples. Parameters, errors and source are those of `precision`.
 
@@ -178,7 +178,7 @@ def f1(
     classes: Classes = None,
     sample_weight: Any = None,
 ) -> float | np.ndarray:
-    r"""Return the harmonic mean of precision and recall, :math:`2 TP / (2 TP + FP + FN)`.
+    r"""Return the harmonic mean of precision and recall, $2 TP / (2 TP + FP + FN)$.
 
     It is 0 for a class without samples and predictions. Parameters, errors and source are those
     of `precision`.

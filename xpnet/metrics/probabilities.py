@@ -14,7 +14,14 @@ __all__ = ["Calibration", "brier", "calibration_curve", "log_loss"]
 
 
 class Calibration(NamedTuple):
-    """For each bin that has samples: mean probability, share of positives, number of samples."""
+    """For each bin that has samples: mean probability, share of positives, number of samples.
+
+    Examples
+    --------
+    >>> found = calibration_curve([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], bins=2)
+    >>> found.observed.tolist(), found.samples.tolist()
+    ([0.0, 1.0], [2, 2])
+    """
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -24,7 +31,7 @@ class Calibration(NamedTuple):
 def log_loss(
     t: Any, probabilities: Any, *, classes: Classes = None, sample_weight: Any = None
 ) -> float:
-    r"""Return the cross-entropy per sample, :math:`-\frac{1}{N} \sum_i \log p_{i, t_i}`.
+    r"""Return the cross-entropy per sample, $-\frac{1}{N} \sum_i \log p_{i, t_i}$.
 
     Parameters
     ----------
@@ -65,8 +72,8 @@ def brier(
 ) -> float:
     r"""Return the Brier score, the mean square error of the probabilities.
 
-    For two classes it is :math:`\frac{1}{N} \sum_i (p_{i1} - t_i)^2`, from 0 to 1; for more,
-    :math:`\frac{1}{N} \sum_i \sum_c (p_{ic} - [t_i = c])^2`, from 0 to 2. Parameters and errors are
+    For two classes it is $\frac{1}{N} \sum_i (p_{i1} - t_i)^2$, from 0 to 1; for more,
+    $\frac{1}{N} \sum_i \sum_c (p_{ic} - [t_i = c])^2$, from 0 to 2. Parameters and errors are
     those of `log_loss`.
 
     Notes

@@ -23,7 +23,14 @@ ThresholdMetric = Literal["f1", "balanced_accuracy"]
 
 
 class Roc(NamedTuple):
-    """A receiver operating characteristic: `false` and `true` positive rates by threshold."""
+    """A receiver operating characteristic: `false` and `true` positive rates by threshold.
+
+    Examples
+    --------
+    >>> found = roc_curve([0, 1], [0.2, 0.7])
+    >>> found.true.tolist(), found.false.tolist()
+    ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])
+    """
 
     false: np.ndarray
     true: np.ndarray
@@ -31,7 +38,14 @@ class Roc(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
-    """Precision and recall by threshold; one point, (1, 0), belongs to none."""
+    """Precision and recall by threshold; one point, (1, 0), belongs to none.
+
+    Examples
+    --------
+    >>> found = precision_recall_curve([0, 1], [0.2, 0.7])
+    >>> found.recall.tolist()
+    [1.0, 1.0, 0.0]
+    """
 
     precision: np.ndarray
     recall: np.ndarray
@@ -55,7 +69,7 @@ def roc_auc(
     r"""Return the area under the ROC curve.
 
     It is the probability that a positive sample gets a higher score than a negative one, where a
-    tie counts half: :math:`P(s_+ > s_-) + \frac{1}{2} P(s_+ = s_-)`.
+    tie counts half: $P(s_+ > s_-) + \frac{1}{2} P(s_+ = s_-)$.
 
     Parameters
     ----------
@@ -95,7 +109,7 @@ def roc_auc(
 def average_precision(
     t: Any, probabilities: Any, *, classes: Classes = None, sample_weight: Any = None
 ) -> float:
-    r"""Return the average precision, :math:`\sum_k (R_k - R_{k-1}) P_k`.
+    r"""Return the average precision, $\sum_k (R_k - R_{k-1}) P_k$.
 
     The sum is over the thresholds, from the highest down, with precision P and recall R at each.
     Random scores give the share of positive samples. Parameters and errors are those of `roc_auc`.
@@ -128,7 +142,7 @@ def areas(t: Any, probabilities: Any, classes: Classes, sample_weight: Any) -> l
 
 
 def roc_curve(t: Any, probabilities: Any, *, positive: int = 1, sample_weight: Any = None) -> Roc:
-    r"""Return the points of the ROC curve, :math:`(FP / N_-, TP / N_+)` by threshold.
+    r"""Return the points of the ROC curve, $(FP / N_-, TP / N_+)$ by threshold.
 
     Parameters
     ----------
@@ -229,7 +243,7 @@ def best_threshold(
     p_positive : array, shape=(N,) or (N, 2)
         Probabilities of the second class.
     metric : {"f1", "balanced_accuracy"}
-        The best balanced accuracy is Youden's: :math:`TP / N_+ - FP / N_-` is largest.
+        The best balanced accuracy is Youden's: $TP / N_+ - FP / N_-$ is largest.
     sample_weight : array, shape=(N,), optional
 
     Returns

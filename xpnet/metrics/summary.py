@@ -27,7 +27,13 @@ MOST = 20  # so many classes have a line each
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by name: its function, which end of it is better, and what it is given."""
+    """A metric by name: its function, which end of it is better, and what it is given.
+
+    Examples
+    --------
+    >>> METRICS["rmse"].better, METRICS["roc_auc"].needs
+    ('lower', 'probabilities')
+    """
 
     function: Callable[..., float]
     better: Literal["higher", "lower"]
@@ -221,7 +227,14 @@ def _known(t: Any, predicted: Any, probabilities: Any, classes: Classes) -> Clas
 
 
 class ClassRow(NamedTuple):
-    """One class of a table: its name, its metrics, and how many samples it has in `t`."""
+    """One class of a table: its name, its metrics, and how many samples it has in `t`.
+
+    Examples
+    --------
+    >>> row = per_class_table([0, 1, 1], [0, 1, 0], ["no", "yes"])[1]
+    >>> row.name, row.precision, row.recall
+    ('yes', 1.0, 0.5)
+    """
 
     name: str
     precision: float

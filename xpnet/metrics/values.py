@@ -12,7 +12,7 @@ __all__ = ["mae", "median_absolute_error", "r2", "rmse"]
 
 
 def r2(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
-    r"""Return R², :math:`1 - \sum_i (y_i - t_i)^2 / \sum_i (t_i - \bar t)^2`.
+    r"""Return R², $1 - \sum_i (y_i - t_i)^2 / \sum_i (t_i - \bar t)^2$.
 
     It is 1 for perfect predictions and 0 for those no better than the mean.
 
@@ -58,7 +58,7 @@ def r2(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
 
 
 def mae(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
-    r"""Return the mean absolute error, :math:`\frac{1}{N} \sum_i |y_i - t_i|`.
+    r"""Return the mean absolute error, $\frac{1}{N} \sum_i |y_i - t_i|$.
 
     Of several outputs it is the mean over them. Parameters and errors are those of `r2`.
 
@@ -77,7 +77,7 @@ def mae(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
 
 
 def rmse(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
-    r"""Return the root of the mean square error, :math:`\sqrt{\frac{1}{N} \sum_i (y_i - t_i)^2}`.
+    r"""Return the root of the mean square error, $\sqrt{\frac{1}{N} \sum_i (y_i - t_i)^2}$.
 
     Of several outputs it is the mean of their roots. Parameters and errors are those of `r2`; the
     source is that of `mae`.
@@ -96,7 +96,7 @@ def rmse(t: Any, predicted: Any, *, sample_weight: Any = None) -> float:
 
 
 def median_absolute_error(t: Any, predicted: Any) -> float:
-    r"""Return the median of the absolute errors, :math:`\mathrm{median}_i |y_i - t_i|`.
+    r"""Return the median of the absolute errors, $\mathrm{median}_i |y_i - t_i|$.
 
     A few large errors do not move it. Of several outputs it is the mean of their medians.
     Parameters and errors are those of `r2`; samples have no weights here.

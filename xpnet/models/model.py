@@ -182,6 +182,7 @@ class Model:
 
     @property
     def threshold(self) -> float | None:
+        """Of two classes: predict the second one from this probability on; None means 0.5."""
         return self._threshold
 
     @threshold.setter

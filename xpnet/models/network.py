@@ -50,6 +50,18 @@ class Network:
     builder, arguments : str, dict
         The function of `BUILDERS` that makes this network, and its arguments, plain values that a
         file keeps; empty for a graph that you built by hand.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.functions import affine, softmax_with_loss
+    >>> graph = Graph()
+    >>> x, t, W, b = graph.inputs("x t W b")
+    >>> scores = affine(x, W, b)
+    >>> params = {"W": np.zeros((4, 2)), "b": np.zeros(2)}
+    >>> network = Network(graph, params, scores, softmax_with_loss(scores, t), outputs=2)
+    >>> network.predict(params, np.ones((1, 4))).tolist()
+    [[0.0, 0.0]]
     """
 
     graph: Graph

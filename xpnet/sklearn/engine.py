@@ -106,8 +106,8 @@ class Gradient(_Function):
 class Step(_Function):
     r"""A training step whose L2 term is divided by the weight of its batch, as scikit-learn's.
 
-    The loss is :math:`\frac{1}{S} (\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2)` with
-    :math:`S = \sum_i w_i`; it penalizes weights, not biases. α is an array in the state, as the
+    The loss is $\frac{1}{S} (\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2)$ with
+    $S = \sum_i w_i$; it penalizes weights, not biases. α is an array in the state, as the
     rate may be: neither is compiled into the step.
     """
 

@@ -430,7 +430,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
     Notes
     -----
-    squared_error is :math:`\frac12 (y - t)^2`, averaged over the outputs in the reported loss,
+    squared_error is $\frac12 (y - t)^2$, averaged over the outputs in the reported loss,
     while its gradient is that of the sum over the outputs, as scikit-learn's. `xpnet.losses`
     has the formulas of the others. For the L2 term see `MLPClassifier`.
 

@@ -128,6 +128,15 @@ class History:
         Advice on this training, once it has ended; checkpoints do not hold it.
     failure : str
         The one of them that is a warning too: the network is no better than guessing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> x = np.linspace(-1, 1, 100)[:, None]
+    >>> history = xpnet.fit(x, (x[:, 0] > 0).astype(int), epochs=20).history
+    >>> len(history.epochs), history.reason
+    (20, 'epochs')
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -351,6 +360,7 @@ class History:
 
     @classmethod
     def unpack(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> History:
+        """Return the history that `pack` made these arrays and this metadata of."""
         losses = arrays["losses"]
         kept, unfinished = np.split(losses, [len(losses) - meta["steps_in_epoch"]])
         return cls(

@@ -232,26 +232,32 @@ class Trainer:
 
     @property
     def network(self) -> Network:
+        """The network that is trained."""
         return self.model.network
 
     @property
     def backend(self) -> Backend:
+        """The library and the device that compute."""
         return self.model.backend
 
     @property
     def feed(self) -> Feed:
+        """What brings samples to the device, scaled."""
         return self.model.feed
 
     @property
     def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, or None."""
         return self.model.classes
 
     @property
     def classifies(self) -> bool:
+        """Whether the network predicts classes, and not values."""
         return self.model.classifies
 
     @property
     def params(self) -> dict[str, Array]:
+        """The parameters as they are now, arrays of the backend."""
         return self.model.params
 
     @params.setter
