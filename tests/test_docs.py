@@ -18,12 +18,12 @@ import pytest
 from conftest import usable_cupy
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 BLOCKS = [
     pytest.param(
         *block,
-        id=f"{page.name}-{i}",
+        id=f"{page.relative_to(ROOT)}-{i}",
         marks=[pytest.mark.gpu] if re.search(r'import cupy|device="cuda', block[0]) else [],
     )
     for page in PAGES
@@ -179,7 +179,11 @@ def test_pictures_and_tables_are_those_of_the_script(pictures: ModuleType, tmp_p
 
 
 def test_every_picture_is_shown_and_every_page_is_in_the_menu() -> None:
-    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    docs = ROOT / "docs"
+    pages = {
+        page.relative_to(docs).as_posix(): page.read_text(encoding="utf-8")
+        for page in docs.rglob("*.md")
+    }
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for name in pages:
         assert f": {name}\n" in menu
@@ -219,7 +223,8 @@ def test_the_api_reference_has_every_public_module() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     import xpnet
 
-    reference = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    pages = (ROOT / "docs/api").glob("*.md")
+    reference = "".join(page.read_text(encoding="utf-8") for page in pages)
     for name in xpnet.__all__:
         value = getattr(xpnet, name)
         module = value.__name__ if isinstance(value, ModuleType) else value.__module__
