@@ -90,7 +90,7 @@ class MatMul:
     -----
     With $y_{nm} = \sum_k a_{nk} b_{km}$ and G the gradient with respect to y,
 
-    .. math:: da = G b^T, \quad db = a^T G.
+    $$da = G b^T, \quad db = a^T G.$$
     """
 
     def forward(self, a: Array, b: Array) -> tuple[Array, Any]:

@@ -35,7 +35,7 @@ class Affine:
     -----
     With $y_{nm} = \sum_d x_{nd} W_{dm} + b_m$ and G the gradient with respect to y,
 
-    .. math:: dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.
+    $$dx = G W^T, \quad dW = x^T G, \quad db_m = \sum_n G_{nm}.$$
 
     Examples
     --------

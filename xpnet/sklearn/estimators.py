@@ -139,8 +139,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     The loss is the cross-entropy of a softmax, for two classes and for several labels a sample of
     a sigmoid. Each step minimizes
 
-    .. math:: \frac{1}{S} \Bigl(\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2\Bigr),
-        \quad S = \sum_i w_i
+    $$\frac{1}{S} \Bigl(\sum_i w_i l_i + \frac{\alpha}{2} \sum W^2\Bigr), \quad S = \sum_i w_i$$
 
     over its batch. Source: scikit-learn's user guide, "Neural network models (supervised)".
 
