@@ -150,7 +150,50 @@ def used(machine: dict[str, Any]) -> str:
 
 
 def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) -> list[str]:
-    """Write the README's tables, with date and machine."""
+    """Write the README's few lines: a small and a large step, beside three libraries."""
+    machine = header["machine"]
+    accuracy, seconds = (mnist["runs"][TRAINING][key] for key in ("test_accuracy", "wall_seconds"))
+    lines = ["| µs a training step | " + " | ".join(BESIDE) + " |", "| --- |" + " ---: |" * 5]
+    for network in ("S", "L"):
+        size = NETWORKS[network]
+        cells = (f"{found[network, name]['median']:,.0f}" for name in BESIDE.values())
+        name = f"{'-'.join(map(str, size.sizes))}, batch {size.batch}"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    folder, later = gpu_results()
+    _, before = gpu_steps(folder)
+    ours, eager, graph, scan = (
+        f"{lane['S', name]['median']:,.0f}"
+        for lane, name in (
+            (later, "xpnet cupy"), (before, "pytorch eager"), (before, "pytorch graph"),
+            (later, "jax scan unroll 4"),
+        )
+    )  # fmt: skip
+    return [
+        *lines,
+        "",
+        f"On {machine['cores']} cores of an {machine['cpu']}, {machine['date']}; sigmoid, SGD, "
+        f"float32. On an NVIDIA H100 the first of these steps takes {ours} µs, beside {eager} of "
+        f"PyTorch, {graph} of PyTorch in a CUDA graph and {scan} of JAX. A whole training on MNIST "
+        f"({TRAINING}) takes {seconds:.1f} s on the CPU and reaches {100 * accuracy:.1f} %.",
+        "",
+    ]
+
+
+# The README's columns, and a training of its own.
+BESIDE = {
+    "xpnet (NumPy)": "xpnet numpy",
+    "xpnet (JAX)": "xpnet jax",
+    "PyTorch": "pytorch eager",
+    "JAX": "jax scan",
+    "scikit-learn": "scikit-learn",
+}
+TRAINING = "784-50-10 relu, SGD, 17 epochs"
+
+
+def training_steps_section(
+    header: dict[str, Any], found: Steps, mnist: dict[str, Any]
+) -> list[str]:
+    """Write the tables of steps and of whole trainings, with date and machine."""
     machine = header["machine"]
     trainings = [
         f"| {name} | {100 * run['test_accuracy']:.1f} % | {run['wall_seconds']:.1f} s "
@@ -158,6 +201,8 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         for name, run in mnist["runs"].items()
     ]
     return [
+        "## A training step beside other libraries",
+        "",
         f"A whole training step (gather, forward, backward, update) on {machine['cores']} cores of "
         f"an {machine['cpu']}, {machine['date']}, on {header['data'].upper()}: sigmoid, SGD, "
         f"float32; {sizes()}. Median of {header['rounds']} rounds, contenders in turns, each in a "
@@ -166,8 +211,9 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         "",
         *step_table(found, SHORT),
         "",
-        f'({used(machine)}. "book loop" is the book\'s training loop in plain NumPy, float32; it '
-        "also computes the gradient of the images, and the loss again after each update.)",
+        f'({used(machine)}. "book loop" is the training loop of K. Saitoh\'s *Deep Learning from '
+        "Scratch* in plain NumPy, float32; it also computes the gradient of the images, and the "
+        "loss again after each update.)",
         "",
         f"Whole trainings by the command line on the same machine, {mnist['backend']}, "
         f"{mnist['machine']['date']} (`python -m benchmarks.mnist`):",
@@ -259,14 +305,19 @@ def gpu_table(found: Steps) -> list[str]:
     return lines
 
 
+def gpu_results() -> tuple[Path, Steps]:
+    """The folder of the newest day on a GPU, and the steps measured later on that day."""
+    folder = sorted(results.FOLDER.glob("gpu-????-??-??"))[-1]
+    return folder, gpu_steps(folder.with_name(f"{folder.name}-products"))[1]
+
+
 def gpu_section() -> list[str]:
     """What the newest day on a GPU gave."""
-    folder = sorted(results.FOLDER.glob("gpu-????-??-??"))[-1]
+    folder, later = gpu_results()
     header, found = gpu_steps(folder)
     machine, versions = header["machine"], header["machine"]["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("cupy-cuda13x", "torch", "jax"))
     trainings = json.loads((folder / "mnist.json").read_text(encoding="utf-8"))["runs"]
-    _, later = gpu_steps(folder.with_name(f"{folder.name}-products"))
     ours, scan, unrolled = (
         f"{later['S', name]['median']:.1f} µs"
         for name in ("xpnet cupy", "jax scan", "jax scan unroll 4")
@@ -454,7 +505,10 @@ def pages() -> dict[Path, list[str]]:
     core = steps(measurements, "sigmoid", "sgd")
     return {
         ROOT / "README.md": readme_section(header, core, newest("mnist")),
-        ROOT / "docs/speed.md": estimators_section(),
+        ROOT / "docs/speed.md": [
+            *training_steps_section(header, core, newest("mnist")),
+            *estimators_section(),
+        ],
         ROOT / "docs/tables.md": tables_section(*read(results.newest("tables"))),
         ROOT / "benchmarks/RESULTS.md": [
             "## Training steps",
