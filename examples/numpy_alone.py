@@ -1,19 +1,22 @@
 """Predict from a model file with NumPy alone, where xpnet is not installed.
 
 A model.npz holds plain arrays and a text in JSON: `numpy.load` and `json` read them. Copy
-`predict` into your own program. It takes features that are numbers, in the order of the training;
+`predict` into your own program, and `encode` too if the model was trained on a table.
 `xpnet.Model.predict_proba` and `predict` give the same answers, but for rounding.
 
-    python examples/numpy_alone.py [MODEL.npz FEATURES.npy]
+    python examples/numpy_alone.py [MODEL.npz FEATURES.npy]     # numbers, as in the training
+    python examples/numpy_alone.py [MODEL.npz TABLE.csv]        # columns, as in the training
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +47,36 @@ def predict(path: str | Path, x: np.ndarray) -> np.ndarray:
     return z
 
 
+def encode(path: str | Path, rows: list[dict[str, str]]) -> np.ndarray:
+    """Return the features of a table's rows, as `csv.DictReader` gives them; a gap is "".
+
+    `predict` scales them: the model file holds their means and deviations.
+    """
+    features: list[Any] = []
+    for column in about(path)["encoder"]["columns"]:
+        if column["kind"] == "left out":
+            continue
+        cells = [row[column["name"]].strip() for row in rows]
+        if column["kind"] == "categories":
+            known = column["values"]
+            features += [[cell == value for cell in cells] for value in known]
+            if column["other"]:
+                features.append([cell != "" and cell not in known for cell in cells])
+        else:
+            words = {"true": 1.0, "false": 0.0, "": column["fill"]}
+            features.append([words[c.lower()] if c.lower() in words else float(c) for c in cells])
+        if column["missing"]:
+            features.append([cell == "" for cell in cells])
+    return np.array(features, dtype=float).T
+
+
+def about(path: str | Path) -> dict[str, Any]:
+    """Return what a model file says of itself: network, classes, encoder and more."""
+    with np.load(path) as file:
+        found: dict[str, Any] = json.loads(bytes(file["meta"]))
+    return found
+
+
 def train(folder: Path) -> tuple[Path, np.ndarray]:
     """Train a model by xpnet; this part of the work another machine may have done."""
     import xpnet
@@ -61,12 +94,21 @@ def train(folder: Path) -> tuple[Path, np.ndarray]:
 
 
 def main(args: list[str]) -> None:
-    if args:
-        model, features = args
-        print(predict(model, np.load(features)))
-        return
     with tempfile.TemporaryDirectory() as folder:
-        print(predict(*train(Path(folder))))
+        if not args:
+            print(predict(*train(Path(folder))))
+            return
+    model, features = args
+    if features.endswith(".npy"):
+        x = np.load(features)
+    else:
+        with open(features, newline="", encoding="utf-8") as file:
+            x = encode(model, list(csv.DictReader(file)))
+    meta = about(model)
+    names, threshold = meta["classes"], meta["threshold"]
+    for row in predict(model, x):
+        place = row.argmax() if threshold is None else int(row[1] >= threshold)
+        print(*([names[place]] if names else []), *(f"{value:.4g}" for value in row))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def write_passengers(path: Path, count: int = 1000) -> None:
 
 
 def main(folder: Path, say: Callable[..., None] = print) -> dict[str, float | None]:
+    folder.mkdir(parents=True, exist_ok=True)
     write_passengers(folder / "passengers.csv")
     data = xpnet.datasets.load_file(
         folder / "passengers.csv", label_column="survived", id_column="id", drop=["name"]

@@ -91,6 +91,36 @@ def test_numpy_alone_needs_no_xpnet(tmp_path: Path) -> None:
     np.testing.assert_allclose(json.loads(run.stdout), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_numpy_alone_reads_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text, truth values, gaps in numbers and categories, and the threshold of a model."""
+    example = load("numpy_alone")
+    path, model = tmp_path / "passengers.csv", tmp_path / "model.npz"
+    load("tables").write_passengers(path)
+    data = xpnet.datasets.load_file(path, label_column="survived", drop=["name", "id"])
+    encoder = xpnet.data.Encoder.of(data.x, most=2)
+    trainer = xpnet.Trainer(xpnet.mlp([encoder.width, 5, 2]), encoder=encoder, classes=data.classes)
+    trainer.fit(data.x, data.t, epochs=1)
+    trainer.model.threshold = 0.4
+    trainer.save(model)
+    example.main([str(model), str(path)])
+    answers = [line.split() for line in capsys.readouterr().out.splitlines()]
+    expected = trainer.predict_proba(data.x)
+    np.testing.assert_allclose(
+        [[float(p) for p in row[1:]] for row in answers], expected, rtol=2e-3, atol=1e-6
+    )
+    predicted = [trainer.classes[i] for i in (expected[:, 1] >= 0.4).astype(int)]
+    assert [row[0] for row in answers] == predicted
+
+
+def test_quantiles(tmp_path: Path) -> None:
+    """Nine of ten deliveries lie in the interval, on short trips and on long ones."""
+    scores = load("quantiles").main(say=silent)
+    assert scores["inside"] == pytest.approx(0.9, abs=0.03)
+    assert scores["inside, short trips"] == pytest.approx(0.9, abs=0.04)
+    assert scores["inside, long trips"] == pytest.approx(0.9, abs=0.04)
+    assert scores["below"] + scores["inside"] + scores["above"] == pytest.approx(1)
+
+
 def test_chapter4_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Its values against the formulas: tests/test_explain.py. Here, what is printed."""
     table = load("chapter4_table").main()

@@ -1,0 +1,146 @@
+"""The guides, from top to bottom as a reader follows them: every command and every block runs.
+
+A block of a page goes on from the blocks before it, in a folder that has `examples/` in it, as a
+checkout has. What stands below a command, or in a text block after a block of Python, is what
+is printed: the words of a command, since another processor rounds its numbers another way; words
+and numbers of Python. `...` stands for a part of a line, or alone for some lines.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from xpnet.commands.main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "tutorial", "coming_from", "faq")),
+    *sorted((ROOT / "docs/howto").glob("*.md")),
+]
+LIBRARIES = ("jax", "matplotlib", "pandas", "PIL", "polars", "pyarrow", "sklearn", "torch")
+NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+class Block(NamedTuple):
+    kind: str
+    text: str
+    printed: str  # a text block that follows
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(
+        r"^```(python|console)\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?",
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    return [Block(*block) for block in found]
+
+
+def commands(text: str, printed: str = "") -> Iterator[tuple[str, str]]:
+    """Split a console block into commands, in one line each, and what stands below them."""
+    for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
+        command, _, below = part.partition("\n")
+        words = re.split(r"\s+#\s", command)[0].strip()
+        loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", words)
+        for value in loop[2].split() if loop else [""]:
+            word = loop[3].replace(f"${loop[1]}", value) if loop else words
+            yield from ((one.strip(), below or printed) for one in word.split("&&"))
+
+
+def run(command: str) -> None:
+    """Run one command here, or leave it out: what installs, tests, or needs a GPU."""
+    words = shlex.split(command)
+    if re.search(r"\bpip install\b|\bpytest\b|\bzensical\b|cuda", command):
+        return
+    if words[:2] == ["python", "-m"] and words[2].startswith("xpnet."):
+        words = ["xpnet", words[2].removeprefix("xpnet."), *words[3:]]
+    if words[0] == "xpnet":
+        assert main(words[1:]) == 0, command
+    elif words[0] == "python" and words[1].startswith("examples/"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", words[1:])
+            runpy.run_path(words[1], run_name="__main__")
+    else:
+        assert words[0] in ("cat", "head", "ls", "timeout"), f"cannot run here: {command}"
+        print(subprocess.run(command, shell=True, capture_output=True, text=True).stdout, end="")
+
+
+def same_words(shown: str, printed: str) -> bool:
+    """Whether what was printed is what is shown, but for numbers, spaces, and each `...`."""
+    lines = [" ".join(NUMBER.sub("#", line).split()) for line in shown.strip().splitlines()]
+    parts = [
+        "(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
+        for line in lines
+    ]
+    found = [" ".join(NUMBER.sub("#", line).split()) for line in printed.strip().splitlines()]
+    return re.fullmatch("".join(parts), "\n".join([*found, ""])) is not None
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_guide(page: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_tmp / "examples").symlink_to(ROOT / "examples")
+    text = page.read_text(encoding="utf-8")
+    imports = {
+        word for _, body, _ in blocks(page) for word in re.findall(r"(?:from|import) (\w+)", body)
+    }
+    if re.search(r"--plot|\.plot\(", text):
+        imports.add("matplotlib")
+    for library in sorted(imports.intersection(LIBRARIES)):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    names: dict[str, Any] = {"__name__": "guide"}
+    for kind, body, printed in blocks(page):
+        if kind == "console":
+            for command, below in commands(body, printed):
+                capsys.readouterr()
+                run(command)
+                out = capsys.readouterr().out
+                if below and out:
+                    assert same_words(below, out), f"{command}\n{out}"
+            continue
+        code = compile(body, f"{page.name}: {body.splitlines()[0]}", "exec")
+        if re.search(r"(?:from|import) keras|cuda", body):
+            continue  # not here; it compiles
+        exec(code, names)
+        out = capsys.readouterr().out
+        if printed:
+            assert same_words(printed, out), out
+            if "..." not in printed:
+                numbers, old = (
+                    [float(n.replace(",", "")) for n in NUMBER.findall(part)]
+                    for part in (out, printed)
+                )
+                assert numbers == pytest.approx(old, rel=0.03, abs=0.003)
+
+
+def test_commands() -> None:
+    """A comment, a line that goes on, a loop, and two commands in one line."""
+    text = (
+        "$ xpnet train \\\n   --seed 1   # a word\nout\n$ for i in 1 2; do ls $i; done\n$ a && b\n"
+    )
+    assert list(commands(text)) == [
+        ("xpnet train     --seed 1", "out\n"), ("ls 1", ""), ("ls 2", ""), ("a", ""), ("b", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("loss 0.5  word", "loss 12.25 word\n", True),
+        ("loss 0.5  word", "loss 12.25 words\n", False),
+        ("a\n...\nz", "a\nb\nc\nz", True),
+        ("a\n...\nz", "a\nb\nc", False),
+        ("on ... here", "on 2 cores here", True),
+    ],
+)
+def test_same_words(shown: str, printed: str, same: bool) -> None:
+    assert same_words(shown, printed) is same
