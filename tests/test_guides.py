@@ -2,8 +2,9 @@
 
 A block of a page goes on from the blocks before it, in a folder that has `examples/` in it, as a
 checkout has. What stands below a command, or in a text block after a block of Python, is what
-is printed: the words of a command, since another processor rounds its numbers another way; words
-and numbers of Python. `...` stands for a part of a line, or alone for some lines.
+is printed: the words of a command; words and numbers of Python, but for what another processor
+makes of a training by adding up in another order. `...` stands for a part of a line, or alone for
+some lines.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,15 +48,22 @@ def blocks(page: Path) -> list[Block]:
     return [Block(*block) for block in found]
 
 
-def commands(text: str, printed: str = "") -> Iterator[tuple[str, str]]:
+def commands(text: str) -> Iterator[tuple[str, str]]:
     """Split a console block into commands, in one line each, and what stands below them."""
     for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
         command, _, below = part.partition("\n")
-        words = re.split(r"\s+#\s", command)[0].strip()
-        loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", words)
-        for value in loop[2].split() if loop else [""]:
-            word = loop[3].replace(f"${loop[1]}", value) if loop else words
-            yield from ((one.strip(), below or printed) for one in word.split("&&"))
+        for line in unrolled(re.split(r"\s+#\s", command)[0].strip()):
+            yield from ((one.strip(), below) for one in line.split("&&"))
+
+
+def unrolled(line: str) -> list[str]:
+    """Write out the loops of a line: `for NAME in WORDS; do COMMAND; done`."""
+    loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", line)
+    if loop is None:
+        return [line]
+    return [
+        one for word in loop[2].split() for one in unrolled(loop[3].replace(f"${loop[1]}", word))
+    ]
 
 
 def run(command: str) -> None:
@@ -76,36 +85,50 @@ def run(command: str) -> None:
 
 
 def same_words(shown: str, printed: str) -> bool:
-    """Whether what was printed is what is shown, but for numbers, spaces, and each `...`."""
-    lines = [" ".join(NUMBER.sub("#", line).split()) for line in shown.strip().splitlines()]
-    parts = [
-        "(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
-        for line in lines
-    ]
-    found = [" ".join(NUMBER.sub("#", line).split()) for line in printed.strip().splitlines()]
-    return re.fullmatch("".join(parts), "\n".join([*found, ""])) is not None
+    """Whether what was printed is what is shown, but for numbers, spaces, and each `...`.
+
+    Without a line `...`, the lines may have another order: close scores exchange rows of a table.
+    """
+    wanted, found = (
+        [" ".join(NUMBER.sub("#", line).split()) for line in text.strip().splitlines()]
+        for text in (shown, printed)
+    )
+    parts = [re.escape(line).replace(r"\.\.\.", ".*") for line in wanted]
+    if "..." not in wanted:
+        rest = [next((f for f in found if re.fullmatch(part, f)), None) for part in parts]
+        return len(found) == len(parts) and {*rest} == {*found}
+    pattern = "".join("(?:.*\n)*?" if part == ".*" else part + "\n" for part in parts)
+    return re.fullmatch(pattern, "\n".join([*found, ""])) is not None
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_guide(page: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_guide(
+    page: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     (in_tmp / "examples").symlink_to(ROOT / "examples")
-    text = page.read_text(encoding="utf-8")
-    imports = {
-        word for _, body, _ in blocks(page) for word in re.findall(r"(?:from|import) (\w+)", body)
-    }
+    text = "".join(block.text for block in blocks(page))
+    needed = {*re.findall(r"""(?:from |import |backend |backend=")(\w+)""", text)}
     if re.search(r"--plot|\.plot\(", text):
-        imports.add("matplotlib")
-    for library in sorted(imports.intersection(LIBRARIES)):
-        pytest.importorskip(library, reason=f"{library} is not installed")
+        needed.add("matplotlib")
+    for library in sorted(needed.intersection(LIBRARIES)):
+        module = pytest.importorskip(library, reason=f"{library} is not installed")
+        if library == "torch":  # its threads would wait for each other beside other tests
+            request.addfinalizer(partial(module.set_num_threads, module.get_num_threads()))
+            module.set_num_threads(1)
     names: dict[str, Any] = {"__name__": "guide"}
+    seen = blocks(ROOT / "README.md") if page.name == "index.md" else []
     for kind, body, printed in blocks(page):
+        if printed and any(printed == block.printed for block in seen):
+            continue  # the README's training takes two seconds
         if kind == "console":
-            for command, below in commands(body, printed):
+            together = ""
+            for command, below in commands(body):
                 capsys.readouterr()
                 run(command)
                 out = capsys.readouterr().out
-                if below and out:
-                    assert same_words(below, out), f"{command}\n{out}"
+                together += "" if below else out
+                assert not (below and out) or same_words(below, out), f"{command}\n{out}"
+            assert not printed or same_words(printed, together), together
             continue
         code = compile(body, f"{page.name}: {body.splitlines()[0]}", "exec")
         if re.search(r"(?:from|import) keras|cuda", body):
@@ -119,7 +142,8 @@ def test_guide(page: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> 
                     [float(n.replace(",", "")) for n in NUMBER.findall(part)]
                     for part in (out, printed)
                 )
-                assert numbers == pytest.approx(old, rel=0.03, abs=0.003)
+                assert numbers == pytest.approx(old, rel=0.15, abs=0.05)
+    assert {path.name for path in in_tmp.iterdir()} <= {"examples", "runs"}  # git ignores runs/
 
 
 def test_commands() -> None:
@@ -144,3 +168,11 @@ def test_commands() -> None:
 )
 def test_same_words(shown: str, printed: str, same: bool) -> None:
     assert same_words(shown, printed) is same
+
+
+def test_every_example_has_its_source_on_a_page() -> None:
+    page = (ROOT / "docs/examples.md").read_text(encoding="utf-8")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f'--8<-- "examples/{path.name}"' in page
+        assert f"[{path.name}](#{path.stem.replace('_', '-')})" in page
+    assert page.count("--8<--") == len(list((ROOT / "examples").glob("*.py")))
