@@ -1,6 +1,6 @@
 """``python -m benchmarks.readme`` writes the newest committed results into the pages.
 
-The pages are README.md, benchmarks/RESULTS.md, docs/speed.md and docs/tables.md.
+The pages are README.md, benchmarks/RESULTS.md, docs/speed.md, docs/tables.md and docs/defaults.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
+from benchmarks.defaults import section as scores_and_times
 from benchmarks.estimator_cases import named
 from benchmarks.estimators import BASELINE, Pair, pairs
 from benchmarks.growth import slope
@@ -499,6 +500,13 @@ def estimators_section() -> list[str]:
     return lines
 
 
+def defaults_section() -> list[str]:
+    """Write the defaults beside other libraries'; the times only where they are known."""
+    times = sorted(results.FOLDER.glob("defaults-times-2*.jsonl"))[-1:]
+    measured = [m for path in times for m in read(path)[1]]
+    return scores_and_times(*read(results.newest("defaults")), measured)
+
+
 def pages() -> dict[Path, list[str]]:
     """Return the lines between the marks of each page."""
     header, measurements = read(results.newest("train_step"))
@@ -509,6 +517,7 @@ def pages() -> dict[Path, list[str]]:
             *training_steps_section(header, core, newest("mnist")),
             *estimators_section(),
         ],
+        ROOT / "docs/defaults.md": defaults_section(),
         ROOT / "docs/tables.md": tables_section(*read(results.newest("tables"))),
         ROOT / "benchmarks/RESULTS.md": [
             "## Training steps",
@@ -534,6 +543,9 @@ def pages() -> dict[Path, list[str]]:
             *growth_section(),
             "![time and memory against the sizes](results/growth.png)",
             "",
+            "## Defaults",
+            "",
+            *defaults_section(),
         ],
     }
 
