@@ -13,7 +13,7 @@ from xpnet.commands.config import Config
 from xpnet.data.checks import check_nonnegative, in_one_unit
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.encoder import Encoder
-from xpnet.data.preparation import split, standardize
+from xpnet.data.preparation import default_scaling, split, standardize
 from xpnet.data.table import Table
 from xpnet.data.unfit import refuse_words_among_numbers
 from xpnet.data.user_files import has_test_part
@@ -72,8 +72,8 @@ def load_parts(config: Config, model: Model | None = None) -> Parts:
     if config.data is None or not config.standardize or model is not None:
         return parts
     train, scaling, target_scaling = parts.train, parts.train.scaling, None
-    if parts.encoder is None and train.x.dtype != np.uint8:
-        scaling = standardize(train.x, str(config.data))
+    if parts.encoder is None:
+        scaling = default_scaling(train.x, str(config.data)) or scaling
     if not (classes or nonnegative):  # a mean of 0 would make negative targets
         target_scaling = standardize(train.t, "targets")
     return parts._replace(train=replace(train, scaling=scaling, target_scaling=target_scaling))

@@ -196,11 +196,15 @@ def standardize(x: Any, name: str = "x") -> Scaling:
     return Scaling(mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))
 
 
+LARGEST_COUNT = 100  # in bytes that are no pixels
+
+
 def default_scaling(x: Any, name: str = "x") -> Scaling | None:
-    """The scaling that features get if you say nothing; None for bytes, divided by 255 later.
+    """The scaling that features get if you say nothing; None for bytes up to 255, divided later.
 
     Each column of a table gets mean 0 and standard deviation 1, as by `standardize`. Samples with
     more axes, such as images, have values of one unit: all of them get one mean and one deviation.
+    Bytes of which none is above 100 are counts or ages, not the brightness of a pixel.
 
     Parameters
     ----------
@@ -218,7 +222,7 @@ def default_scaling(x: Any, name: str = "x") -> Scaling | None:
     >>> default_scaling(np.array([[[0.0, 2.0], [2.0, 0.0]]]))
     Scaling(shift=1.0, scale=1.0)
     """
-    if x.dtype == np.uint8:
+    if x.dtype == np.uint8 and any((rows > LARGEST_COUNT).any() for _, rows in chunks(x)):
         return None
     if x.ndim <= 2:
         return standardize(x, name)

@@ -53,8 +53,8 @@ def defaults(n: int, batch_size: int | None = None) -> Defaults:
     """Return the settings for `n` training samples.
 
     A batch has n / 32 samples, between 16 and 128. There are as many steps as samples, between 300
-    and 2,000, and at least 20 epochs of batches of 128; in whole epochs. Little data needs more
-    weight decay: 1 from 1,000 to 3,000 samples; 3,000 / n above, and 1,000 / n below, at most 3.
+    and 2,000, and at least 20 epochs of batches of 128; in whole epochs. The weight decay is
+    3,000 / n, at most 1: little data needs more of it.
 
     Parameters
     ----------
@@ -73,8 +73,9 @@ def defaults(n: int, batch_size: int | None = None) -> Defaults:
     batch = min(max(n // 32, 16), 128) if batch_size is None else whole("batch_size", batch_size, 1)
     steps = max(min(max(n, 300), 2000), 20 * n / 128)
     per_epoch = -(-n // batch)
-    decay = max(min(3.0, 1000 / n), min(1.0, 3000 / n))
-    return Defaults(batch_size=batch, epochs=-(-int(steps) // per_epoch), weight_decay=decay)
+    return Defaults(
+        batch_size=batch, epochs=-(-int(steps) // per_epoch), weight_decay=min(1.0, 3000 / n)
+    )
 
 
 # `xpnet train --preset book`: the network in chapter 4 of K. Saitoh's "Deep Learning from Scratch".

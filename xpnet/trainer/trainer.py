@@ -74,7 +74,7 @@ class Trainer:
     scaling : Scaling, "auto" or None
         The scaling of x before it enters the network. auto: the first `fit` finds it from its x.
         It gives each feature mean 0 and standard deviation 1, or all values of images together;
-        uint8 values are divided by 255. None leaves all but uint8 values as they are.
+        uint8 values up to 255 are divided by 255. None leaves all but uint8 values as they are.
     target_scaling : Scaling, "auto" or None
         The scaling of the targets of a regression; auto gives each mean 0 and standard deviation 1,
         unless the loss needs targets >= 0. You give targets and get predictions in their own
