@@ -235,3 +235,11 @@ def test_scaling_is_auto_none_or_a_pair() -> None:
     with pytest.raises(UsageError, match="scaling is"):
         Trainer(xpnet.mlp([4, 3]), scaling="off")  # type: ignore[arg-type]
     assert Trainer(xpnet.mlp([4, 3]), scaling=Scaling(1.0, 2.0)).feed.scaling == (1.0, 2.0)
+
+
+def test_a_loss_says_what_many_whole_numbers_are() -> None:
+    t = np.arange(300)
+    with pytest.raises(DataError, match=r"classes or numbers\? .*in Python, loss="):
+        xpnet.fit(X, t)
+    assert xpnet.fit(X, t, loss="softmax", epochs=1, hidden=[4]).network.outputs == 300
+    assert xpnet.fit(X, t, loss="squared", epochs=1, hidden=[4]).network.outputs == 1

@@ -138,7 +138,8 @@ def text_targets(
             raise DataError(f"{where}{advice(word)}")
         if real:
             raise DataError(
-                f"{where}, expected a number; if the labels are classes, say --task classification"
+                f"{where}, expected a number; if the labels are classes, say --task classification "
+                "(in Python, a loss for classes)"
             )
     if real:
         t = np.array([float(label) for label in labels])
@@ -272,7 +273,7 @@ def _task_of_rows(t: np.ndarray, name: str) -> str:
         return "classification"
     raise DataError(
         f"{name}: got rows of {t.shape[1]} whole numbers that are not one-hot; if they are the "
-        "targets of a regression, say --task regression"
+        'targets of a regression, say --task regression (in Python, loss="squared")'
     )
 
 
@@ -290,5 +291,6 @@ def _check_class_count(distinct: int, n: int, rows: int, task: str, name: str) -
     if task == "auto" and distinct > max(MANY_CLASSES, n // rows):
         raise DataError(
             f"{name}: got {distinct} distinct labels in {n} rows; are they classes or numbers? Say "
-            "--task classification, or --task regression"
+            '--task classification, or --task regression (in Python, loss="softmax" or '
+            'loss="squared")'
         )

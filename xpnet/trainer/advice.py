@@ -29,7 +29,7 @@ FEW_STEPS = 50
 # A fifth of the run brought more than this share of the whole fall: it goes on. Where the rate
 # falls, less is left to see, and noise that is learned by heart at the end looks the same: then
 # the run must also be shorter than any by the defaults.
-SHARE_OF_FALL, SHARE_UNDER_A_FALLING_RATE, DEFAULT_STEPS = 0.05, 0.07, 400
+SHARE_OF_FALL, SHARE_UNDER_A_FALLING_RATE, DEFAULT_STEPS = 0.05, 0.07, 300
 # A mean or a deviation above LARGE, or values all below SMALL, are far from mean 0 and deviation 1.
 LARGE, SMALL, SMALL_BYTES = 10.0, 0.05, 32
 FEW_SAMPLES = 5

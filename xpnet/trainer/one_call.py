@@ -156,7 +156,7 @@ def _targets(t: Any, loss: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Class indices and the names of the classes; or the targets of a regression, and None."""
     gate = LOSSES.get(name) if isinstance(name := _name(loss), str) else loss
     wanted = getattr(gate, "targets", None)  # None: the targets decide, or `mlp` refuses the loss
-    task = "regression" if wanted == "real" else "auto"
+    task = "auto" if wanted is None else "regression" if wanted == "real" else "classification"
     labels = labels_of(t, "t")
     if isinstance(labels, list):
         targets, classes = text_targets(labels, task, None, "t", "t: row {}".format)
@@ -165,8 +165,9 @@ def _targets(t: Any, loss: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
         if not numbers.ndim or not numbers.size:
             raise DataError(f"t: got shape {numbers.shape}, expected one target a sample")
         targets, classes = array_targets(numbers, len(numbers), task, None, "t")
-    if classes is None and wanted not in (None, "real"):
-        raise DataError(f"t: got numbers that are not whole, expected classes for loss {name}")
+        named = task == "classification" and numbers.ndim == 1
+        if named and np.any(numbers != np.floor(numbers)):
+            raise DataError(f"t: got numbers that are not whole, expected classes for loss {name}")
     return targets, classes
 
 
