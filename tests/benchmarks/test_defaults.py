@@ -96,7 +96,7 @@ def test_both_lanes_on_a_tiny_set(tmp_path: Path, only_tiny: None) -> None:
     header, scores = read(out)
     assert header["benchmark"] == "defaults"
     assert [m["contender"] for m in scores] == ["xpnet", BASELINE, "linear"]
-    assert all(len(m["values"]) == 2 and m["mean"] > 0.8 for m in scores)
+    assert all(len(m["values"]) == 8 and m["mean"] > 0.8 for m in scores)  # it is small
     assert scores[0]["case"] == {
         "set": "tiny", "task": "classification", "rows": 45, "seen": False,
     }  # fmt: skip
