@@ -1000,7 +1000,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller(
     x[900, 1] = 1e300
     np.save(tmp_path / "x.npy", x)
     monkeypatch.setattr("xpnet.data.loader.SHARD_BYTES", 8 * 4 * 100)
-    trainer = xpnet.Trainer(xpnet.mlp([4, 3, 2]), backend=cuda)
+    trainer = xpnet.Trainer(xpnet.mlp([4, 3, 2]), backend=cuda, scaling=None)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     with pytest.raises(ValueError, match="too large for float32"):
         trainer.fit(mapped, np.arange(1000) % 2, epochs=1, batch_size=20)

@@ -421,6 +421,7 @@ def test_every_loss_of_a_regression_predicts_in_the_units_of_the_data(
     np.testing.assert_allclose(predictions("line.csv"), 1e4 + 2e3 * x + 0.5, atol=150)
 
 
+@pytest.mark.filterwarnings("ignore:no better than guessing")  # which is right
 def test_a_quantile_lies_above_its_share_of_the_targets(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -465,6 +466,7 @@ def test_losses_and_weights_that_do_not_fit_the_labels(
     assert error.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore:no better than guessing")  # which is right
 def test_class_weights_are_of_the_training_part_and_of_the_run(
     in_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,7 @@ def test_an_interrupt_after_the_last_word_ends_without_a_traceback(in_tmp: Path)
     )
     result = shell("exec python late.py")
     assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
-    assert "epochs = 30" in result.stdout
+    assert 'preset = "auto"' in result.stdout
 
 
 @pytest.mark.parametrize("where", ["command", "message"])
@@ -130,7 +130,7 @@ def test_a_signal_after_the_last_step_stops_too(
     with monkeypatch.context() as patch:
         patch.setattr("xpnet.Trainer._save", at_the_end)
         assert train.main(["--epochs", "2", "--device", "cpu", "--out", "run"]) == status
-    assert "stopped in epoch 2, step 30, and saved; go on with" in capsys.readouterr().out
+    assert "stopped in epoch 2, step 66, and saved; go on with" in capsys.readouterr().out
     assert not Path("run/summary.json").exists()
     assert train.main(["--resume", "run"]) == 0
     assert "nothing left to train" in capsys.readouterr().out

@@ -256,7 +256,7 @@ def test_options_are_those_that_tyro_shows(cls: type, monkeypatch: pytest.Monkey
         if option.read is not None and option.field in vars(cls):
             default = re.search(r"^\(default: (.*)\)$", option.default)
             assert default is None or option.read(default[1]) is not None
-    shown = set(re.findall(r"(?<= )--[a-z-]+(?=[ ,])", text)) - {"--help"}
+    shown = set(re.findall(r"(?<= )--[a-z0-9-]+(?=[ ,])", text)) - {"--help"}
     assert {option.flag for option in options if option.flag} <= shown
 
 

@@ -250,6 +250,7 @@ def fraud(n: int = 3000) -> list[list[Any]]:
     return [[*row, "fraud" if r else "fair"] for row, r in zip(x.tolist(), rare, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore:no better than guessing")  # which is right
 def test_class_weights_and_a_threshold_find_the_rare_class(in_tmp: Path) -> None:
     write("f.csv", "a,b,c,kind", fraud())
     common = ("--data", "f.csv", "--epochs", "30", "--val-fraction", "0.25", "--metric", "f1")

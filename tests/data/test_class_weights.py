@@ -94,6 +94,7 @@ def test_what_has_no_classes_is_refused(t: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:no better than guessing")  # which is right
 def test_weights_of_classes_weigh_the_loss() -> None:
     """A constant answer to 9 of one class and 1 of the other: balanced, both are as likely."""
     x, t = np.zeros((10, 1)), np.array([0] * 9 + [1])

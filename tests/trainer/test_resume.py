@@ -67,7 +67,7 @@ def replaced(array: np.ndarray, rows: Any) -> np.ndarray:
         ({"x": replaced(X, 4321)}, "the samples have changed"),
         ({"x": replaced(X, slice(0, 4000))}, "the samples have changed"),
         ({"x": X[::-1], "t": T[::-1]}, "the samples have changed"),
-        ({"x": X.astype(np.float32)}, "the samples have changed"),
+        ({"x": X.astype(np.int32)}, "the samples have changed"),
         ({"t": replaced(T, 17)}, "the targets have changed"),
         ({"validation": (X[50:100], T[50:100])}, "the validation set has changed"),
         ({"validation": (X[:50], replaced(T[:50], 3))}, "the validation set has changed"),

@@ -647,6 +647,8 @@ class Model:
             )
             if fault:
                 raise CheckpointError(f"{path}: its threshold does not fit: {fault}")
+        if meta["sample_dtype"] is not None and not is_dtype(meta["sample_dtype"]):
+            raise CheckpointError(f"{path}: its sample_dtype is {shown(meta['sample_dtype'])}")
         if meta["predicts_names"] and kept["classes"] is None:
             raise CheckpointError(f"{path}: has no names of classes, which it predicts")
         if meta["label_dtype"] and not all(map(is_number, kept["classes"] or ("",))):
@@ -685,6 +687,13 @@ class Model:
         return type(self).unpacked(
             arrays, meta, path="a copy", network=self.network, backend=self.backend
         )
+
+
+def is_dtype(name: str) -> bool:
+    try:
+        return bool(np.dtype(name).kind in "biuf")
+    except TypeError:
+        return False
 
 
 def _opened(
