@@ -15,19 +15,16 @@ import numpy as np
 from xpnet import optim
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
-from xpnet.data.checks import check_scaling, checked_weights, host
 from xpnet.data.dataset import Scaling, is_streamed, select_rows
 from xpnet.data.encoder import Encoder
-from xpnet.data.labels import labels_of
 from xpnet.data.loader import Feed
-from xpnet.data.preparation import class_weights, default_scaling, standardize
 from xpnet.errors import UsageError, counted, real, shown, whole
 from xpnet.models import schema
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
 from xpnet.trainer.advice import advise
-from xpnet.trainer.defaults import defaults
+from xpnet.trainer.defaults import Defaults, defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
     Epoch,
@@ -37,10 +34,11 @@ from xpnet.trainer.history import (
     finite_or_none,
 )
 from xpnet.trainer.interrupts import held_signals
+from xpnet.trainer.preparing import Prepared, prepare
 from xpnet.trainer.progress import progress_bar
 from xpnet.trainer.resume import SavedRun, identity, optimizer_state, rules
 from xpnet.trainer.step import make_step
-from xpnet.trainer.validation import checked_validation, rows_of, split_off
+from xpnet.trainer.validation import checked_validation
 from xpnet.trainer.words import Log, described, print_lines, quietly
 
 __all__ = ["Trainer"]
@@ -159,6 +157,8 @@ class Trainer:
                 target_scaling=None if target_scaling == "auto" else target_scaling,
             )  # fmt: skip
         self.seed = whole("seed", seed)
+        if weight_decay is not None:
+            weight_decay = real("weight_decay", weight_decay, 0.0)
         self._rules: dict[str, Any] = {
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
@@ -379,53 +379,19 @@ class Trainer:
             save_seconds = real("save_seconds", save_seconds, 0.0)
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        if sample_weight is not None:
-            sample_weight = host(labels_of(sample_weight, "sample_weight"), "sample_weight")
-        mean = self.network.loss_gate.reduction == "mean"
-        with self.model.learning_names(x if share is None else None, t, standardize=self._finds[0]):
-            labels = t
-            if share is None:
-                x, t = self.model.checked_pair(x, t)
-            else:
-                x, t, pair, rest = split_off(
-                    self.model, x, t, share, self.seed, standardize=self._finds[0]
-                )
-                if sample_weight is not None:
-                    n = len(t) + len(pair[1])
-                    checked_weights(sample_weight, n, mean, self.feed.dtype)
-                    sample_weight = sample_weight[rest]
-                labels = rows_of(labels, rest)
-            if class_weight is not None:
-                sample_weight = self._class_weights(labels, class_weight, sample_weight)
-            scalings = self._scalings(x, t)
-            callbacks = [callbacks] if callable(callbacks) else list(callbacks)
-            for called in (*callbacks, *([] if stop is None else [stop])):
-                if not callable(called):
-                    raise UsageError(f"a callback is {shown(called)}; expected a function")
-            if pair is not None and share is None:
-                pair = self.model.checked_pair(
-                    *pair, what=" of the validation set", trained_on=x.dtype
-                )
-            weights = []
-            if sample_weight is not None:
-                weights = [checked_weights(sample_weight, len(x), mean, self.feed.dtype)]
-
-        chosen = defaults(len(x), batch_size)
+        callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+        for called in (*callbacks, *([] if stop is None else [stop])):
+            if not callable(called):
+                raise UsageError(f"a callback is {shown(called)}; expected a function")
+        given = prepare(
+            self.model, x, t, pair=pair, share=share, seed=self.seed,
+            sample_weight=sample_weight, class_weight=class_weight, finds=self._finds,
+        )  # fmt: skip
+        n = len(given.x)
+        chosen = defaults(n, batch_size)
         batch_size, epochs = chosen.batch_size, epochs or chosen.epochs
-        before = self.feed.scaling, self.feed.target_scaling
-        if rescaled := any(new is not old for new, old in zip(scalings, before, strict=True)):
-            self.model.rescale(*scalings)
-        if self._chooses:
-            if (decay := self._rules["weight_decay"]) is not None:
-                chosen = replace(chosen, weight_decay=decay)
-            self._take(chosen.rule(epochs * -(-len(x) // batch_size)))
-        elif rescaled:  # the loop scales
-            state = self.state
-            self._take(self.optimizer)
-            self.state = state
-        self.model.classifies = self.model.evaluation.classifies(t)
-        self.model.sample_dtype = str(x.dtype)
-        saved = self._saved(folder, (x, t), pair, weights, batch_size, extra)
+        self._settle(given, chosen, epochs * -(-n // batch_size))
+        saved = self._saved(folder, given, batch_size, extra)
         if share is not None:
             saved.identity["validation_share"] = share
         with saved.held():
@@ -439,50 +405,24 @@ class Trainer:
             elif not history.best_params and history.patience_from is None:
                 # No copy of the earlier epochs' weights exists.
                 history.best_epoch, history.patience_from = 0, len(history.epochs)
-            held = None if pair is None else self.model.resident(*pair, own=True)
-            scored = self._scored_part(x, t)
-            targets = self.feed.targets(t, self.classifies)
-            data: tuple[Any, ...] = (self.feed.samples_or_file(x, own=True), targets, *weights)
-            if not is_streamed(data[0]):
-                data = (data[0], *map(self.backend.asarray, data[1:]))
-
-            self._keep()
-            begun = history.steps
-            if not _ended(history, epochs, patience):
-                # A folder that refuses writes fails now, and a crash finds the current settings.
-                self._save(saved, history, required=True)
+            scored = self._scored_part(given.x, given.t)
             log = None
             if verbose:
                 log = Log(quietly(print_lines), epochs, history.score, history.metric or None)
-                log.say(
-                    *described(self.model, self.optimizer, x, t, pair, epochs, batch_size, self._l2)
-                )
                 callbacks.insert(0, lambda trainer, epoch: log.epoch(trainer.backend, epoch))
-            with progress_bar(epochs * -(-len(x) // batch_size), begun, progress) as advance:
-                written = time.monotonic()
-                while not _ended(history, epochs, patience):
-                    for losses in self._train_epoch(data, history, batch_size):
-                        advance(losses)
-                        if stop is not None and stop():
-                            history.reason = "stop"
-                            break
-                        if time.monotonic() - written >= save_seconds:
-                            self._save(saved, history)
-                            written = time.monotonic()
-                    if history.reason:
-                        break
-                    record, best = self._close_epoch(
-                        history, len(x), batch_size, scored, held, pair and pair[1]
+                log.say(
+                    *described(
+                        self.model, self.optimizer, given.x, given.t, given.held, epochs,
+                        batch_size, self._l2,
                     )
-                    if best:
-                        history.best_epoch = record.epoch
-                        history.best_params = self.model.to_host() if patience else {}
-                    asked = [callback(self, record) for callback in callbacks]  # call all of them
-                    if any(asked):
-                        history.reason = "callback"
-            history.reason = history.reason or _ended(history, epochs, patience)
-            if history.steps > begun:
-                self._save(saved, history, required=True)
+                )  # fmt: skip
+            begun = history.steps
+            with progress_bar(epochs * -(-n // batch_size), begun, progress) as advance:
+                self._run(
+                    history, given, scored, saved, epochs=epochs, batch_size=batch_size,
+                    patience=patience, callbacks=callbacks, stop=stop, advance=advance,
+                    save_seconds=save_seconds,
+                )  # fmt: skip
             if history.best_params and history.reason != "stop":
                 self.params = self.feed.copies(history.best_params)
             elif history.reason == "patience":
@@ -495,7 +435,7 @@ class Trainer:
                 )
             earlier = int(self.backend.to_numpy(self.state["step"])) - history.steps
             history.notes, failure = advise(
-                self.model, self.optimizer, earlier, history, (x, t), scored, pair
+                self.model, self.optimizer, earlier, history, given[:2], scored, given.held
             )
             history.failure = failure if history.steps > begun else ""
             if history.failure:
@@ -504,39 +444,79 @@ class Trainer:
                 log.end(history)
             return history
 
-    def _scalings(self, x: Any, t: np.ndarray) -> tuple[Scaling | None, Scaling | None]:
-        """Return the scalings of samples and targets: those of the model, or found from the data.
+    def _settle(self, given: Prepared, chosen: Defaults, steps: int) -> None:
+        """Take what the data has decided: scalings, and the rule if you gave none."""
+        before = self.feed.scaling, self.feed.target_scaling
+        found = given.scaling, given.target_scaling
+        if rescaled := any(new is not old for new, old in zip(found, before, strict=True)):
+            self.model.rescale(*found)
+        if self._chooses:
+            if (decay := self._rules["weight_decay"]) is not None:
+                chosen = replace(chosen, weight_decay=decay)
+            self._take(chosen.rule(steps))
+        elif rescaled:  # the loop scales
+            state = self.state
+            self._take(self.optimizer)
+            self.state = state
+        self.model.classifies = self.model.evaluation.classifies(given.t)
+        self.model.sample_dtype = str(given.x.dtype)
 
-        Raises
-        ------
-        UsageError, DataError
-            A scaling does not fit the data, or a value is too large to scale.
-        """
-        model, rows = self.model, t.reshape(len(t), -1)
-        scaling, target_scaling = self.feed.scaling, self.feed.target_scaling
-        finds_scaling, finds_target_scaling = self._finds
-        if finds_scaling:
-            scaling = model.encoder.scaling if model.encoder else default_scaling(x)
-        if finds_target_scaling and not model.evaluation.classifies(t):
-            positive = getattr(self.network.loss_gate, "nonnegative", False)
-            target_scaling = None if positive else standardize(rows, "t")
-        check_scaling(scaling, x)
-        check_scaling(target_scaling, rows, "target_scaling")
-        return scaling, target_scaling
-
-    def _class_weights(self, t: Any, class_weight: Any, sample_weight: Any) -> np.ndarray:
-        """Return sample weights that hold the class weights too."""
-        if not self.model.classifies:
-            raise UsageError("class_weight needs classes; this is a regression")
-        weights = class_weights(labels_of(t, "t"), class_weight, sample_weight)
-        return weights if sample_weight is None else np.asarray(sample_weight * weights)
+    def _run(
+        self,
+        history: History,
+        given: Prepared,
+        scored: Any,
+        saved: SavedRun,
+        *,
+        epochs: int,
+        batch_size: int,
+        patience: int | None,
+        callbacks: Sequence[Callback],
+        stop: Callable[[], bool] | None,
+        advance: Callable[[np.ndarray], None],
+        save_seconds: float,
+    ) -> None:
+        """Train epoch by epoch until something ends it; save in between, and at the end."""
+        held = None if given.held is None else self.model.resident(*given.held, own=True)
+        targets = self.feed.targets(given.t, self.classifies)
+        samples = self.feed.samples_or_file(given.x, own=True)
+        data: tuple[Any, ...] = (samples, targets, *given.weights)
+        if not is_streamed(samples):
+            data = (samples, *map(self.backend.asarray, data[1:]))
+        self._keep()
+        begun = history.steps
+        if not _ended(history, epochs, patience):
+            # A folder that refuses writes fails now, and a crash finds the current settings.
+            self._save(saved, history, required=True)
+        written = time.monotonic()
+        while not _ended(history, epochs, patience):
+            for losses in self._train_epoch(data, history, batch_size):
+                advance(losses)
+                if stop is not None and stop():
+                    history.reason = "stop"
+                    break
+                if time.monotonic() - written >= save_seconds:
+                    self._save(saved, history)
+                    written = time.monotonic()
+            if history.reason:
+                break
+            record, best = self._close_epoch(
+                history, len(given.x), batch_size, scored, held, given.held and given.held[1]
+            )
+            if best:
+                history.best_epoch = record.epoch
+                history.best_params = self.model.to_host() if patience else {}
+            asked = [callback(self, record) for callback in callbacks]  # call all of them
+            if any(asked):
+                history.reason = "callback"
+        history.reason = history.reason or _ended(history, epochs, patience)
+        if history.steps > begun:
+            self._save(saved, history, required=True)
 
     def _saved(
         self,
         folder: str | Path | None,
-        data: tuple[Any, np.ndarray],
-        validation: tuple[Any, np.ndarray] | None,
-        weights: Sequence[np.ndarray],
+        given: Prepared,
         batch_size: int,
         extra: Mapping[str, Any] | None,
     ) -> SavedRun:
@@ -544,8 +524,9 @@ class Trainer:
         if folder is None:
             return SavedRun(None, {}, {}, {})
         described = identity(
-            self.model, self.optimizer, *data, validation=validation,
-            sample_weight=weights[0] if weights else None, batch_size=batch_size, seed=self.seed,
+            self.model, self.optimizer, given.x, given.t, validation=given.held,
+            sample_weight=given.weights[0] if given.weights else None,
+            batch_size=batch_size, seed=self.seed,
         )  # fmt: skip
         numbers = rules(
             self.optimizer, self.backend,
