@@ -647,7 +647,7 @@ class Model:
             )
             if fault:
                 raise CheckpointError(f"{path}: its threshold does not fit: {fault}")
-        if meta["sample_dtype"] is not None and not is_dtype(meta["sample_dtype"]):
+        if meta["sample_dtype"] is not None and not _is_dtype(meta["sample_dtype"]):
             raise CheckpointError(f"{path}: its sample_dtype is {shown(meta['sample_dtype'])}")
         if meta["predicts_names"] and kept["classes"] is None:
             raise CheckpointError(f"{path}: has no names of classes, which it predicts")
@@ -689,7 +689,7 @@ class Model:
         )
 
 
-def is_dtype(name: str) -> bool:
+def _is_dtype(name: str) -> bool:
     try:
         return bool(np.dtype(name).kind in "biuf")
     except TypeError:
