@@ -47,11 +47,11 @@ def test_a_loss_that_falls_until_the_end_is_noticed() -> None:
 def test_a_schedule_that_ends_at_zero_does_not_hide_it() -> None:
     """A loss that falls in proportion to the rate would fall on at the same rate."""
     rates = (1 + np.cos(np.linspace(0, np.pi, 100))) / 2
-    passed = np.cumsum(np.interp(np.linspace(0, 1, 300), np.linspace(0, 1, 100), rates))
-    losses = 2 - passed / passed[-1] + noise(300, 0.02)
+    passed = np.cumsum(np.interp(np.linspace(0, 1, 250), np.linspace(0, 1, 100), rates))
+    losses = 2 - passed / passed[-1] + noise(250, 0.02)
     assert still_falling(losses) == ""  # without the rates it looks flat
     assert "still falling" in still_falling(losses, rates=rates.tolist())
-    done = 1 + np.exp(-10 * passed / passed[-1]) + noise(300, 0.02)
+    done = 1 + np.exp(-10 * passed / passed[-1]) + noise(250, 0.02)
     assert still_falling(done, rates=rates.tolist()) == ""
 
 
@@ -231,7 +231,7 @@ def test_the_command_says_it_once(in_tmp: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_units_that_live_are_not_called_dead() -> None:
-    assert "0 for every sample" in guessing(0.1, 0.1, "accuracy", dead=3, units=20)
+    assert "0 for every sample" in guessing(0.1, 0.1, "accuracy", dead=11, units=20)
     assert "hidden units" not in guessing(0.1, 0.1, "accuracy", dead=0, units=20)
 
 
@@ -368,3 +368,17 @@ def test_advice_on_every_backend(backend: Any) -> None:
     )
     history = trainer.fit(100 * x, t, epochs=6, batch_size=20)
     assert noted(history, "4 of 4 features are far")
+
+
+def test_a_quantile_is_measured_by_its_own_loss() -> None:
+    """A quantile far from the mean has R² below 0, however good it is."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (400, 2))
+    t = 10 * x[:, 0] + rng.exponential(3, 400)
+    loss = ("quantile", {"quantile": 0.98})
+    trainer = xpnet.fit(x, t, loss=loss, epochs=20)
+    assert trainer.evaluate(x, t)["r2"] < 0
+    assert trainer.history is not None
+    assert trainer.history.failure == ""
+    with pytest.warns(RuntimeWarning, match=r"guessing: loss 0\.\d+ on the training part"):
+        xpnet.fit(rng.uniform(0, 1, (400, 2)) * 0, t, loss=loss, epochs=20)

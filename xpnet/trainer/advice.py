@@ -253,7 +253,7 @@ def guessing(score: float, constant: float, measure: str, *, dead: int = 0, unit
     ----------
     score, constant : float
         The network's, and that of the best constant answer.
-    measure : {"accuracy", "R²"}
+    measure : {"accuracy", "R²", "loss"}
     dead, units : int
         Hidden units that are 0 for every sample, and all hidden units.
 
@@ -267,7 +267,7 @@ def guessing(score: float, constant: float, measure: str, *, dead: int = 0, unit
         f"no better than guessing: {measure} {score:.4f} on the training part, where a constant "
         f"answer has {constant:.4f}"
     )
-    if dead:
+    if dead > units / 2:
         every = f"{dead:,} of {units:,} hidden units give 0 for every sample"
         return f"{words}; {every}: train anew with a smaller learning rate"
     return (
@@ -301,8 +301,13 @@ def no_better_than_guessing(
             return ""
     else:
         constant, measure = 0.0, "R²"
-        if score > constant or _beats_constants(model, x, t):
+        if score > constant:
             return ""
+        if type(model.network.loss_gate).__name__ != "SquaredLoss":
+            # R² is about the mean; a quantile, say, lies far from it and is none the worse.
+            score, constant, measure = *_own_loss(model, x, t), "loss"
+            if score < constant - 0.02 * abs(constant):
+                return ""
     hidden = model.evaluation.hidden(model.params, x)
     units = sum(values.shape[-1] for values in hidden.values())
     dead = sum(
@@ -332,14 +337,9 @@ def _knows_classes(model: Model, x: Any, classes: np.ndarray, shares: np.ndarray
     return bool(log_loss < 0.98 * -np.sum(present * np.log(present)))
 
 
-def _beats_constants(model: Model, x: Any, t: np.ndarray) -> bool:
-    """Whether the network's own loss is below that of every constant answer.
-
-    R² is about the mean; a quantile, say, lies far from it and is none the worse.
-    """
+def _own_loss(model: Model, x: Any, t: np.ndarray) -> tuple[float, float]:
+    """Return the network's loss, and the smallest loss of a constant answer."""
     gate, loss = model.network.loss_gate, model.evaluation.measure(model.params, x, t)[0]
-    if type(gate).__name__ == "SquaredLoss":
-        return False  # R² has said it
     rows = t.reshape(len(t), -1).astype(np.float64)
     levels = [rows.mean(axis=0), *np.quantile(rows, np.linspace(0.01, 0.99, 50), axis=0)]
     if getattr(gate, "nonnegative", False):  # the scores are logarithms
@@ -347,7 +347,7 @@ def _beats_constants(model: Model, x: Any, t: np.ndarray) -> bool:
     best = min(
         float(gate.forward(np.broadcast_to(level, rows.shape).copy(), rows)[0]) for level in levels
     ) / (1 if gate.reduction == "mean" else len(t))
-    return loss < best - 0.02 * abs(best)
+    return loss, best
 
 
 # -- All of it -------------------------------------------------------------------------
