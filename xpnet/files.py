@@ -146,12 +146,16 @@ def locked(folder: Path_) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        taken = UsageError(
+            f"{folder}: another process trains into this folder; wait until it ends, or stop it"
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one that held it may have been refused, and have removed the folder that it made.
+            if not _is_at(descriptor, folder):
+                raise taken
         except BlockingIOError:
-            raise UsageError(
-                f"{folder}: another process trains into this folder; wait until it ends, or stop it"
-            ) from None
+            raise taken from None
         except OSError as error:
             if error.errno not in CANNOT:
                 raise
@@ -166,6 +170,14 @@ def locked(folder: Path_) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, folder: Path_) -> bool:
+    """Whether the open folder is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 def open_regular(path: Path_) -> BinaryIO:

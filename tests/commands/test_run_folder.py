@@ -319,3 +319,40 @@ def test_settings_of_any_form_are_read_back(
     Path("again.toml").write_text(printed)
     assert train.main(["--config", "again.toml", "--print-config"]) == 0
     assert capsys.readouterr().out == printed
+
+
+def test_a_refused_run_leaves_the_folder_to_the_one_that_holds_it(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This run makes the folder, and the other locks it before this one can."""
+    from xpnet.commands import train as command
+
+    holding: list[Any] = []
+    make = command.make_folder
+
+    def make_and_lose(folder: Path) -> list[Path]:
+        made = make(folder)
+        holding.append(locked(folder))
+        holding[0].__enter__()
+        return made
+
+    monkeypatch.setattr(command, "make_folder", make_and_lose)
+    assert run() == 2
+    assert Path("run").is_dir()  # empty still, but the other's
+    holding[0].__exit__(None, None, None)
+
+
+def test_a_folder_that_was_removed_before_it_was_locked_is_not_trained_into(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fcntl
+
+    lock = fcntl.flock
+
+    def after_it_is_gone(descriptor: int, kind: int) -> None:
+        Path("run").rmdir()
+        lock(descriptor, kind)
+
+    monkeypatch.setattr("fcntl.flock", after_it_is_gone)
+    assert run() == 2
+    assert "another process trains into this folder" in capsys.readouterr().err

@@ -122,16 +122,16 @@ def _check_folder(config: Config) -> None:
 def _claimed(config: Config) -> Iterator[Path]:
     """Lock the run's folder against other processes; remove a new folder that stays empty."""
     folder, made = (config.resume, []) if config.resume is not None else _new_folder(config)
-    try:
-        with locked(folder):
+    with locked(folder):  # if it is another process's, so are its folders, though still empty
+        try:
             _check_folder(config)  # again: now nobody else can fill it
             for path in (path for name in FILES for path in leftovers(folder, name)):
                 path.unlink(missing_ok=True)
             yield folder
-    finally:
-        for path in reversed(made):
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
+        finally:
+            for path in reversed(made):
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
 
 
 def _new_folder(config: Config) -> tuple[Path, list[Path]]:

@@ -156,13 +156,13 @@ class SavedRun:
             yield
             return
         made = make_folder(self.folder)
-        try:
-            with locked(self.folder):
+        with locked(self.folder):  # if it is another process's, so are its folders
+            try:
                 yield
-        finally:
-            for folder in reversed(made):  # a refused run leaves no empty folder
-                with suppress(OSError):
-                    folder.rmdir()
+            finally:
+                for folder in reversed(made):  # a refused run leaves no empty folder
+                    with suppress(OSError):
+                        folder.rmdir()
 
     def save(
         self, model: Model, state: dict[str, Array], history: History, required: bool = False
