@@ -47,6 +47,7 @@ def pair(trial: Trial, kind: str, command: Callable[[], int], gap: float) -> tup
 def one_folder(trial: Trial, kind: str, settings: tuple[str, ...], gap: float) -> None:
     folder = trial.folder / "run"
     if kind == RESUME:  # of a run that ended before its last epoch
+        settings = (*settings, "--schedule", "constant")  # others depend on the last epoch
         pid = start(lambda: training(folder, (*settings, "--epochs", "1")), trial.folder)
         status_of(kind, pid)
         command = ["--resume", str(folder), "--epochs", "2", "--quiet"]

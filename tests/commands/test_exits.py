@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import tomllib
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +245,26 @@ def test_names_reach_a_terminal_as_text(in_tmp: Path, capsys: pytest.CaptureFixt
     assert printed.err.count("\n") == 1
     assert predict.main([f"{odd}\nrun", f"{odd}\n.csv"]) == 0
     assert capsys.readouterr().out.startswith(f"prediction,p_{odd},p_no{odd}\n")
+
+
+def test_a_signal_in_a_callback_of_an_import_is_not_lost() -> None:
+    """There an exception is printed and forgotten."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread only")
+    text = "os.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(1000): pass"
+    importing = compile(text, "<frozen importlib._bootstrap>", "exec")
+
+    class Lock:
+        pass
+
+    def command() -> int:
+        lock = Lock()
+        kept = weakref.ref(lock, lambda _: exec(importing, {"os": os, "signal": signal}))
+        del lock
+        assert kept() is None
+        time.sleep(5)
+        return 0
+
+    with pytest.raises(SystemExit) as ended:
+        run(command)
+    assert ended.value.code == 143

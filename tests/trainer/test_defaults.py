@@ -243,3 +243,66 @@ def test_a_loss_says_what_many_whole_numbers_are() -> None:
         xpnet.fit(X, t)
     assert xpnet.fit(X, t, loss="softmax", epochs=1, hidden=[4]).network.outputs == 300
     assert xpnet.fit(X, t, loss="squared", epochs=1, hidden=[4]).network.outputs == 1
+
+
+@pytest.mark.parametrize(
+    "labels", [(2**53 + 1, 5), (2**60, 2**60 + 1), (2**63 + 1, 7), (-(2**62) - 1, -(2**62))]
+)
+def test_long_whole_numbers_come_back_with_all_their_digits(labels: tuple[int, int]) -> None:
+    dtype = np.uint64 if max(labels) > 2**63 else np.int64
+    t = np.where(X[:, 0] > 0, *(np.array(label, dtype) for label in labels))
+    trainer = xpnet.fit(X, t, epochs=20)
+    assert set(trainer.predict(X).tolist()) == set(labels)
+    assert (trainer.predict(X) == t).mean() == trainer.evaluate(X, t)["accuracy"]
+
+
+def test_series_of_objects_and_categories_answer_with_numbers() -> None:
+    pd = pytest.importorskip("pandas")
+    for t in (
+        pd.Series([2**60, 2**60 + 1] * 150, dtype=object),
+        pd.Series(np.where(X[:, 0] > 0, 3, 7)).astype("category"),
+    ):
+        answers = xpnet.fit(X, t, epochs=3).predict(X)
+        assert answers.dtype == np.int64
+        assert set(answers.tolist()) <= set(t.to_list())
+
+
+def test_a_regression_answers_in_the_shape_of_its_targets(tmp_path: Path) -> None:
+    t = X[:, 1] / 7 + 0.5
+    trainer = xpnet.fit(X, t)
+    error = np.abs(trainer.predict(X) - t).mean()
+    assert error == pytest.approx(trainer.evaluate(X, t)["mae"])
+    trainer.save(tmp_path / "m.npz")
+    assert Model.load(tmp_path / "m.npz").predict(X).shape == (300,)
+    assert xpnet.fit(X, t[:, None], epochs=1).predict(X).shape == (300, 1)
+    assert xpnet.fit(X, [f"{value:.3f}" for value in t], epochs=1).predict(X).shape == (300,)
+
+
+def test_labels_in_a_column() -> None:
+    trainer = xpnet.fit(X, T[:, None], epochs=20)
+    assert trainer.predict(X).shape == (300,)
+    assert trainer.evaluate(X, T[:, None]) == trainer.evaluate(X, T)
+
+
+def test_the_rate_alone_can_be_set() -> None:
+    trainer = xpnet.fit(X, T, lr=0.001, epochs=2, batch_size=100)
+    assert trainer.optimizer == optim.AdamW(optim.cosine(0.001, 6), weight_decay=1.0, beta2=0.98)
+    assert pickle.loads(pickle.dumps(trainer)).fit(X, T, epochs=2, batch_size=100)
+    with pytest.raises(UsageError, match=r"lr is the optimizer's own: SGD\(0.1\)"):
+        xpnet.fit(X, T, lr=0.1, optimizer=optim.SGD(1.0))
+    with pytest.raises(UsageError, match="lr"):
+        Trainer(xpnet.mlp([4, 3]), lr=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "book", "--beta2", "0.9"], "--beta2 is for adam and adamw, not for sgd"),
+        (["--resume", "run", "--preset", "book"], "--preset is for a new run"),
+    ],
+)
+def test_presets_that_do_not_fit_are_refused(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert train.main(words) == 2
+    assert message in capsys.readouterr().err

@@ -403,6 +403,8 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
                 "--init-from starts a new run from a model, --resume continues one: leave one out"
             )
         _refuse_another_network(args)
+    if given.resume is not None and any(word.partition("=")[0] == "--preset" for word in args):
+        raise UsageError("--preset is for a new run; --resume goes on with the settings of its own")
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.
     from_files = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
@@ -425,12 +427,13 @@ def settled(config: Config, n: int) -> Config:
 
     The run's file then holds the values in use.
     """
-    book = config.preset == "book"
-    chosen = BOOK if book else asdict(defaults(n, config.batch_size))
-    if not book:
-        chosen["activation"] = (chosen["activation"],)
+    by_size = asdict(defaults(n, config.batch_size))
+    by_size["activation"] = (by_size["activation"],)
+    chosen = BOOK if config.preset == "book" else by_size
     rule = config.optimizer or chosen["optimizer"]
-    if rule != chosen["optimizer"]:  # its rate and its decay are no good for another rule
+    if rule == by_size["optimizer"]:
+        chosen = {**chosen, **{name: by_size[name] for name in ("lr", "weight_decay", "beta2")}}
+    elif rule != chosen["optimizer"]:  # its rate and its decay are no good for another rule
         chosen = {**chosen, "lr": LEARNING_RATES[rule], "weight_decay": 0.0, "beta2": None}
         for name in ("weight_decay", "beta2"):
             chosen[name] = getattr(OPTIMIZERS[rule], name, chosen[name])
@@ -563,11 +566,11 @@ def _check(config: Config) -> None:
         config.patience is None or config.val_fraction > 0,
         "--patience needs --val-fraction, the share to validate on",
     )
-    need(
-        config.beta2 is None or config.optimizer in (None, "adam", "adamw"),
-        f"--beta2 is for adam and adamw, not for {config.optimizer}",
-    )
     network = settled(config, 1)
+    need(
+        network.beta2 is None or network.optimizer in ("adam", "adamw"),
+        f"--beta2 is for adam and adamw, not for {network.optimizer}",
+    )
     assert network.hidden is not None
     assert network.activation is not None
     names, layers = len(network.activation), len(network.hidden)

@@ -25,6 +25,7 @@ from xpnet.errors import XpnetError, one_line
 __all__ = ["call", "complain", "emit", "handling", "run", "say", "start"]
 
 STDOUT = "standard output"
+IMPORTING = "<frozen importlib"  # how the file names of Python's own import begin
 
 
 def start(name: str, args: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -67,6 +68,10 @@ def run(command: Callable[[], int]) -> int:
     asked: list[int] = []  # the signals that have come
 
     def terminate(number: int, frame: Any) -> None:
+        if frame is not None and frame.f_code.co_filename.startswith(IMPORTING):
+            # In a callback of an import, Python prints the exception and goes on: try again soon.
+            threading.Timer(0.005, os.kill, (os.getpid(), number)).start()
+            return
         asked.append(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt

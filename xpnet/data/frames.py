@@ -115,6 +115,8 @@ def series_values(series: Any, name: str = "t") -> np.ndarray | list[str]:
         return np.array([bool(value) for value in values.to_list()], bool)
     if type(values.dtype).__name__.startswith(("Int", "UInt")) and _name(values) not in EXACT:
         return np.asarray(values.to_numpy())
+    if type(values.dtype).__name__ == "Object" and all(type(v) is int for v in values.to_list()):
+        return np.array(values.to_list())  # no label passes through a float
     return _numbers(values)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.data.cells import is_number
 from xpnet.data.checks import check_features, check_targets, checked_scaling, host
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
@@ -94,6 +93,9 @@ class Model:
     label_dtype : str
         The dtype of the labels, where `predict` returns numbers that do not count from 0: 1, 2, 3,
         or -1 and 1. "" otherwise.
+    flat : bool
+        Whether `predict` returns the values of a regression with one target as shape=(N,), since
+        `xpnet.fit` was given such targets.
 
     Notes
     -----
@@ -157,7 +159,7 @@ class Model:
         self.classifies: bool = network.loss_gate.targets != "real"
         self.sample_dtype: str | None = None
         self.predicts_names = False
-        self.label_dtype = ""
+        self.label_dtype, self.flat = "", False
         self.threshold = threshold
 
     def rescale(self, scaling: Scaling | None, target_scaling: Scaling | None) -> None:
@@ -383,6 +385,8 @@ class Model:
         labels = labels_of(t, name)
         if not isinstance(labels, list):
             numbers = host(labels, name)
+            if self.classifies and numbers.shape[1:] == (1,) and (self.network.outputs or 0) > 1:
+                numbers = numbers[:, 0]  # classes in a column
             if not self.label_dtype:
                 return numbers
             return array_targets(numbers, len(numbers), "classification", self.classes, name)[0]
@@ -500,6 +504,8 @@ class Model:
     def predict(self, x: Any) -> np.ndarray:
         """Return classes, shape=(N,), or the values of a regression, shape=(N, outputs).
 
+        From `xpnet.fit` with targets of shape (N,), the values have shape (N,) too.
+
         Classes are indices, which count from 0; if the model was trained on text labels, or by
         `xpnet.fit` on other numbers, they are the labels. The values of a regression are in the
         units of its targets.
@@ -511,11 +517,11 @@ class Model:
         """
         scores = self.scores(x)
         if not self.classifies:
-            return self.values(scores)
+            values = self.values(scores)
+            return values[:, 0] if self.flat else values
         chosen = self.decide(scores)
         if self.label_dtype:
-            labels = np.array([float(name) for name in self.classes or ()])
-            answers: np.ndarray = labels.astype(self.label_dtype)[chosen]
+            answers: np.ndarray = _numbers(self.classes, self.label_dtype)[chosen]
             return answers
         return np.array(self.classes)[chosen] if self.predicts_names else chosen
 
@@ -563,6 +569,7 @@ class Model:
             "threshold": self.threshold,
             "predicts_names": self.predicts_names,
             "label_dtype": self.label_dtype,
+            "flat": self.flat,
             "extra": {},
         }
 
@@ -651,8 +658,13 @@ class Model:
             raise CheckpointError(f"{path}: its sample_dtype is {shown(meta['sample_dtype'])}")
         if meta["predicts_names"] and kept["classes"] is None:
             raise CheckpointError(f"{path}: has no names of classes, which it predicts")
-        if meta["label_dtype"] and not all(map(is_number, kept["classes"] or ("",))):
-            raise CheckpointError(f"{path}: its classes are no numbers, which it predicts")
+        if meta["label_dtype"]:
+            try:
+                _numbers(kept["classes"], meta["label_dtype"])
+            except (ValueError, OverflowError, TypeError) as error:
+                raise CheckpointError(
+                    f"{path}: its classes are no {meta['label_dtype']}, which it predicts"
+                ) from error
         encoder = None
         if meta["encoder"] is not None:
             try:
@@ -670,7 +682,7 @@ class Model:
         model.classifies = meta["classifies"]
         model.sample_dtype = meta["sample_dtype"]
         model.predicts_names = meta["predicts_names"]
-        model.label_dtype = meta["label_dtype"]
+        model.label_dtype, model.flat = meta["label_dtype"], meta["flat"]
         if encoder is not None and "columns" not in options:
             model.encoder = encoder
         model.threshold = options.get("threshold", meta["threshold"])
@@ -687,6 +699,12 @@ class Model:
         return type(self).unpacked(
             arrays, meta, path="a copy", network=self.network, backend=self.backend
         )
+
+
+def _numbers(names: Sequence[str] | None, dtype: str) -> np.ndarray:
+    """Return the numbers that names of classes stand for."""
+    number = float if dtype == "float64" else int  # an id may have 20 digits
+    return np.array([number(name) for name in names], dtype)  # type: ignore[union-attr]
 
 
 def _is_dtype(name: str) -> bool:

@@ -36,7 +36,8 @@ MODEL: dict[str, Any] = {
     "encoder": (dict, None),
     "threshold": (float, None),
     "predicts_names": bool,
-    "label_dtype": ("", "bool", "int64", "float64"),
+    "label_dtype": ("", "bool", "int64", "uint64", "float64"),
+    "flat": bool,
     "extra": dict,
 }
 EPOCH = {
@@ -107,7 +108,13 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
                 {"val_metric": None} | epoch if isinstance(epoch, dict) else epoch
                 for epoch in epochs
             ]
-    new = {"encoder": None, "threshold": None, "predicts_names": False, "label_dtype": ""}
+    new = {
+        "encoder": None,
+        "threshold": None,
+        "predicts_names": False,
+        "label_dtype": "",
+        "flat": False,
+    }
     return older | new | {"format": FORMAT}
 
 

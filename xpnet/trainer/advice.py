@@ -20,7 +20,7 @@ from xpnet.models.model import Model
 from xpnet.trainer.history import Epoch, History
 
 __all__ = [
-    "advise", "few_of_a_class", "guessing", "no_better_than_guessing", "overfitting",
+    "advise", "few_of_a_class", "guessing", "no_better_than_guessing", "overfitting", "rising",
     "sampled_rates", "still_falling", "unscaled",
 ]  # fmt: skip
 
@@ -164,6 +164,34 @@ overfitting: stop early (patience 10, say), or take more data, weight decay or d
     )
 
 
+def rising(losses: Sequence[float | None]) -> str:
+    """Say that the training loss rose far above its smallest value.
+
+    Parameters
+    ----------
+    losses : sequence of float or None
+        The training loss of each epoch.
+
+    Examples
+    --------
+    >>> rising([0.7, 0.2, 0.3, 6.0])
+    'the training loss rose from 0.2 in epoch 2 to 6: try a smaller learning rate, or clipped \
+gradients'
+    >>> rising([0.7, 0.2, 0.25])
+    ''
+    """
+    found = [(loss, epoch) for epoch, loss in enumerate(losses, 1) if loss is not None]
+    if not found:
+        return ""
+    (least, epoch), (last, _) = min(found), found[-1]
+    if least < 0 or last <= 3 * least or last <= LEAST_RISE + least:
+        return ""
+    return (
+        f"the training loss rose from {least:.3g} in epoch {epoch} to {last:.3g}: try a smaller "
+        "learning rate, or clipped gradients"
+    )
+
+
 def _val_loss(epoch: Epoch) -> float:
     assert epoch.val_loss is not None  # those without are left out
     return epoch.val_loss
@@ -261,7 +289,8 @@ def guessing(score: float, constant: float, measure: str, *, dead: int = 0, unit
     --------
     >>> guessing(0.0, 0.0, "R²", dead=20, units=20)
     'no better than guessing: R² 0.0000 on the training part, where a constant answer has 0.0000; \
-20 of 20 hidden units give 0 for every sample: train anew with a smaller learning rate'
+20 of 20 hidden units give 0 for every sample: train anew with a smaller learning rate, or check \
+that the features vary, and say something about the targets'
     """
     words = (
         f"no better than guessing: {measure} {score:.4f} on the training part, where a constant "
@@ -269,10 +298,13 @@ def guessing(score: float, constant: float, measure: str, *, dead: int = 0, unit
     )
     if dead > units / 2:
         every = f"{dead:,} of {units:,} hidden units give 0 for every sample"
-        return f"{words}; {every}: train anew with a smaller learning rate"
+        return (
+            f"{words}; {every}: train anew with a smaller learning rate, or check that the "
+            "features vary, and say something about the targets"
+        )
     return (
         f"{words}: scale features and targets, try a learning rate ten times smaller or larger, "
-        "or train for more epochs"
+        "train for more epochs, or give a rare class more weight"
     )
 
 
@@ -390,7 +422,7 @@ def advise(
 def _on_curves(history: History, rates: Sequence[float], held: int) -> list[str]:
     if history.best_params:  # the model has the best epoch's weights
         return []
-    notes = [overfitting(history.epochs, max(held, 1))]
+    notes = [overfitting(history.epochs, max(held, 1)), rising(history.column("train_loss"))]
     if history.reason == "epochs":
         notes.append(
             still_falling(

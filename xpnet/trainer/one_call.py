@@ -11,6 +11,7 @@ import numpy as np
 from xpnet import optim
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
+from xpnet.data.cells import is_number
 from xpnet.data.checks import host
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
@@ -36,6 +37,7 @@ def fit(
     dropout: float = 0.0,
     init: str | float = "auto",
     optimizer: optim.Optimizer | None = None,
+    lr: float | None = None,
     weight_decay: float | None = None,
     clip_norm: float | None = None,
     seed: int = 0,
@@ -65,6 +67,8 @@ def fit(
         As for `xpnet.mlp`; auto is softmax for classes and squared for a regression.
     optimizer, weight_decay, clip_norm, dtype, scaling, target_scaling
         As for `xpnet.Trainer`.
+    lr : float, optional
+        The learning rate at the start, in place of 0.01; with `optimizer`, it has its own.
     seed : int
         Random seed for initial weights, dropout, batch order, and a validation part.
     device : str
@@ -93,7 +97,10 @@ def fit(
     >>> trainer.predict([[2.0, 1.0], [-2.0, -1.0]]).tolist()
     ['above', 'below']
     """
-    targets, classes = _targets(t, loss)
+    labels = labels_of(t, "t")
+    if not isinstance(labels, list):
+        labels = host(labels, "t")
+    targets, classes = _targets(labels, loss)
     outputs = targets.shape[1] if classes is None else len(classes)
     if loss == "auto":
         loss = "squared" if classes is None else "softmax"
@@ -116,6 +123,7 @@ def fit(
     trainer = Trainer(
         network,
         optimizer,
+        lr=lr,
         weight_decay=weight_decay,
         clip_norm=clip_norm,
         seed=seed,
@@ -126,7 +134,11 @@ def fit(
         classes=classes,
         encoder=encoder,
     )
-    trainer.model.label_dtype = _label_dtype(t, classes)
+    text = isinstance(labels, list)
+    trainer.model.label_dtype = _label_dtype(t, labels, classes)
+    trainer.model.flat = classes is None and (text or labels.ndim == 1)
+    if text and classes is None:  # numbers, as a file has them
+        t = targets
     trainer.fit(x, t, validation=validation, **training)
     return trainer
 
@@ -152,32 +164,32 @@ def _sizes(hidden: Any) -> list[Any]:
     return list(hidden)
 
 
-def _targets(t: Any, loss: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _targets(labels: Any, loss: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Class indices and the names of the classes; or the targets of a regression, and None."""
     gate = LOSSES.get(name) if isinstance(name := _name(loss), str) else loss
     wanted = getattr(gate, "targets", None)  # None: the targets decide, or `mlp` refuses the loss
     task = "auto" if wanted is None else "regression" if wanted == "real" else "classification"
-    labels = labels_of(t, "t")
     if isinstance(labels, list):
-        targets, classes = text_targets(labels, task, None, "t", "t: row {}".format)
-    else:
-        numbers = host(labels, "t")
-        if not numbers.ndim or not numbers.size:
-            raise DataError(f"t: got shape {numbers.shape}, expected one target a sample")
-        targets, classes = array_targets(numbers, len(numbers), task, None, "t")
-        named = task == "classification" and numbers.ndim == 1
-        if named and np.any(numbers != np.floor(numbers)):
-            raise DataError(f"t: got numbers that are not whole, expected classes for loss {name}")
+        return text_targets(labels, task, None, "t", "t: row {}".format)
+    if not labels.ndim or not labels.size:
+        raise DataError(f"t: got shape {labels.shape}, expected one target a sample")
+    targets, classes = array_targets(labels, len(labels), task, None, "t")
+    named = task == "classification" and labels.ndim == 1
+    if named and np.any(labels != np.floor(labels)):
+        raise DataError(f"t: got numbers that are not whole, expected classes for loss {name}")
     return targets, classes
 
 
-def _label_dtype(t: Any, classes: tuple[str, ...] | None) -> str:
+def _label_dtype(t: Any, labels: Any, classes: tuple[str, ...] | None) -> str:
     """The dtype of labels that are numbers, but not 0, 1, ..., k - 1; else ""."""
-    labels = labels_of(t, "t")
-    if classes is None or isinstance(labels, list):
+    if classes is None:
         return ""
-    numbers = host(labels, "t")
-    counted = classes == tuple(map(str, range(len(classes)))) and numbers.dtype.kind in "iu"
-    if counted or (numbers.ndim == 2 and numbers.shape[1] > 1):  # indices, or one-hot rows
+    if isinstance(labels, list):  # text, or the categories of a series, which may be numbers
+        values = t.to_list() if hasattr(t, "to_list") else t
+        whole = all(type(value) is int for value in values) and all(map(is_number, classes))
+        return "int64" if whole else ""
+    kind = labels.dtype.kind
+    counted = classes == tuple(map(str, range(len(classes)))) and kind in "iu"
+    if counted or (labels.ndim == 2 and labels.shape[1] > 1):  # indices, or one-hot rows
         return ""
-    return {"b": "bool", "f": "float64"}.get(numbers.dtype.kind, "int64")
+    return {"b": "bool", "f": "float64", "u": "uint64"}.get(kind, "int64")

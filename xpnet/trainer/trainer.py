@@ -81,6 +81,8 @@ class Trainer:
         Names of the classes and of the features; the model stores them.
     encoder : Encoder, optional
         From `xpnet.data.Encoder.of(frame)`: it makes features of data frames, and scales them.
+    lr : float, optional
+        Without `optimizer`: the learning rate at the start, in place of 0.01.
     weight_decay : float, optional
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss excludes this term.
         Without `optimizer`, it is AdamW's own λ in place of the one that suits the data.
@@ -121,6 +123,7 @@ class Trainer:
         network: Network | Model,
         optimizer: optim.Optimizer | None = None,
         *,
+        lr: float | None = None,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
@@ -141,7 +144,7 @@ class Trainer:
             )
         if isinstance(network, Model):
             given = (backend, classes, columns, encoder)
-            auto = scaling == target_scaling == "auto"
+            auto = _is_auto(scaling) and _is_auto(target_scaling)
             if any(option is not None for option in given) or dtype != "float32" or not auto:
                 raise UsageError(
                     "backend, dtype, scalings, classes, columns and encoder are the model's own: "
@@ -150,13 +153,18 @@ class Trainer:
             self.model = network
             self._finds = False, False
         else:
-            self._finds = scaling == "auto" and encoder is None, target_scaling == "auto"
+            self._finds = _is_auto(scaling) and encoder is None, _is_auto(target_scaling)
             self.model = Model(
                 network, backend=backend, dtype=dtype, classes=classes, columns=columns,
-                encoder=encoder, scaling=None if scaling == "auto" else scaling,
-                target_scaling=None if target_scaling == "auto" else target_scaling,
+                encoder=encoder, scaling=_given(scaling),
+                target_scaling=_given(target_scaling),
             )  # fmt: skip
         self.seed = whole("seed", seed)
+        if lr is not None:
+            lr = real("lr", lr, 0.0, ends="()")
+            if optimizer is not None:
+                raise UsageError(f"lr is the optimizer's own: {type(optimizer).__name__}({lr:g})")
+        self._lr = lr
         if weight_decay is not None:
             weight_decay = real("weight_decay", weight_decay, 0.0)
         self._rules: dict[str, Any] = {
@@ -453,6 +461,8 @@ class Trainer:
         if self._chooses:
             if (decay := self._rules["weight_decay"]) is not None:
                 chosen = replace(chosen, weight_decay=decay)
+            if self._lr is not None:
+                chosen = replace(chosen, lr=self._lr)
             self._take(chosen.rule(steps))
         elif rescaled:  # the loop scales
             state = self.state
@@ -695,6 +705,14 @@ class Trainer:
         return trainer
 
 
+def _is_auto(scaling: Any) -> bool:
+    return isinstance(scaling, str) and scaling == "auto"  # an array compares by element
+
+
+def _given(scaling: Any) -> Any:
+    return None if _is_auto(scaling) else scaling
+
+
 def _ended(history: History, epochs: int, patience: int | None) -> str:
     """Return why the training has ended; "" if it has not."""
     if history.reason or len(history.epochs) >= epochs:
@@ -707,7 +725,8 @@ def _revived(
 ) -> Trainer:
     """Rebuild a trainer from a pickle or for a copy."""
     trainer = Trainer(model, optimizer, **own["_rules"])
-    trainer._finds, trainer._chooses = own["_finds"], own["_chooses"]
+    for name, value in own.items():
+        setattr(trainer, name, value)
     trainer.history = own["history"]
     trainer._take(optimizer)
     trainer.state = trainer.feed.copies(state)
