@@ -74,7 +74,7 @@ BAD: dict[str, list[Callable[[], Any]]] = {
         fit(patience=3),
     ],
     "save_seconds": [fit(save_seconds=v) for v in (-1.0, NAN, "60", None)],
-    "a callback": [fit(callbacks=[3]), fit(stop=True)],
+    "a callback": [fit(callbacks=[3]), fit(callbacks=3), fit(callbacks="f"), fit(stop=True)],
     "sizes": [
         *(net(v) for v in (784, "784,10", None, [3], [], [2.7, 2], [3, 0, 2], [3, -1], [3, "5"])),
         *(net(v) for v in ([3, NAN], [3, None], [3, True, 2], [3, [4], 2])),

@@ -158,6 +158,7 @@ def test_a_missing_number_is_refused_by_its_row(tmp_path: Path, kind: str, value
             "line 3, column y: got 'oops', expected a number; if",
         ),
         (["0,5", "1,5"], "a decimal comma: write a point"),
+        (["617,543", "81,200"], "write no comma between thousands"),
         (["1e999", "0.5"], "got '1e999', expected a finite number"),
     ],
 )

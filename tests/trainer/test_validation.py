@@ -232,3 +232,11 @@ def test_a_refused_share_leaves_the_model_as_it_was() -> None:
         found.fit(frame, [*"abcabcabc"], validation=0.01)
     assert found.model.classes is None
     assert found.model.encoder is None
+
+
+def test_a_metric_that_one_class_leaves_undefined_is_explained() -> None:
+    t = np.zeros(300, int)
+    t[:2] = 1
+    x = np.random.default_rng(0).standard_normal((300, 4))
+    with pytest.warns(RuntimeWarning, match="roc_auc .* check that the validation set has samples"):
+        xpnet.fit(x, t, validation=0.1, patience=3, metric="roc_auc", epochs=10)

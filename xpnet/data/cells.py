@@ -109,6 +109,8 @@ def advice(cell: str) -> str:
     cell = cell.strip()
     if is_gap(cell):
         return " (a missing value: fill it in, or leave the row out)"
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", cell, re.ASCII):
+        return " (write no comma between thousands, and a point before decimals)"
     if DECIMAL_COMMA.fullmatch(cell):
         return " (a decimal comma: write a point)"
     if is_number(cell.replace("_", "")):

@@ -80,7 +80,7 @@ def mlp(
     if len(names) == layers - 1:
         names.append("identity")
     if len(names) != layers:
-        raise ValueError(
+        raise UsageError(
             f"{len(names)} activations for {layers} layers; expected {layers - 1} (hidden layers) "
             f"or {layers} (with the output)"
         )

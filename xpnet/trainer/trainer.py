@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -387,7 +387,9 @@ class Trainer:
             save_seconds = real("save_seconds", save_seconds, 0.0)
         if resume and folder is None:
             raise UsageError("resume needs the folder of the checkpoints")
-        callbacks = [callbacks] if callable(callbacks) else list(callbacks)
+        if callable(callbacks) or not isinstance(callbacks, Iterable):
+            callbacks = [callbacks]
+        callbacks = list(callbacks)
         for called in (*callbacks, *([] if stop is None else [stop])):
             if not callable(called):
                 raise UsageError(f"a callback is {shown(called)}; expected a function")
@@ -435,9 +437,14 @@ class Trainer:
                 self.params = self.feed.copies(history.best_params)
             elif history.reason == "patience":
                 what = f"{history.metric} on the validation set" if metric else "validation loss"
+                check = (
+                    "check that the validation set has samples of every class, and its targets vary"
+                    if metric
+                    else "check that you scale validation and training set the same way"
+                )
                 warnings.warn(
                     f"no epoch had a finite {what}: the model keeps the weights of the "
-                    "last epoch; check that you scale validation and training set the same way",
+                    f"last epoch; {check}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
