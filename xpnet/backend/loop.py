@@ -53,8 +53,9 @@ def flushing(work: RowStep, flush: Callable[[Array], None]) -> RowStep:
     """Return `work`, which now and then sets the tiniest numbers of parameters and state to 0.
 
     The gradient of a dead unit is 0 from then on, and its momentum shrinks with every step: after
-    some 800 steps it is subnormal, and a processor takes a hundred times as long for such numbers.
-    What is set to 0 is too small to move a parameter.
+    some 800 steps it is subnormal, and processors are slow on such numbers. A step of 4-100-100-2,
+    of which 60 % of the momenta were subnormal, took 1.4 times as long. What is set to 0 is too
+    small to move a parameter.
 
     Parameters
     ----------
