@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
-from xpnet.arrays.dispatch import elementwise, for_each, replaceable, underflowing
+from xpnet.arrays.dispatch import along, elementwise, for_each, replaceable, underflowing
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
 from xpnet.errors import real, whole
 
@@ -32,9 +32,11 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Optimizer",
+    "PerModel",
     "RMSProp",
     "add_weight_decay",
     "clip_by_global_norm",
+    "clip_per_model",
     "constant",
     "cosine",
     "exponential",
@@ -253,24 +255,34 @@ class Adam:
 
         These two numbers apply the bias corrections without an array operation.
         """
-        root = namespace(step).sqrt(_correction(self.beta2, step))
-        return lr * root / _correction(self.beta1, step), self.eps * root
+        return _adam_rates(self, lr, step)
 
     def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
-        rate, eps = rates
-        m *= self.beta1
-        m = add_scaled(m, g, 1.0 - self.beta1)
-        v *= self.beta2
-        v = add_scaled(v, g * g, 1.0 - self.beta2)
-        root = namespace(v).sqrt(v)
-        root += eps
-        p -= rate * (m / root)
-        return p, m, v
+        return _adam_rule(self, p, g, rates, m, v)
 
 
-def _correction(beta: float, step: Array) -> Array:
+def _adam_rates(rule: Any, lr: Any, step: Array) -> tuple[Any, Any]:
+    root = namespace(step).sqrt(_correction(rule.beta2, step))
+    return lr * root / _correction(rule.beta1, step), rule.eps * root
+
+
+def _adam_rule(rule: Any, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
+    rate, eps = rates
+    m *= rule.beta1
+    m = add_scaled(m, g, 1.0 - rule.beta1)
+    v *= rule.beta2
+    v = add_scaled(v, g * g, 1.0 - rule.beta2)
+    root = namespace(v).sqrt(v)
+    root += eps
+    p -= rate * (m / root)
+    return p, m, v
+
+
+def _correction(beta: Any, step: Array) -> Array:
     """Return 1 - βᵏ, as -expm1(k log β): in float32, 1 - 0.999 would keep only 4 digits."""
     xp = namespace(step)
+    if not isinstance(beta, int | float):  # one of each model; where β is 0, its logarithm is -inf
+        return -xp.expm1(step * xp.log(beta))
     return -xp.expm1(step * math.log(beta)) if beta else xp.ones_like(step)
 
 
@@ -297,23 +309,121 @@ class AdamW:
     eps: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
     squares: ClassVar[tuple[str, ...]] = ("v",)
+    model_axes: ClassVar[int] = 0  # `PerModel` sets 1: then p's first axis is one of models
 
     def __post_init__(self) -> None:
         _check_settings(self)
 
-    @functools.cached_property
-    def _adam(self) -> Adam:
-        return Adam(self.lr, self.beta1, self.beta2, self.eps)
-
     def rates(self, lr: Any, step: Array) -> tuple[Any, Any]:
         """Return (lr λ, Adam's rates)."""
-        return lr * self.weight_decay, self._adam.rates(lr, step)
+        return lr * self.weight_decay, _adam_rates(self, lr, step)
 
     def rule(self, p: Array, g: Array, rates: Any, m: Array, v: Array) -> tuple[Array, ...]:
         decay, adam = rates
-        if p.ndim > 1:
+        if p.ndim - self.model_axes > 1:
             p *= 1.0 - decay
-        return self._adam.rule(p, g, adam, m, v)
+        return _adam_rule(self, p, g, adam, m, v)
+
+
+@dataclass(frozen=True)
+class PerModel:
+    """The rule of K models at once: their parameters have a first axis of models.
+
+    A setting that differs between the models is an array of shape (K,) in the optimizer's state,
+    under "each." and its name. So rules of other values are equal, and share what is compiled.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The rule of one model, a frozen dataclass of this module.
+    varied : tuple of str
+        The settings that the state holds: "momentum", "lr"; or, of a schedule, "lr.steps".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rule = PerModel(SGD(1.0), ("lr",))
+    >>> params, grads = {"W": np.ones((2, 1, 1))}, {"W": np.ones((2, 1, 1))}
+    >>> state = init(rule, params) | {"each.lr": np.array([0.1, 0.5])}
+    >>> update(rule, grads, state, params)[0]["W"].ravel().tolist()
+    [0.9, 0.5]
+    """
+
+    optimizer: Any
+    varied: tuple[str, ...] = ()
+
+    @property
+    def lr(self) -> Any:
+        """The rate, or the schedule, of the first model."""
+        return self.optimizer.lr
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of the rule's arrays."""
+        slots: tuple[str, ...] = self.optimizer.slots
+        return slots
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the varied settings in the state."""
+        return tuple(f"each.{path}" for path in self.varied)
+
+    @functools.cached_property
+    def _inner(self) -> tuple[str, ...]:
+        return tuple(path for path in self.varied if path.partition(".")[0] != "lr")
+
+    @functools.cached_property
+    def _alike(self) -> Any:
+        rule = _unchecked(self.optimizer)
+        if isinstance(rule, AdamW):
+            rule.__dict__["model_axes"] = 1
+        return rule
+
+    def _with(self, paths: tuple[str, ...], values: Sequence[Any]) -> Any:
+        """Return the rule with arrays for some of its settings."""
+        rule = _unchecked(self._alike) if paths else self._alike
+        for path, value in zip(paths, values, strict=True):
+            *owners, name = path.split(".")
+            holder = rule
+            for owner in owners:
+                holder.__dict__[owner] = _unchecked(getattr(holder, owner))
+                holder = getattr(holder, owner)
+            holder.__dict__[name] = value
+        return rule
+
+    def settings_and_rates(self, state: Params, dtype: Any) -> Any:
+        """Return what `rule` takes as its rates: the varied settings, and the rates."""
+        settings = tuple(state[name] for name in self.names)
+        inner = tuple(state[f"each.{path}"] for path in self._inner)
+        lr = state.get("lr")
+        if lr is None and not callable(self.lr) and not hasattr(self.optimizer, "rates"):
+            rates = self._with(self.varied, settings).lr
+        else:
+            rates = _rates_per_model(self, lr, state["step"], dtype, *settings)
+        return inner, rates
+
+    def rule(self, p: Array, g: Array, rates: Any, *slots: Array) -> tuple[Array, ...]:
+        settings, rates = rates
+        updated: tuple[Array, ...] = self._with(self._inner, settings).rule(p, g, rates, *slots)
+        return updated
+
+
+def _unchecked(settings: Any) -> Any:
+    """Copy a frozen dataclass; its copy may hold what `_check_settings` refuses."""
+    copy = object.__new__(type(settings))
+    copy.__dict__.update(settings.__dict__)
+    return copy
+
+
+@elementwise
+def _rates_per_model(
+    rule: PerModel, lr: Array | None, step: Array, dtype: Any, *settings: Array
+) -> Any:
+    k = namespace(step).astype(step, dtype)
+    optimizer = rule._with(rule.varied, settings)
+    if lr is None:
+        lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
+    return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
 # The names on the command line. A rule with a `weight_decay` decays the weights itself; for all
@@ -390,10 +500,13 @@ def update(
     >>> params["W"].tolist(), int(state["step"])
     ([0.8], 1)
     """
-    lr: Any = state.get("lr", optimizer.lr)
-    if callable(lr) or hasattr(optimizer, "rates"):
-        dtype = next(iter(params.values())).dtype
-        lr = _rates(optimizer, state.get("lr"), state["step"], dtype)
+    if isinstance(optimizer, PerModel):
+        lr: Any = optimizer.settings_and_rates(state, next(iter(params.values())).dtype)
+    else:
+        lr = state.get("lr", optimizer.lr)
+        if callable(lr) or hasattr(optimizer, "rates"):
+            dtype = next(iter(params.values())).dtype
+            lr = _rates(optimizer, state.get("lr"), state["step"], dtype)
     rows: list[tuple[Array, ...]] = [(p, grads[name]) for name, p in params.items()]
     if optimizer.slots:
         named = [[f"{name}.{slot}" for slot in optimizer.slots] for name in params]
@@ -403,6 +516,8 @@ def update(
     new_state = {"step": step}
     if "lr" in state:
         new_state["lr"] = state["lr"]
+    if isinstance(optimizer, PerModel):
+        new_state.update((name, state[name]) for name in optimizer.names)
     if optimizer.slots:
         for names, values in zip(named, updated, strict=True):
             new_state.update(zip(names, values[1:], strict=True))
@@ -418,10 +533,13 @@ def _rates(optimizer: Any, lr: Array | None, step: Array, dtype: Any) -> Any:
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
-def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -> Params:
+def add_weight_decay(
+    grads: Params, params: Mapping[str, Array], decay: Any, *, per_model: bool = False
+) -> Params:
     """Add the gradient of the L2 term ½ λ ΣW²: g ← g + λ W, where λ is `decay`.
 
-    The term applies to weights (two axes or more), not to biases.
+    The term applies to weights (two axes or more), not to biases. With `per_model`, each array has
+    a first axis of models, and `decay` may be an array of shape (K,).
 
     Examples
     --------
@@ -432,13 +550,14 @@ def add_weight_decay(grads: Params, params: Mapping[str, Array], decay: float) -
     {'W': [[1.2]], 'b': [1.0]}
     """
     return {
-        name: _decayed(g, params[name], decay) if g.ndim > 1 else g for name, g in grads.items()
+        name: _decayed(g, params[name], along(decay, g)) if g.ndim - per_model > 1 else g
+        for name, g in grads.items()
     }
 
 
 @elementwise
 @underflowing
-def _decayed(g: Array, p: Array, decay: float) -> Array:
+def _decayed(g: Array, p: Array, decay: Any) -> Array:
     return g + decay * p
 
 
@@ -462,6 +581,33 @@ def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
     most = max_norm / unit
     scale = most / namespace(norm).maximum(norm, most)
     return {name: g * scale for name, g in grads.items()}
+
+
+@underflowing
+def clip_per_model(grads: Params, max_norm: Any) -> Params:
+    """Do what `clip_by_global_norm` does, for each of K models.
+
+    Parameters
+    ----------
+    grads : dict of str to array, shape=(K, ...)
+    max_norm : float, or array, shape=(K,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grads = {"W": np.array([[3.0], [0.3]]), "b": np.array([[4.0], [0.4]])}
+    >>> {name: g.round(3).tolist() for name, g in clip_per_model(grads, 1.0).items()}
+    {'W': [[0.6], [0.3]], 'b': [[0.8], [0.4]]}
+    """
+    arrays = list(grads.values())
+    xp = namespace(arrays[0])
+    flat = [xp.reshape(g, (g.shape[0], -1)) for g in arrays]
+    largest = functools.reduce(xp.maximum, [xp.max(xp.abs(g), axis=1) for g in flat])
+    unit = xp.maximum(largest, max_norm)
+    total = sum(xp.sum((g / unit[:, None]) ** 2, axis=1) for g in flat)
+    most = max_norm / unit
+    scale = most / xp.maximum(xp.sqrt(total), most)
+    return {name: g * along(scale, g) for name, g in grads.items()}
 
 
 @replaceable

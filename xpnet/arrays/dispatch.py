@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from array_api_compat import numpy as np
 
 __all__ = [
-    "elementwise", "for_each", "offered", "replaceable", "underflowing", "with_kernels",
+    "along", "elementwise", "for_each", "offered", "replaceable", "underflowing", "with_kernels",
 ]  # fmt: skip
 
 Array = Any  # an array of any library that follows the standard; no static type describes it
@@ -114,6 +114,15 @@ def underflowing(work: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
+def along(rates: Any, p: Array) -> Any:
+    """Return nested rates with each array of shape (K,) as (K, 1, ...), to fit p's first axis."""
+    if type(rates) is tuple:
+        return tuple(along(rate, p) for rate in rates)
+    if getattr(rates, "ndim", 0) == 0:
+        return rates
+    return rates[(slice(None), *[None] * (p.ndim - 1))]
+
+
 def for_each(
     rule: Callable[..., tuple[Array, ...]],
     rates: Any,
@@ -128,7 +137,8 @@ def for_each(
         ``rule(p, g, rates, *slots)`` returns the new (p, *slots). It computes each element
         independently and consumes p and the slots.
     rates : any
-        Tuples of numbers and 0-d arrays.
+        Tuples of numbers and 0-d arrays. Or of arrays of shape (K,), one value for each of K
+        models: these are then the first axis of p, g and the slots.
     rows : sequence of tuple
         (p, g, *slots) of each parameter. A backend may update all rows at once.
     count : 0-d integer array
@@ -145,6 +155,6 @@ def for_each(
     result = NotImplemented if kernel is None else kernel(rule, rates, rows, count)
     if result is NotImplemented:
         count += 1
-        return [rule(row[0], row[1], rates, *row[2:]) for row in rows], count
+        return [rule(row[0], row[1], along(rates, row[0]), *row[2:]) for row in rows], count
     updated: tuple[list[tuple[Array, ...]], Array] = result
     return updated

@@ -33,6 +33,7 @@ __all__ = [
     "sigmoid",
     "squares",
     "sum_rows",
+    "sum_rows_per_model",
     "targets_like",
     "unbroadcast",
     "within",
@@ -214,6 +215,12 @@ def sum_rows(arrays: Sequence[Array]) -> list[Array]:
     These sums are the gradients of biases; a backend may compute those of a whole network at once.
     """
     return [namespace(a).sum(a, axis=tuple(range(a.ndim - 1))) for a in arrays]
+
+
+@replaceable
+def sum_rows_per_model(arrays: Sequence[Array]) -> list[Array]:
+    """Sum each array of K models over its samples: (K, N, M) gives (K, M)."""
+    return [namespace(a).sum(a, axis=1) for a in arrays]
 
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, device, namespace
 
@@ -34,20 +36,20 @@ def hash32(*words: int) -> int:
     return h - (1 << 32) if h >= 1 << 31 else h
 
 
-def random_bits(n: int, key: int, step: Array) -> Array:
+def random_bits(n: int, key: int | Array, step: Array) -> Array:
     """Return n pseudo-random 32-bit integers, a pure function of (key, step, element).
 
     Parameters
     ----------
     n : int
-    key : int
-        A signed 32-bit stream number, from `hash32`.
+    key : int, or int32 array, shape=(K,)
+        A signed 32-bit stream number, from `hash32`; or one for each of K models.
     step : int32 array with one element
         The training step. It stays on the device.
 
     Returns
     -------
-    int32 array, shape=(n,)
+    int32 array, shape=(n,) or (K, n)
         The bits are the same on every library. No generator has a state that a checkpoint must
         store or devices must share.
 
@@ -59,11 +61,12 @@ def random_bits(n: int, key: int, step: Array) -> Array:
     xp = namespace(step)
     # The shape is (1,), since NumPy warns if a 0-d integer wraps around.
     step = xp.astype(xp.reshape(step, (1,)), xp.int32, copy=False)
-    return _bits(xp.arange(n, dtype=xp.int32, device=device(step)), step, key)
+    element = xp.arange(n, dtype=xp.int32, device=device(step))
+    return _bits(element, step, key if isinstance(key, int) else key[:, None])
 
 
 @elementwise
-def _bits(element: Array, step: Array, key: int) -> Array:
+def _bits(element: Array, step: Array, key: Any) -> Array:
     first = _mix(step + key)
     second = _mix(first + key)
     return _mix(_mix(element + first) + second)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from xpnet.arrays.ops import device, namespace
 from xpnet.backend.interface import Array, Params, Prepare, Run, Step
 
 __all__ = [
@@ -25,13 +26,33 @@ CHUNK_SECONDS = 0.1
 
 
 def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather:
-    """Return a gather that calls ``take(array, rows)`` per array and then prepares the samples."""
+    """Return a gather that calls ``take(array, rows)`` per array and then prepares the samples.
+
+    For K models at once, rows may be of shape (K, batch): the batch of each model. So may be the
+    weights, the third array: (K, N), those of each model.
+    """
+
+    def taken(array: Array, rows: Array) -> Array:
+        if rows.ndim == 1:
+            return take(array, rows)
+        xp = namespace(array)
+        found = take(array, xp.reshape(rows, (-1,)))
+        return xp.reshape(found, (*rows.shape, *array.shape[1:]))
 
     def gather(data: tuple[Array, ...], rows: Array) -> Sequence[Array]:
-        x, *rest = [take(array, rows) for array in data]
-        return (prepare(x), *rest)
+        x, t, *weights = data
+        each = [taken(w, rows) if w.ndim == 1 else taken(*_flat(w, rows)) for w in weights]
+        return (prepare(taken(x, rows)), taken(t, rows), *each)
 
     return gather
+
+
+def _flat(weights: Array, rows: Array) -> tuple[Array, Array]:
+    """Return weights of shape (K, N) in one row, and where those of each model's batch lie."""
+    xp = namespace(weights)
+    models, n = weights.shape
+    starts = xp.arange(0, models * n, n, dtype=rows.dtype, device=device(rows))
+    return xp.reshape(weights, (-1,)), rows + starts[:, None]
 
 
 def on_rows(step: Step, gather: Gather) -> RowStep:
@@ -96,7 +117,7 @@ def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
         losses: list[Any] = []
         began = time.perf_counter()
         for i in range(steps):
-            params, state, loss = work(params, state, data, order[i, :])
+            params, state, loss = work(params, state, data, order[i, ...])
             losses.append(loss)
             if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
                 yield params, state, stack(losses)

@@ -31,7 +31,11 @@ KNOWN: Any = {
 
 def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     """Replace `xpnet.optim.update` for Adam and AdamW (see `xpnet.arrays.dispatch`)."""
-    if type(optimizer) not in (optim.Adam, optim.AdamW):
+    models = isinstance(optimizer, optim.PerModel)  # its parameters have one axis more
+    if isinstance(optimizer, optim.PerModel) and not optimizer.varied:
+        optimizer = optimizer.optimizer
+    lr = state.get("lr", optimizer.lr)
+    if type(optimizer) not in (optim.Adam, optim.AdamW) or getattr(lr, "ndim", False):
         return NotImplemented
     # The fused kernels ignore the layout of an array, and our products may be transposed.
     rows = [
@@ -40,7 +44,7 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     ]
     if not all(_is_plain(a) and a.dtype == row[0].dtype for row in rows for a in row):
         return NotImplemented
-    lr, count = state.get("lr", optimizer.lr), state["step"]
+    count = state["step"]
     if callable(lr):
         lr = lr(count.to(rows[0][0].dtype))
     # On a GPU, the kernels read the rate as float32.
@@ -50,8 +54,9 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     step = count.to(torch.float32)  # the kernels require float32
     groups = [(0.0, rows)]
     if type(optimizer) is optim.AdamW:  # it decays weights, not biases
-        weights = [row for row in rows if row[0].ndim > 1]
-        groups = [(optimizer.weight_decay, weights), (0.0, [r for r in rows if r[0].ndim <= 1])]
+        weights = [row for row in rows if row[0].ndim - models > 1]
+        biases = [row for row in rows if row[0].ndim - models <= 1]
+        groups = [(optimizer.weight_decay, weights), (0.0, biases)]
     for decay, group in groups:
         if group:
             torch._fused_adamw_(

@@ -24,6 +24,7 @@ from xpnet.arrays.ops import (
     is_real,
     namespace,
     sum_rows,
+    sum_rows_per_model,
 )
 from xpnet.errors import listed
 from xpnet.gates.arrays import Gather
@@ -32,7 +33,7 @@ from xpnet.graph.node import Node
 
 __all__ = [
     "MISFIT", "BackwardPlan", "Plan", "Tape", "check_all_labels", "evaluate", "make_backward_plan",
-    "make_plan", "one_line", "ones_like", "shapes_of", "sort", "sweep",
+    "make_plan", "one_line", "ones_like", "promise", "shapes_of", "sort", "sweep",
 ]  # fmt: skip
 
 # Libraries raise these errors if shapes or dtypes do not fit.
@@ -121,13 +122,13 @@ def _joined(order: list[Node], ends: tuple[str, ...]) -> set[str]:
         for node in order
         if len(node.inputs) == 1
         and uses[node.inputs[0]] == 1
-        and _promise(node.gate, "elementwise")
+        and promise(node.gate, "elementwise")
         and _is_frozen(node.gate)
         and _bias_of(known[node.inputs[0]]) is not None
     }
 
 
-def _promise(gate: Any, name: str) -> Any:
+def promise(gate: Any, name: str) -> Any:
     """Return a class attribute that describes the gate's two passes, or None.
 
     A subclass that overrides a pass may break its base's promise, so the attribute then counts
@@ -150,7 +151,7 @@ def _is_frozen(gate: Any) -> bool:
 
 def _bias_of(node: Node) -> int | None:
     """Return the position of the input that the gate adds to each row of its output, or None."""
-    bias = _promise(node.gate, "bias_input")
+    bias = promise(node.gate, "bias_input")
     return bias if type(bias) is int and bias < len(node.inputs) else None
 
 
@@ -215,8 +216,11 @@ def _without_bias(node: Node, args: list[Array]) -> tuple[Array, Any, Array | No
     bias = args[i]
     if bias is not None:
         y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
-        if bias.shape == y.shape[-1:] and bias.dtype == y.dtype:
-            return y, cache, bias
+        if bias.dtype == y.dtype:
+            if bias.shape == y.shape[-1:]:
+                return y, cache, bias
+            if getattr(cache, "stacked", False):  # one bias for each model, shape=(K, M)
+                return y, cache, bias[:, None, :]
     return *gate.forward(*args), None  # forward refuses a bias that does not fit
 
 
@@ -250,7 +254,7 @@ def sweep(
             continue
         dout = grads[name] if name in kept else grads.pop(name)
         if sums is not None and bias is not None and node.inputs[bias] not in grads:
-            sums.add(node.inputs[bias], dout)
+            sums.add(node.inputs[bias], dout, getattr(tape.caches[name], "stacked", False))
             needs = [need and i != bias for i, need in enumerate(needs)]
             wanted = [(i, source) for i, source in wanted if i != bias]
         parts = _backward(node, tape.caches[name], dout, needs)
@@ -293,20 +297,22 @@ class _RowSums:
 
     def __init__(self) -> None:
         self._held: dict[str, Array] = {}
+        self._stacks: dict[str, Array] = {}  # gradients of K models, shape=(K, N, M)
         self._elements = 0
         self._done: dict[str, Array] = {}
 
-    def add(self, name: str, dout: Array) -> None:
-        self._held[name] = dout
+    def add(self, name: str, dout: Array, stacked: bool) -> None:
+        (self._stacks if stacked else self._held)[name] = dout
         self._elements += math.prod(dout.shape)
         if self._elements > MOST_HELD:
             self.all()
 
     def all(self) -> dict[str, Array]:
         """Sum what is held; return all sums so far, by name."""
-        if self._held:
-            self._done.update(zip(self._held, sum_rows(list(self._held.values())), strict=True))
-        self._held, self._elements = {}, 0
+        for held, add_up in ((self._held, sum_rows), (self._stacks, sum_rows_per_model)):
+            if held:
+                self._done.update(zip(held, add_up(list(held.values())), strict=True))
+        self._held, self._stacks, self._elements = {}, {}, 0
         return self._done
 
 
@@ -385,7 +391,7 @@ def _starts(tape: Tape, douts: Iterable[Any] | None, kept: set[str]) -> list[Any
         if len(tape.outputs) != 1:
             raise ValueError(f"{len(tape.outputs)} outputs need douts: one for each output")
         (end,) = tape.outputs
-        if _promise(end.gate, "takes_number") and end.name not in kept:
+        if promise(end.gate, "takes_number") and end.name not in kept:
             return [1.0]
         if not is_real(tape.values[0]):
             dtype = tape.values[0].dtype

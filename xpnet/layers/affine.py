@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from xpnet.arrays.ops import Array, matmul, namespace
+from xpnet.arrays.ops import Array, matmul, namespace, unbroadcast
 from xpnet.gates.protocol import Grads
 
 __all__ = ["Affine"]
@@ -16,6 +16,11 @@ class AffineCache(NamedTuple):
     x: Array  # flattened to (N, D)
     W: Array
     x_shape: tuple[int, ...]
+
+    @property
+    def stacked(self) -> bool:
+        """Whether W has a first axis of models."""
+        return len(self.W.shape) == 3
 
 
 class Affine:
@@ -27,9 +32,12 @@ class Affine:
         Images of shape (N, C, H, W) with C·H·W = D are flattened and give (N, M). Otherwise
         the features are the fewest trailing axes whose sizes multiply to D, and the axes before
         them are the batch: (N, T, D) gives (N, T, M), and a single vector (D,) gives (M,).
-    W : array, shape=(D, M)
-    b : array, shape=(M,), or None
+    W : array, shape=(D, M), or (K, D, M) for K models at once
+    b : array, shape=(M,), or (K, M), or None
         None means that the graph adds the bias itself, see `xpnet.gates.Gate`.
+
+    For K models, x is (N, D), which all of them share, or (K, N, D). The output is (K, N, M), and
+    each model's part is what it would compute alone.
 
     Notes
     -----
@@ -48,6 +56,8 @@ class Affine:
 
     def forward(self, x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
         x_shape, W_shape = x.shape, W.shape
+        if len(W_shape) == 3:
+            return _stacked_forward(x, W, b)
         if len(W_shape) != 2 or (b is not None and b.shape != W_shape[1:]):
             given = "" if b is None else f" and b {tuple(b.shape)}"
             raise ValueError(f"W has shape {tuple(W_shape)}{given}; expected (D, M) and (M,)")
@@ -67,6 +77,8 @@ class Affine:
     ) -> Grads:
         x, W, x_shape = cache
         xp = namespace(dout)
+        if cache.stacked:
+            return _stacked_backward(cache, dout, needs)
         if dout.ndim != 2:
             dout = xp.reshape(dout, (x.shape[0], W.shape[1]))
         dx = dW = db = None
@@ -79,6 +91,35 @@ class Affine:
         if needs[2]:
             db = xp.sum(dout, axis=0)
         return dx, dW, db
+
+
+def _stacked_forward(x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
+    models, fan_in, fan_out = W.shape
+    shared = x.ndim == 2
+    fits = x.shape[-1:] == (fan_in,) and (shared or (x.ndim == 3 and x.shape[0] == models))
+    if not fits or (b is not None and b.shape != (models, fan_out)):
+        given = "" if b is None else f" and b {tuple(b.shape)}"
+        raise ValueError(
+            f"W has shape {tuple(W.shape)}{given}, x {tuple(x.shape)}; expected W (K, D, M), "
+            "b (K, M) and x (N, D) or (K, N, D)"
+        )
+    y = matmul(x, W)
+    if b is not None:
+        y += b[:, None, :]
+    return y, AffineCache(x, W, x.shape)
+
+
+def _stacked_backward(cache: AffineCache, dout: Array, needs: Sequence[bool]) -> Grads:
+    x, W, x_shape = cache
+    xp = namespace(dout)
+    dx = dW = db = None
+    if needs[0]:
+        dx = unbroadcast(matmul(dout, xp.matrix_transpose(W)), x_shape)
+    if needs[1]:
+        dW = matmul(xp.matrix_transpose(x), dout)
+    if needs[2]:
+        db = xp.sum(dout, axis=1)
+    return dx, dW, db
 
 
 def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:

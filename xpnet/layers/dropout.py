@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from xpnet.arrays.dispatch import elementwise
-from xpnet.arrays.ops import Array, masked, namespace
+from xpnet.arrays.ops import Array, masked, namespace, unbroadcast
 from xpnet.arrays.random import hash32, random_bits
 from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "DropoutPerModel"]
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,27 @@ class Dropout:
     def __post_init__(self) -> None:
         real("ratio", self.ratio, 0.0, 1.0)
 
+    @property
+    def key(self) -> int:
+        """The number of its stream of random bits."""
+        return hash32(self.seed, self.layer)
+
+    @property
+    def limit(self) -> int:
+        """An element is dropped where 24 random bits are below this."""
+        return int(self.ratio * (1 << 24))
+
+    @property
+    def scale(self) -> float:
+        """What a kept element is multiplied by."""
+        return 1.0 / (1.0 - self.ratio)
+
     def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
         if step is None or self.ratio == 0.0:
             return x, None
-        bits = random_bits(math.prod(x.shape), hash32(self.seed, self.layer), step)
+        bits = random_bits(math.prod(x.shape), self.key, step)
         bits = namespace(x).reshape(bits, x.shape)
-        dropped: tuple[Array, Array] = _drop(
-            x, bits, int(self.ratio * (1 << 24)), 1.0 / (1.0 - self.ratio)
-        )
+        dropped: tuple[Array, Array] = _drop(x, bits, self.limit, self.scale)
         return dropped
 
     def backward(
@@ -63,11 +76,44 @@ class Dropout:
     ) -> Grads:
         if cache is None:
             return dout, None
-        return _kept(dout, cache, 1.0 / (1.0 - self.ratio)), None
+        return _kept(dout, cache, self.scale), None
+
+
+@dataclass(frozen=True)
+class DropoutPerModel:
+    """`Dropout` of K models at once: each has the mask that it has alone.
+
+    Inputs
+    ------
+    x : array, shape=(K, N, M), or (N, M) for all models
+    step : int32 array with one element, or None
+    key, limit : int32 array, shape=(K,)
+        Those of each model's `Dropout`.
+    scale : array, shape=(K,)
+    """
+
+    integers: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
+    def forward(
+        self, x: Array, step: Array | None, key: Array, limit: Array, scale: Array
+    ) -> tuple[Array, Any]:
+        if step is None:
+            return x, None
+        each = x.shape[-2:]
+        bits = namespace(x).reshape(random_bits(math.prod(each), key, step), (-1, *each))
+        scale = scale[:, None, None]
+        y, keep = _drop(x, bits, limit[:, None, None], scale)
+        return y, (keep, scale, x.shape)
+
+    def backward(self, cache: Any, dout: Array, needs: Sequence[bool] = (True,)) -> Grads:
+        if cache is None:
+            return dout, None, None, None, None
+        keep, scale, shape = cache
+        return unbroadcast(_kept(dout, keep, scale), shape), None, None, None, None
 
 
 @elementwise
-def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array]:
+def _drop(x: Array, bits: Array, limit: Any, scale: Any) -> tuple[Array, Array]:
     """Return the output and the mask."""
     # Compare 24 of the 32 bits with the ratio as integers: no rounding can then differ between
     # libraries.
@@ -76,7 +122,7 @@ def _drop(x: Array, bits: Array, limit: int, scale: float) -> tuple[Array, Array
 
 
 @elementwise
-def _kept(x: Array, keep: Array, scale: float) -> Array:
+def _kept(x: Array, keep: Array, scale: Any) -> Array:
     y = masked(x, keep)
     y *= scale
     return y

@@ -13,6 +13,9 @@ the units of the targets; a loss without it compares the scores themselves with 
 by `Trainer` must define ``reduction``, ``targets`` and ``decide``. With ``nonnegative = True``, a
 loss refuses targets below 0.
 
+With ``per_model=True`` the first axis of x is one of models: x has shape=(K, N, C), and the loss
+shape=(K,). t and weight have the axis too, or all models share them.
+
 A loss is nearly always the end of its graph, where the gradient starts as 1. So most losses
 compute their gradient in the forward pass, which needs the same exponentials, and multiply it by
 each sample's factor. Their backward pass then has nothing left to do.

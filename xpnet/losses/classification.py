@@ -15,11 +15,12 @@ from xpnet.losses.samples import (
     T_AND_WEIGHT,
     Reduction,
     Targets,
+    batch_loss,
     check_reduction,
     counted,
+    for_models,
     sample_factors,
     times,
-    weighted_sum,
 )
 
 __all__ = ["HingeLoss", "SigmoidWithLoss", "SoftmaxWithLoss"]
@@ -77,6 +78,7 @@ class SoftmaxWithLoss:
     """
 
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
     takes_number: ClassVar[bool] = True
@@ -85,9 +87,10 @@ class SoftmaxWithLoss:
         check_reduction(self.reduction)
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        factor = sample_factors(x, weight, self.reduction)
+        factor = sample_factors(x, weight, self.reduction, self.per_model)
+        t = for_models(t, x) if self.per_model else t
         losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
-        return weighted_sum(losses, factor), gradient
+        return batch_loss(losses, factor, self.per_model), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return times(cache, dout), None, None
@@ -132,6 +135,7 @@ class SigmoidWithLoss:
     """
 
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "unit"
     takes_number: ClassVar[bool] = True
@@ -140,9 +144,10 @@ class SigmoidWithLoss:
         check_reduction(self.reduction)
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        factor = sample_factors(x, weight, self.reduction)
+        factor = sample_factors(x, weight, self.reduction, self.per_model)
+        t = for_models(t, x) if self.per_model else t
         losses, gradient = binary_cross_entropy(counted(x, factor), targets_like(t, x), factor)
-        return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
+        return batch_loss(namespace(x).sum(losses, axis=-1), factor, self.per_model), gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return times(cache, dout), None, None
@@ -179,6 +184,7 @@ class HingeLoss:
 
     margin: float = 1.0
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "probabilities"
     takes_number: ClassVar[bool] = True
@@ -189,13 +195,14 @@ class HingeLoss:
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         xp = namespace(x)
-        factor = sample_factors(x, weight, self.reduction)
+        factor = sample_factors(x, weight, self.reduction, self.per_model)
+        t = for_models(t, x) if self.per_model else t
         x = counted(x, factor)
         rows = targets_like(t, x)
         others = 1.0 - rows
         true = target_scores(x, t, rows)[..., None]
         margins = masked(at_least(x - true + self.margin, 0.0), others != 0) * others
-        loss = weighted_sum(xp.sum(margins, axis=-1), factor)
+        loss = batch_loss(xp.sum(margins, axis=-1), factor, self.per_model)
         return loss, (margins, rows, others, factor)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:

@@ -20,11 +20,12 @@ from xpnet.losses.samples import (
     T_AND_WEIGHT,
     Reduction,
     Targets,
+    batch_loss,
     check_reduction,
     counted,
+    for_models,
     sample_factors,
     times,
-    weighted_sum,
 )
 
 __all__ = ["AbsoluteLoss", "HuberLoss", "PoissonLoss", "QuantileLoss", "SquaredLoss"]
@@ -36,6 +37,7 @@ def _forward(
     t: Array,
     weight: Array | None,
     reduction: str,
+    per_model: bool,
     *settings: float,
 ) -> tuple[Array, tuple[Array, bool]]:
     """Return the loss of the batch, and the cache of `_backward`.
@@ -44,9 +46,10 @@ def _forward(
     """
     # Targets of y's shape and dtype may be a formula too, as in an autoencoder.
     formula = t.shape == y.shape and t.dtype == y.dtype
-    factor = sample_factors(y, weight, reduction)
+    factor = sample_factors(y, weight, reduction, per_model)
+    t = for_models(t, y) if per_model else t
     losses, gradient = errors(counted(y, factor), targets_like(t, y), factor, *settings)
-    return weighted_sum(namespace(y).sum(losses, axis=-1), factor), (gradient, formula)
+    return batch_loss(namespace(y).sum(losses, axis=-1), factor, per_model), (gradient, formula)
 
 
 def _backward(cache: tuple[Array, bool], dout: Any, needs: Sequence[bool]) -> Grads:
@@ -76,6 +79,7 @@ class SquaredLoss:
     """
 
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
     takes_number: ClassVar[bool] = True
@@ -84,7 +88,7 @@ class SquaredLoss:
         check_reduction(self.reduction)
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        return _forward(_squared_error, y, t, weight, self.reduction)
+        return _forward(_squared_error, y, t, weight, self.reduction, self.per_model)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _backward(cache, dout, needs)
@@ -119,6 +123,7 @@ class AbsoluteLoss:
     """
 
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
     takes_number: ClassVar[bool] = True
@@ -127,7 +132,7 @@ class AbsoluteLoss:
         check_reduction(self.reduction)
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        return _forward(_absolute_error, y, t, weight, self.reduction)
+        return _forward(_absolute_error, y, t, weight, self.reduction, self.per_model)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _backward(cache, dout, needs)
@@ -167,6 +172,7 @@ class HuberLoss:
 
     delta: float = 1.0
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
     takes_number: ClassVar[bool] = True
@@ -176,7 +182,7 @@ class HuberLoss:
         check_reduction(self.reduction)
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        return _forward(_huber_error, y, t, weight, self.reduction, self.delta)
+        return _forward(_huber_error, y, t, weight, self.reduction, self.per_model, self.delta)
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _backward(cache, dout, needs)
@@ -215,6 +221,7 @@ class QuantileLoss:
 
     quantile: float = 0.5
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
     takes_number: ClassVar[bool] = True
@@ -224,7 +231,9 @@ class QuantileLoss:
         check_reduction(self.reduction)
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
-        return _forward(_quantile_error, y, t, weight, self.reduction, self.quantile)
+        return _forward(
+            _quantile_error, y, t, weight, self.reduction, self.per_model, self.quantile
+        )
 
     def backward(self, cache: Any, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:
         return _backward(cache, dout, needs)
@@ -271,6 +280,7 @@ class PoissonLoss:
     """
 
     reduction: Reduction = "mean"
+    per_model: bool = False
     integers: ClassVar[tuple[int, ...]] = T_AND_WEIGHT
     targets: ClassVar[Targets] = "real"
     nonnegative: ClassVar[bool] = True
@@ -280,7 +290,9 @@ class PoissonLoss:
         check_reduction(self.reduction)
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        loss, (gradient, _) = _forward(_poisson_deviance, x, t, weight, self.reduction)
+        loss, (gradient, _) = _forward(
+            _poisson_deviance, x, t, weight, self.reduction, self.per_model
+        )
         return loss, gradient
 
     def backward(self, cache: Array, dout: Any, needs: Sequence[bool] = SCORES_ONLY) -> Grads:

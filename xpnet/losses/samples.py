@@ -10,8 +10,8 @@ from xpnet.arrays.ops import Array, masked, namespace
 from xpnet.errors import UsageError, shown
 
 __all__ = [
-    "SCORES_ONLY", "T_AND_WEIGHT", "Reduction", "Targets", "check_reduction", "counted",
-    "sample_factors", "times", "weighted_sum",
+    "SCORES_ONLY", "T_AND_WEIGHT", "Reduction", "Targets", "batch_loss", "check_reduction",
+    "counted", "for_models", "sample_factors", "times",
 ]  # fmt: skip
 
 Reduction = Literal["mean", "sum"]
@@ -28,7 +28,28 @@ def check_reduction(reduction: Any) -> None:
         raise UsageError(f"reduction is {shown(reduction)}; expected mean or sum")
 
 
-def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
+def for_models(t: Array, scores: Array) -> Array:
+    """Return the targets of K models; those that all of them share get the axis of the models.
+
+    Parameters
+    ----------
+    t : array
+        Class indices or values, shape=(N,), or rows, shape=(N, C); or the same with K in front.
+    scores : array, shape=(K, N, C)
+    """
+    one_each = t.shape == scores.shape[:-1] and (
+        scores.shape[-1] == 1 or namespace(t).isdtype(t.dtype, "integral")
+    )
+    return t if t.ndim == scores.ndim or one_each else _repeated(t, scores)
+
+
+def _repeated(a: Array, scores: Array) -> Array:
+    return namespace(a).broadcast_to(a, (scores.shape[0], *a.shape))
+
+
+def sample_factors(
+    scores: Array, weight: Array | None, reduction: str, per_model: bool = False
+) -> Any:
     r"""Return the derivative of the batch's loss with respect to the loss of each sample.
 
     Parameters
@@ -38,7 +59,10 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     weight : array, shape=(...), or None
         How much each sample counts; None means 1 each.
     reduction : str
-        mean: $w_i / \sum_k w_k$; sum: $w_i$.
+        mean: $w_i / \sum_k w_k$, or 0 in a batch whose weights are all 0; sum: $w_i$.
+    per_model : bool
+        Whether the first axis is one of models, each with a mean of its own. All of them may share
+        one weight, of scores' shape without its first and its last axis.
 
     Returns
     -------
@@ -54,14 +78,20 @@ def sample_factors(scores: Array, weight: Array | None, reduction: str) -> Any:
     mean = reduction == "mean"
     shape = tuple(scores.shape[:-1])
     if weight is None:
-        return 1.0 / max(math.prod(shape), 1) if mean else 1.0
+        return 1.0 / max(math.prod(shape[per_model:]), 1) if mean else 1.0
+    if per_model and weight.ndim < len(shape):
+        weight = _repeated(weight, scores)
     if weight.shape != shape:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}; expected one value per sample, shape {shape}"
         )
     xp = namespace(scores)
     weight = xp.astype(weight, scores.dtype)
-    return (weight / xp.sum(weight) if mean else weight)[..., None]
+    if mean:
+        axes = tuple(range(int(per_model), weight.ndim))
+        total = xp.sum(weight, axis=axes, keepdims=True)
+        weight = weight / xp.where(total == 0, 1.0, total)
+    return weight[..., None]
 
 
 def counted(scores: Array, factor: Any) -> Array:
@@ -82,6 +112,22 @@ def weighted_sum(losses: Array, factor: Any) -> Array:
         return xp.sum(losses) * factor
     factor = factor[..., 0]
     return xp.sum(masked(losses, factor != 0) * factor)
+
+
+@replaceable
+def weighted_sums(losses: Array, factor: Any) -> Array:
+    """Return each model's loss of its batch, shape=(K,), from losses of shape=(K, ...)."""
+    xp = namespace(losses)
+    axes = tuple(range(1, losses.ndim))
+    if isinstance(factor, float):
+        return xp.sum(losses, axis=axes) * factor
+    factor = factor[..., 0]
+    return xp.sum(masked(losses, factor != 0) * factor, axis=axes)
+
+
+def batch_loss(losses: Array, factor: Any, per_model: bool) -> Array:
+    """Return the loss of the batch, 0-d, or that of each model, shape=(K,)."""
+    return weighted_sums(losses, factor) if per_model else weighted_sum(losses, factor)
 
 
 def times(gradient: Array, dout: Any) -> Array:

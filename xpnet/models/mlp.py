@@ -142,11 +142,13 @@ def _listed(name: str, values: Any) -> list[Any]:
 def _loss_gate(loss: Any) -> Any:
     """Return the gate that a name, or a pair of a name and settings, stands for; or a gate."""
     if hasattr(loss, "forward") and not isinstance(loss, type):
+        if getattr(loss, "per_model", False):
+            raise UsageError(f"loss is {loss}; expected one without per_model=True")
         return loss
     pair = isinstance(loss, tuple | list) and len(loss) == 2 and isinstance(loss[1], Mapping)
     name, settings = loss if pair else (loss, {})
     gate = _lookup("loss", name, LOSSES)
-    known = [field.name for field in fields(gate)]
+    known = [field.name for field in fields(gate) if field.name != "per_model"]
     for setting in settings:
         if setting not in known:
             raise UsageError(

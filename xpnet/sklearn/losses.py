@@ -9,7 +9,7 @@ from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, namespace, sigmoid, targets_like, within
 from xpnet.losses import SigmoidWithLoss, SoftmaxWithLoss, SquaredLoss
 from xpnet.losses.classification import softmax_cross_entropy
-from xpnet.losses.samples import counted, sample_factors, weighted_sum
+from xpnet.losses.samples import batch_loss, counted, for_models, sample_factors
 
 __all__ = ["AveragedSquares", "BinaryLogLoss", "LogLoss"]
 
@@ -28,11 +28,13 @@ class LogLoss(SoftmaxWithLoss):
     """Softmax and cross-entropy; probabilities are clipped in the loss, not in its gradient."""
 
     takes_number: ClassVar[bool] = True
+    per_model: bool = False
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        factor = sample_factors(x, weight, self.reduction)
+        factor = sample_factors(x, weight, self.reduction, self.per_model)
+        t = for_models(t, x) if self.per_model else t
         losses, gradient = softmax_cross_entropy(counted(x, factor), t, factor)
-        return weighted_sum(_clipped(losses), factor), gradient
+        return batch_loss(_clipped(losses), factor, self.per_model), gradient
 
 
 @elementwise
@@ -51,20 +53,23 @@ class BinaryLogLoss(SigmoidWithLoss):
     """Sigmoid and cross-entropy of each output; probabilities are clipped as in `LogLoss`."""
 
     takes_number: ClassVar[bool] = True
+    per_model: bool = False
 
     def forward(self, x: Array, t: Array, weight: Array | None = None) -> tuple[Array, Array]:
-        factor = sample_factors(x, weight, self.reduction)
+        factor = sample_factors(x, weight, self.reduction, self.per_model)
+        t = for_models(t, x) if self.per_model else t
         eps = _eps(x)
         losses, gradient = _binary_log_loss(
             counted(x, factor), targets_like(t, x), factor, eps, 1.0 - eps
         )
-        return weighted_sum(namespace(x).sum(losses, axis=-1), factor), gradient
+        return batch_loss(namespace(x).sum(losses, axis=-1), factor, self.per_model), gradient
 
 
 class AveragedSquares(SquaredLoss):
     """½ (y - t)², averaged over the outputs; its gradient is that of the sum over the outputs."""
 
     takes_number: ClassVar[bool] = True
+    per_model: bool = False
 
     def forward(self, y: Array, t: Array, weight: Array | None = None) -> tuple[Array, Any]:
         loss, cache = super().forward(y, t, weight)
