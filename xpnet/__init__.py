@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xpnet.book import lecture, two_layer_net
     from xpnet.graph import Graph
     from xpnet.graph.jacobian import jacobian
+    from xpnet.many import ModelSet, fit_many
     from xpnet.models import Model, Network
     from xpnet.models.mlp import mlp
     from xpnet.show.explain import explain
@@ -25,12 +26,14 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Model",
+    "ModelSet",
     "Network",
     "Trainer",
     "data",
     "datasets",
     "explain",
     "fit",
+    "fit_many",
     "functions",
     "gates",
     "jacobian",
@@ -54,10 +57,12 @@ _LATER = {
     "MLPClassifier": "xpnet.sklearn:MLPClassifier",
     "MLPRegressor": "xpnet.sklearn:MLPRegressor",
     "Model": "xpnet.models:Model",
+    "ModelSet": "xpnet.many:ModelSet",
     "Network": "xpnet.models:Network",
     "Trainer": "xpnet.trainer:Trainer",
     "explain": "xpnet.show.explain:explain",
     "fit": "xpnet.trainer:fit",
+    "fit_many": "xpnet.many:fit_many",
     "jacobian": "xpnet.graph.jacobian:jacobian",
     "lecture": "xpnet.book.lecture",
     "mlp": "xpnet.models.mlp:mlp",

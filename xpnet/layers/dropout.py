@@ -95,9 +95,14 @@ class DropoutPerModel:
     integers: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     def forward(
-        self, x: Array, step: Array | None, key: Array, limit: Array, scale: Array
+        self,
+        x: Array,
+        step: Array | None = None,
+        key: Array | None = None,
+        limit: Array | None = None,
+        scale: Array | None = None,
     ) -> tuple[Array, Any]:
-        if step is None:
+        if step is None or key is None or limit is None or scale is None:
             return x, None
         each = x.shape[-2:]
         bits = namespace(x).reshape(random_bits(math.prod(each), key, step), (-1, *each))

@@ -10,7 +10,7 @@ from xpnet.arrays.ops import Array, namespace, targets_like
 from xpnet.data.loader import Feed
 from xpnet.models.network import Network
 
-__all__ = ["Evaluation", "class_indices"]
+__all__ = ["Evaluation", "class_indices", "r2_score"]
 
 
 class Evaluation:
@@ -81,7 +81,7 @@ class Evaluation:
             return total / len(t), sum(float(right) for _, _, right in measured) / len(t)
         to_numpy = self.feed.backend.to_numpy
         errors = np.concatenate([to_numpy(errors) for _, _, errors in measured])
-        return total / len(t), _r2(errors.reshape(len(t), -1), t.reshape(len(t), -1))
+        return total / len(t), r2_score(errors.reshape(len(t), -1), t.reshape(len(t), -1))
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
         """Return the outputs of the hidden layers by node name, each of shape=(N, units)."""
@@ -109,7 +109,7 @@ def class_indices(t: np.ndarray) -> np.ndarray:
     return np.argmax(t, axis=1) if t.shape[1] > 1 else (t[:, 0] > 0.5).astype(np.int64)
 
 
-def _r2(errors: np.ndarray, t: np.ndarray) -> float | None:
+def r2_score(errors: np.ndarray, t: np.ndarray) -> float | None:
     """Return R², the mean over the outputs whose t vary; None if none does."""
     found = []
     with np.errstate(all="ignore"):  # what is infinite here shows in the result

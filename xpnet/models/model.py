@@ -162,6 +162,22 @@ class Model:
         self.label_dtype, self.flat = "", False
         self.threshold = threshold
 
+    def sibling(self, network: Network, params: Mapping[str, np.ndarray]) -> Model:
+        """Return a model like this one, with another network of its inputs and outputs.
+
+        Parameters
+        ----------
+        network : Network
+        params : mapping of str to array
+            Its parameters, on the host.
+        """
+        model = object.__new__(type(self))
+        model.__dict__.update(self.__dict__)
+        model.network = network
+        model.rescale(self.feed.scaling, self.feed.target_scaling)
+        model.params = model.feed.copies(params)
+        return model
+
     def rescale(self, scaling: Scaling | None, target_scaling: Scaling | None) -> None:
         """Take other scalings: of the samples, and of a regression's targets.
 
@@ -519,7 +535,10 @@ class Model:
         if not self.classifies:
             values = self.values(scores)
             return values[:, 0] if self.flat else values
-        chosen = self.decide(scores)
+        return self.labelled(self.decide(scores))
+
+    def labelled(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the labels of class indices, as `predict` does."""
         if self.label_dtype:
             answers: np.ndarray = _numbers(self.classes, self.label_dtype)[chosen]
             return answers

@@ -106,7 +106,7 @@ def stacked(network: Network, params: Mapping[str, Any] | None = None) -> Networ
     Network
         Its scores have shape=(K, N, outputs), its loss shape=(K,). x, t and weight may have a first
         axis of models, or all models share them. A dropout layer has the inputs that `masks`
-        returns.
+        returns, and needs them only in training.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def stacked(network: Network, params: Mapping[str, Any] | None = None) -> Networ
         if node.gate is None:
             graph.input(node.name, optional=node.optional)
         elif node.name in drops:
-            extra = graph.inputs([f"{node.name}.{each}" for each in MASK])
+            extra = [graph.input(f"{node.name}.{each}", optional=True) for each in MASK]
             step = node.inputs[1] if len(node.inputs) > 1 else "step"
             if step not in graph.nodes:
                 graph.input(step, optional=True)

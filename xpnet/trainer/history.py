@@ -78,7 +78,12 @@ MOST_KEPT = 1 << 17
 
 
 # Why a training ended, where it did not simply reach its last epoch.
-REASONS = {"patience": "ended by patience", "callback": "ended by a callback", "stop": "stopped"}
+REASONS = {
+    "patience": "ended by patience",
+    "callback": "ended by a callback",
+    "stop": "stopped",
+    "failed": "failed",
+}
 
 
 class Curves(bytes):
@@ -121,13 +126,14 @@ class History:
         The name in `xpnet.metrics.METRICS` of what decides which epoch is best; "" for the loss.
     reason : str
         Why `Trainer.fit` returned: "epochs" (all done), "patience", "callback" or "stop"; empty
-        during the run.
+        during the run. A model of `xpnet.fit_many` may have "failed": it became not a number.
     score : str
         What the scores are, "accuracy" or "r2"; `Trainer.fit` sets it.
     notes : list of str
         Advice on this training, once it has ended; checkpoints do not hold it.
     failure : str
-        The one of them that is a warning too: the network is no better than guessing.
+        The one of them that is a warning too: the network is no better than guessing; or why a
+        model of `xpnet.fit_many` has failed.
 
     Examples
     --------
@@ -327,12 +333,13 @@ class History:
 
     def is_best(self, epoch: Epoch) -> bool:
         """Return whether an epoch is better than all before it, by val_loss or val_metric."""
-        value, best = self._merit(epoch), None
+        value, best = self.merit(epoch), None
         if self.best_epoch:
-            best = self._merit(self.epochs[self.best_epoch - 1])
+            best = self.merit(self.epochs[self.best_epoch - 1])
         return value is not None and (best is None or value > best)
 
-    def _merit(self, epoch: Epoch) -> float | None:
+    def merit(self, epoch: Epoch) -> float | None:
+        """Return what is to be large: the metric that is watched, or minus the validation loss."""
         value = epoch.val_metric if self.metric else epoch.val_loss
         if value is None or (self.metric and higher_is_better(self.metric)):
             return value

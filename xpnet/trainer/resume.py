@@ -24,7 +24,7 @@ from xpnet.models.model import Model
 from xpnet.optim import Optimizer
 from xpnet.trainer.history import History, finite_or_none
 
-__all__ = ["SavedRun", "identity", "optimizer_state", "rules"]
+__all__ = ["SavedRun", "digest", "identity", "optimizer_state", "rules"]
 
 # Data of up to WHOLE bytes are compared completely, in blocks that fit the CPU's cache: this takes
 # 0.1 to 0.4 s. Larger data, which may still be on a disk, are compared in PIECES pieces.
@@ -61,11 +61,11 @@ def identity(
         "network": network.arguments or shapes,
         "gates": network.gates,
         "optimizer": type(optimizer).__name__,
-        "samples": _digest(x),
-        "targets": _digest(t),
-        "validation": None if validation is None else [*map(_digest, validation)],
-        "sample_weight": None if sample_weight is None else _digest(sample_weight),
-        "scaling": [_digest(np.atleast_1d(np.asarray(v, np.float64))) for v in scalings],
+        "samples": digest(x),
+        "targets": digest(t),
+        "validation": None if validation is None else [*map(digest, validation)],
+        "sample_weight": None if sample_weight is None else digest(sample_weight),
+        "scaling": [digest(np.atleast_1d(np.asarray(v, np.float64))) for v in scalings],
         "classes": model.classes,
         "columns": model.columns,
         "batch_size": batch_size,
@@ -116,10 +116,10 @@ def _negative(state: Mapping[str, np.ndarray], optimizer: Any) -> str:
     return ""
 
 
-def _digest(x: Any) -> list[Any]:
+def digest(x: Any) -> list[Any]:
     """Return shape, dtype and checksum; of a large array, only evenly spaced pieces count."""
     if isinstance(x, Rows):
-        return [*_digest(x.array), *_digest(x.rows)]
+        return [*digest(x.array), *digest(x.rows)]
     x = np.asarray(x)  # a memory-mapped file stays on disk
     sample = max(1, x.nbytes // len(x))
     height = max(1, (BLOCK if x.nbytes <= WHOLE else PIECE) // sample)

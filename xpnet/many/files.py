@@ -1,0 +1,205 @@
+"""A set in training on disk: checkpoints from which all its models continue exactly."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import CheckpointError
+from xpnet.files import locked, make_folder
+from xpnet.many.members import Candidate
+from xpnet.many.parts import Part
+from xpnet.many.rules import form_and_numbers
+from xpnet.many.stack import Stack
+from xpnet.many.training import Run
+from xpnet.models import checkpoint
+from xpnet.trainer.history import History
+from xpnet.trainer.resume import digest
+
+__all__ = ["SavedSet", "identity"]
+
+FORMAT = 1
+
+
+def identity(
+    chosen: Sequence[Candidate], parts: Mapping[int, Part], rules: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a set and its continuation must have in common, as JSON can hold it."""
+    models = [
+        {
+            "network": each.network.arguments or each.network.gates,
+            "rule": [type(each.rule).__name__, form_and_numbers(each.rule)[1]],
+            "weight_decay": each.weight_decay,
+            "clip_norm": each.clip_norm,
+            "batch_size": each.batch_size,
+            "seed": each.member.seed,
+            "part": each.part,
+        }
+        for each in chosen
+    ]
+    data = {}
+    for number, part in parts.items():
+        given = part.given
+        held = [] if given.held is None else given.held
+        data[str(number)] = [
+            digest(given.x), digest(given.t), [*map(digest, held)], [*map(digest, given.weights)],
+        ]  # fmt: skip
+    first = parts[chosen[0].part].model
+    start = [
+        digest(np.concatenate([np.ravel(p) for p in each.network.params.values()]))
+        for each in chosen
+        if not each.network.builder
+    ]
+    return checkpoint.plain(
+        {"models": models, "data": data, "dtype": first.feed.dtype, "weights": start} | dict(rules)
+    )
+
+
+@dataclass
+class SavedSet:
+    """Save a running set and read it back; without a folder, do nothing."""
+
+    folder: Path | None
+    identity: dict[str, Any]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and lock it against other processes while the block runs."""
+        if self.folder is None:
+            yield
+            return
+        made = make_folder(self.folder)
+        with locked(self.folder):
+            try:
+                yield
+            finally:
+                for folder in reversed(made):  # a refused run leaves no empty folder
+                    with suppress(OSError):
+                        folder.rmdir()
+
+    def save(self, run: Run) -> None:
+        """Write a checkpoint of all models.
+
+        Raises
+        ------
+        OSError
+            The system cannot write it; the one before it is untouched.
+        """
+        if self.folder is None:
+            return
+        arrays: dict[str, np.ndarray] = {}
+        for number, stack in enumerate(run.stacks):
+            if not stack.live:
+                continue
+            arrays |= {f"stack{number}/params/{n}": p for n, p in stack.on_host().items()}
+            to_numpy = stack.backend.to_numpy
+            arrays |= {f"stack{number}/state/{n}": to_numpy(v) for n, v in stack.state.items()}
+            if run.unfinished[number]:
+                arrays[f"stack{number}/losses"] = np.concatenate(run.unfinished[number])
+        histories = []
+        for index, history in enumerate(run.histories):
+            past, course = history.pack()
+            arrays |= {f"model{index}/{name}": value for name, value in past.items()}
+            ended = run.params.get(index, {})
+            arrays |= {f"model{index}/params/{name}": value for name, value in ended.items()}
+            histories.append(course | {"why": history.reason, "failure": history.failure})
+        meta = {
+            "run_of_set": FORMAT,
+            "identity": self.identity,
+            "histories": histories,
+            "live": [[each.member.index for each in stack.live] for stack in run.stacks],
+            "done": run.done,
+            "seconds": run.seconds,
+        }
+        step = sum(history.steps for history in run.histories) + sum(
+            losses.size for part in run.unfinished for losses in part
+        )
+        checkpoint.save_numbered(self.folder, step, arrays, meta)
+
+    def begin(self) -> None:
+        """Refuse a folder that holds the checkpoints of another run."""
+        if self.folder is None:
+            return
+        steps = [path.name for path in checkpoint.numbered(self.folder)]
+        if [name for name in steps if name != "step-00000000.npz"]:
+            raise CheckpointError(
+                f"{self.folder}: holds the checkpoints of another run; "
+                "continue it (resume=True), or name another folder"
+            )
+
+    def restore(self, run: Run) -> bool:
+        """Continue the run from the newest checkpoint; False if there is none.
+
+        Raises
+        ------
+        CheckpointError
+            No checkpoint is whole, or the newest one is of another run.
+        """
+        if self.folder is None or not checkpoint.numbered(self.folder):
+            return False
+        arrays, meta, path, _ = checkpoint.load_latest(self.folder)
+        if meta.get("run_of_set") != FORMAT:
+            raise CheckpointError(f"{path}: is not the checkpoint of a set of models")
+        if changed := _changed(meta.get("identity"), self.identity):
+            raise CheckpointError(
+                f"{path}: belongs to another run: {changed}. Put that back, or start a new run"
+            )
+        try:
+            self._fill(run, arrays, meta)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path}: is not as xpnet writes it: {error!r}") from error
+        return True
+
+    @staticmethod
+    def _fill(run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        for index, course in enumerate(meta["histories"]):
+            own = checkpoint.section(arrays, f"model{index}/")
+            if params := checkpoint.section(own, "params/"):
+                run.params[index] = params
+            run.histories[index] = History.unpack(own, course)
+            run.histories[index].reason = course["why"]
+            run.histories[index].failure = course["failure"]
+        run.done, run.seconds = list(meta["done"]), list(meta["seconds"])
+        for number, (stack, live) in enumerate(zip(run.stacks, meta["live"], strict=True)):
+            places = [i for i, each in enumerate(stack.live) if each.member.index in set(live)]
+            if not places:
+                stack.live = []
+                continue
+            _restored(stack, places, checkpoint.section(arrays, f"stack{number}/"))
+            losses = arrays.get(f"stack{number}/losses")
+            run.unfinished[number] = [] if losses is None else [losses]
+
+
+def _restored(stack: Stack, places: Sequence[int], arrays: dict[str, np.ndarray]) -> None:
+    if len(places) < len(stack.live):
+        stack.keep(places)
+    for name, here in (("params", stack.params), ("state", stack.state)):
+        found = checkpoint.section(arrays, f"{name}/")
+        shapes = {key: tuple(value.shape) for key, value in here.items()}
+        if {key: value.shape for key, value in found.items()} != shapes:
+            raise ValueError(f"its {name} do not fit")
+        setattr(stack, name, stack.feed.copies(found))
+
+
+def _changed(then: Any, now: Mapping[str, Any]) -> str:
+    """Return how a set differs from the saved one; "" if it does not."""
+    if not isinstance(then, dict):
+        return "it says of none"
+    if len(then.get("models", ())) != len(now["models"]):
+        return f"it had {len(then.get('models', ()))} models, now there are {len(now['models'])}"
+    for number, (was, this) in enumerate(itertools.zip_longest(then["models"], now["models"])):
+        for name in this:
+            if was.get(name) != this[name]:
+                return f"model {number}: {name} was {was.get(name)}, is {this[name]}"
+    if then.get("data") != now["data"]:
+        return "the data has changed"
+    for name in now:
+        if then.get(name) != now[name]:
+            return f"{name} was {then.get(name)}, is {now[name]}"
+    return ""

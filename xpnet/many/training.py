@@ -1,0 +1,330 @@
+"""Train stacks of models epoch by epoch: histories, early stopping, failures, callbacks."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import UsageError, counted, shown
+from xpnet.many.members import Candidate
+from xpnet.many.parts import Part
+from xpnet.many.stack import Stack
+from xpnet.metrics import measure
+from xpnet.models.evaluation import class_indices
+from xpnet.trainer.history import Epoch, History, finite_or_none
+from xpnet.trainer.interrupts import held_signals
+
+__all__ = ["Callback", "Progress", "Rules", "Run", "train"]
+
+# The training score is measured on at most this many samples, as by `xpnet.Trainer`.
+TRAIN_SCORE_SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When models end, and what is watched.
+
+    Attributes
+    ----------
+    patience : int or None
+        As for `xpnet.Trainer.fit`, for each model.
+    metric : str or None
+    callbacks : tuple of callable
+        Called with a `Progress` after each epoch of all models.
+    stop : callable or None
+    """
+
+    patience: int | None = None
+    metric: str | None = None
+    callbacks: tuple[Callback, ...] = ()
+    stop: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees after an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        The number of epochs that are done.
+    live : list of int
+        The models that still train, by their index in the set.
+    histories : list of History
+        Of all models of the set.
+    """
+
+    epoch: int
+    live: list[int]
+    histories: list[History]
+
+
+# Returns the indices of models to drop, True to end all, or None.
+Callback = Callable[[Progress], Any]
+
+
+@dataclass(eq=False)
+class Run:
+    """The state of a set's training: what a checkpoint holds.
+
+    Attributes
+    ----------
+    stacks : list of Stack
+    histories : list of History
+        By the index of the model.
+    params : dict of int to dict
+        The parameters of the models that have ended, on the host.
+    done : list of int
+        For each stack, the epochs that are done.
+    """
+
+    stacks: list[Stack]
+    histories: list[History]
+    params: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    done: list[int] = field(default_factory=list)
+    # Losses of an unfinished epoch of each stack, shape=(steps, K), and its seconds.
+    unfinished: list[list[np.ndarray]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @classmethod
+    def of(cls, stacks: list[Stack], count: int) -> Run:
+        """Return the run before its first step."""
+        return cls(
+            stacks, [History() for _ in range(count)], done=[0] * len(stacks),
+            unfinished=[[] for _ in stacks], seconds=[0.0] * len(stacks),
+        )  # fmt: skip
+
+
+def train(
+    run: Run,
+    parts: Mapping[int, Part],
+    rules: Rules,
+    *,
+    advance: Callable[[int], None] = lambda steps: None,
+    saved: Callable[[Run], None] = lambda run: None,
+    said: Callable[[Run, int], None] = lambda run, epoch: None,
+) -> None:
+    """Train all stacks of a run to their end; the run has the results.
+
+    Parameters
+    ----------
+    run : Run
+    parts : mapping of int to Part
+    rules : Rules
+    advance : callable
+        Called with the number of model-steps of each chunk.
+    saved : callable
+        Called after each chunk and each epoch; it saves the run when it is time.
+    said : callable
+        Called after each epoch of all stacks.
+    """
+    while True:
+        epoch = min(
+            (d for d, stack in zip(run.done, run.stacks, strict=True) if stack.live), default=None
+        )
+        if epoch is None:
+            break
+        for number, stack in enumerate(run.stacks):
+            if not stack.live or run.done[number] != epoch:
+                continue
+            if not _epoch(run, number, rules, advance, saved):
+                run.stopped = True
+                return
+            _close(run, number, parts, rules)
+            saved(run)
+        said(run, epoch + 1)
+        _call_back(run, rules, epoch + 1)
+
+
+def _index(candidate: Candidate) -> int:
+    return candidate.member.index
+
+
+def _epoch(
+    run: Run,
+    number: int,
+    rules: Rules,
+    advance: Callable[[int], None],
+    saved: Callable[[Run], None],
+) -> bool:
+    """Run the rest of an epoch of one stack; False if the caller stops the training."""
+    stack = run.stacks[number]
+    done = sum(map(len, run.unfinished[number]))
+    began = time.perf_counter()
+    with held_signals() as deliver:
+        for on_device in stack.epoch(run.done[number], done):
+            losses = stack.backend.to_numpy(on_device)
+            run.seconds[number] += time.perf_counter() - began
+            run.unfinished[number].append(losses)
+            deliver()
+            advance(losses.size)
+            if rules.stop is not None and rules.stop():
+                return False
+            saved(run)
+            began = time.perf_counter()
+    return True
+
+
+def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> None:
+    """Record the epoch of each model of a stack, and let those go that have ended."""
+    stack = run.stacks[number]
+    losses = np.concatenate(run.unfinished[number])
+    seconds = run.seconds[number]
+    run.unfinished[number], run.seconds[number] = [], 0.0
+    run.done[number] += 1
+    epoch = run.done[number]
+    finite = np.isfinite(losses).all(axis=0) & stack.finite()
+    last = epoch >= stack.live[0].epochs
+    measured = _measured(stack, parts, rules, last)
+    mean = stack.network.loss_gate.reduction == "mean"
+    held: dict[str, np.ndarray] = {}
+    for place, each in enumerate(stack.live):
+        history = run.histories[_index(each)]
+        if history.reason:
+            continue
+        if not finite[place]:
+            _fail(run, stack, place, losses[:, place], epoch)
+            continue
+        n = len(parts[each.part].given.x)
+        sizes = np.full(len(losses), each.batch_size)
+        sizes[-1] = n - each.batch_size * (len(losses) - 1)
+        val_loss, val_score, metric, train_score = measured[place]
+        history.unfinished = array("d", losses[:, place].tolist())
+        record = Epoch(
+            epoch=epoch,
+            step=history.steps,
+            train_loss=float((losses[:, place] * (sizes if mean else 1)).sum() / n),
+            train_score=finite_or_none(train_score),
+            val_loss=finite_or_none(val_loss),
+            val_score=finite_or_none(val_score),
+            seconds=seconds / len(stack.live),
+            samples_per_second=n * len(stack.live) / seconds if seconds else 0.0,
+            val_metric=finite_or_none(metric),
+        )
+        history.metric = rules.metric or ""
+        best = history.is_best(record)
+        history.close(record)
+        if best:
+            history.best_epoch = epoch
+            if rules.patience is not None:
+                held = held or stack.on_host()
+                history.best_params = {name: p[place].copy() for name, p in held.items()}
+        if rules.patience is not None and history.epochs_since_best >= rules.patience:
+            history.reason = "patience"
+        elif last:
+            history.reason = "epochs"
+    _release(run, number)
+
+
+def _fail(run: Run, stack: Stack, place: int, losses: np.ndarray, epoch: int) -> None:
+    """End a model whose loss or parameters are no numbers any more; the others go on."""
+    each = stack.live[place]
+    history = run.histories[_index(each)]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    step = history.steps + int(bad[0] if bad.size else len(losses) - 1) + 1
+    what = f"the loss became {losses[bad[0]]}" if bad.size else "a parameter is not finite"
+    history.reason = "failed"
+    history.failure = (
+        f"model {_index(each)} ({each.member.in_words()}) ended: {what} in epoch {epoch}, step "
+        f"{step}; try a smaller learning rate, clipped gradients, or scaled inputs"
+    )
+
+
+def _measured(
+    stack: Stack, parts: Mapping[int, Part], rules: Rules, last: bool
+) -> dict[int, tuple[float | None, float | None, float | None, float | None]]:
+    """Return (loss, score, metric, training score) of each model, by its place in the stack."""
+    found: dict[int, Any] = {}
+    for part, places in stack.by_part():
+        held = stack.held(part)
+        losses: Sequence[float | None] = [None] * len(places)
+        scores: Sequence[float | None] = losses
+        metrics: Sequence[float | None] = losses
+        trained: Sequence[float | None] = losses
+        if held is not None:
+            measured, scores = stack.measure(places, *held)
+            losses = measured.tolist()
+            if rules.metric is not None:
+                metrics = _metrics(stack, parts[part], places, rules.metric, held[0])
+        if last:
+            trained = stack.measure(places, *stack.trained(part, TRAIN_SCORE_SAMPLES))[1]
+        for place, *numbers in zip(places, losses, scores, metrics, trained, strict=True):
+            found[place] = tuple(numbers)
+    return found
+
+
+def _metrics(
+    stack: Stack, part: Part, places: Sequence[int], name: str, x: Any
+) -> list[float | None]:
+    model, held = part.model, part.given.held
+    assert held is not None
+    t = held[1]
+    found: list[float | None] = []
+    for scores in stack.scores(places, x):
+        if not np.isfinite(scores).all():
+            found.append(None)
+        elif not model.classifies:
+            found.append(measure(name, t.reshape(len(t), -1), model.values(scores)))
+        else:
+            predicted, probabilities = model.decide(scores), model.probabilities(scores)
+            count = max(model.network.outputs or 0, 2)
+            true = class_indices(t)
+            found.append(measure(name, true, predicted, probabilities, classes=count))
+    return found
+
+
+def _release(run: Run, number: int) -> None:
+    """Bring the models that have ended to the host; shrink the arrays when half have ended."""
+    stack = run.stacks[number]
+    ended = [place for place, each in enumerate(stack.live) if run.histories[_index(each)].reason]
+    new = [place for place in ended if _index(stack.live[place]) not in run.params]
+    if new:
+        held = stack.on_host()
+        for place in new:
+            index = _index(stack.live[place])
+            history = run.histories[index]
+            params = {name: p[place].copy() for name, p in held.items()}
+            run.params[index] = history.best_params or params
+    if len(ended) == len(stack.live):
+        stack.live = []
+    elif 2 * len(ended) >= len(stack.live):
+        stack.keep([place for place in range(len(stack.live)) if place not in set(ended)])
+
+
+def _call_back(run: Run, rules: Rules, epoch: int) -> None:
+    live = [
+        _index(each)
+        for stack in run.stacks
+        for each in stack.live
+        if not run.histories[_index(each)].reason
+    ]
+    if not live or not rules.callbacks:
+        return
+    dropped: set[int] = set()
+    for callback in rules.callbacks:
+        answer = callback(Progress(epoch, list(live), run.histories))
+        if answer is True:
+            dropped.update(live)
+        elif answer is not None and answer is not False:
+            if not isinstance(answer, Iterable) or not {*answer} <= {*range(len(run.histories))}:
+                raise UsageError(
+                    f"a callback returned {shown(answer)}; expected True, None, or the indices of "
+                    f"models to drop, of {counted(len(run.histories), 'model')}"
+                )
+            dropped.update(answer)
+    for index in dropped & {*live}:
+        run.histories[index].reason = "callback"
+    for number in range(len(run.stacks)):
+        _release(run, number)
+
+
+def live_members(run: Run) -> Iterator[int]:
+    """Yield the indices of the models that still train."""
+    for stack in run.stacks:
+        yield from map(_index, stack.live)
