@@ -431,8 +431,7 @@ def _prepare(
 
     chosen: list[Candidate] = []
     for place, network in enumerate(nets):
-        own_grid = {name: values for name, values in points.items()}
-        for each in candidates([network], own_grid, given_seeds, parts_of(network), training):
+        for each in candidates([network], points, given_seeds, parts_of(network), training):
             member = _moved(each.member, len(chosen), place)
             chosen.append(_with_member(each, member))
     made = _grouped(chosen, parts, at_once)
