@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +107,6 @@ class _Prepared:
     forms: list[tuple[int, int]]
     alone: list[tuple[Candidate, str]]
     bytes: int
-    networks: Sequence[Network] = field(default_factory=list)
 
     def plan(self) -> Plan:
         reasons: dict[str, int] = {}
@@ -419,24 +418,14 @@ def _prepare(
             )  # fmt: skip
         return numbers[key]
 
-    def parts_of(network: Network) -> Callable[[int], list[tuple[int, int, int | None, Any]]]:
-        def for_seed(seed: int) -> list[tuple[int, int, int | None, Any]]:
-            found = []
-            for place, own in enumerate(rows_of_parts(rows, t, share, seed, classed)):
-                number = part_of(network, place, own, seed)
-                found.append((number, len(parts[number].given.x), own.fold, own.group))
-            return found
+    def parts_of(network: Network, seed: int) -> list[tuple[int, int, int | None, Any]]:
+        found = []
+        for place, own in enumerate(rows_of_parts(rows, t, share, seed, classed)):
+            number = part_of(network, place, own, seed)
+            found.append((number, len(parts[number].given.x), own.fold, own.group))
+        return found
 
-        return for_seed
-
-    chosen: list[Candidate] = []
-    for place, network in enumerate(nets):
-        for each in candidates([network], points, given_seeds, parts_of(network), training):
-            member = _moved(each.member, len(chosen), place)
-            chosen.append(_with_member(each, member))
-    made = _grouped(chosen, parts, at_once)
-    made.networks = nets
-    return made
+    return _grouped(candidates(nets, points, given_seeds, parts_of, training), parts, at_once)
 
 
 def _silent(*lines: str) -> None:
@@ -445,14 +434,6 @@ def _silent(*lines: str) -> None:
 
 def _is_auto(scaling: Any) -> bool:
     return isinstance(scaling, str) and scaling == "auto"
-
-
-def _moved(member: Any, index: int, network: int) -> Any:
-    return replace(member, index=index, network=network)
-
-
-def _with_member(candidate: Candidate, member: Any) -> Candidate:
-    return replace(candidate, member=member)
 
 
 def _grouped(

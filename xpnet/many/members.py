@@ -180,7 +180,7 @@ def candidates(
     networks: Sequence[Network],
     grid: Mapping[str, list[Any]],
     seeds: Sequence[int] | None,
-    parts: Callable[[int], Sequence[tuple[int, int, int | None, Any]]],
+    parts: Callable[[Network, int], Sequence[tuple[int, int, int | None, Any]]],
     training: Training,
 ) -> list[Candidate]:
     """Return the models to train: networks, times settings, times seeds, times parts.
@@ -193,7 +193,7 @@ def candidates(
     seeds : sequence of int, or None
         None keeps the networks as they are, and seed 0 for the order of the batches.
     parts : callable
-        ``parts(seed)`` returns (part, samples, fold, group) for each part of the data.
+        ``parts(network, seed)`` returns (part, samples, fold, group) for each part of the data.
     training : Training
 
     Raises
@@ -207,7 +207,7 @@ def candidates(
         for settings in points:
             for seed in [0] if seeds is None else seeds:
                 drawn = _built(network, settings, None if seeds is None else seed)
-                for part, n, fold, group in parts(seed):
+                for part, n, fold, group in parts(drawn, seed):
                     member = Member(len(found), settings, seed, fold, group, number)
                     found.append(_decided(member, drawn, part, n, training))
     return found
