@@ -16,6 +16,7 @@ PUBLIC = {
     "xpnet.datasets": True,
     "xpnet.functions": True,
     "xpnet.losses": True,
+    "xpnet.many": True,
     "xpnet.metrics": True,
     "xpnet.optim": True,
     "xpnet.backend": False,

@@ -280,6 +280,14 @@ def plan(
     ----------
     networks, data, optimizer, grid, seeds, folds, groups, ...
         As for `fit_many`.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = np.zeros((40, 2)), np.arange(40) % 2
+    >>> found = plan(xpnet.mlp([2, 8, 2]), (x, t), grid={"lr": [0.1, 0.01]}, folds=5, epochs=2)
+    >>> found.models, found.one_by_one
+    (10, {})
     """
     kept = (
         "sample_weight", "class_weight", "backend", "dtype", "scaling", "target_scaling",

@@ -34,6 +34,11 @@ class Member:
         The fold that was held out, or the group whose samples it was trained on.
     network : int
         Which of the networks, if several were given.
+
+    Examples
+    --------
+    >>> Member(0, {"lr": 0.1}, seed=2, fold=1).in_words()
+    'lr 0.1, seed 2, fold 1'
     """
 
     index: int

@@ -57,6 +57,14 @@ class Progress:
         The models that still train, by their index in the set.
     histories : list of History
         Of all models of the set.
+
+    Examples
+    --------
+    >>> def drop_what_has_not_learned(progress):
+    ...     last = [(k, progress.histories[k].epochs[-1].train_loss) for k in progress.live]
+    ...     return [k for k, loss in last if progress.epoch == 5 and loss > 2.0]
+    >>> drop_what_has_not_learned(Progress(1, [], []))
+    []
     """
 
     epoch: int
