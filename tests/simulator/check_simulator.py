@@ -770,6 +770,10 @@ def test_raw_kernels_are_strict(kernels):
         tree((1,), (256,), (x, y, n), shared_mem=100_000)
     tree.max_dynamic_shared_size_bytes = 100_000
     tree((1,), (256,), (x, y, n), shared_mem=100_000)
+    # Kernels of one text are one function, so each sees the limit that another has set.
+    cupy.RawKernel(KERNELS, "tree").max_dynamic_shared_size_bytes = 50_000
+    with pytest.raises(RuntimeError, match="INVALID_VALUE"):
+        tree((1,), (256,), (x, y, n), shared_mem=100_000)
     with pytest.raises(RuntimeError, match="different __syncthreads"):
         kernels.get_function("divergent")((1,), (32,), (y,))
     with pytest.raises(RuntimeError, match="NOT_FOUND"):

@@ -229,6 +229,10 @@ class RawModule:
         return _compile("\n".join(lines), defines)
 
 
+# CuPy compiles equal texts once, so their kernels are one function of CUDA, with one limit.
+_dynamic_limits = {}
+
+
 class RawKernel:
     def __init__(self, code, name, options=(), backend="nvrtc", *, translate_cucomplex=False,
                  enable_cooperative_groups=False, jitify=False):  # fmt: skip
@@ -236,7 +240,14 @@ class RawKernel:
             code, options=options, enable_cooperative_groups=enable_cooperative_groups
         )
         self.code, self.name, self.options = code, name, tuple(options)
-        self.max_dynamic_shared_size_bytes = 48 * 1024
+
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        return _dynamic_limits.get((self.code, self.name, self.options), 48 * 1024)
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        _dynamic_limits[self.code, self.name, self.options] = size
 
     def compile(self, log_stream=None):
         self._load()

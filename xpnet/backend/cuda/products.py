@@ -135,7 +135,8 @@ class SmallProducts:
     def __init__(self, threads: int | None = None) -> None:
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
         self._processors = properties["multiProcessorCount"]
-        self._shared_bytes = properties["sharedMemPerBlockOptin"]
+        self._most_shared = properties["sharedMemPerBlockOptin"]
+        self._shared_bytes = self._most_shared  # of these, what a product's operands may take
         self._threads = threads
         self._kernels: dict[tuple[int, bool, bool], Any] = {}
 
@@ -168,7 +169,8 @@ class SmallProducts:
             names = ("THREADS", "A_TURNED", "B_TURNED")
             defines = [f"#define {n} {int(v)}\n" for n, v in zip(names, key, strict=True)]
             kernel = cupy.RawKernel("".join(defines) + PRODUCT, NAME)
-            kernel.max_dynamic_shared_size_bytes = self._shared_bytes
+            # CuPy compiles equal texts once, so this limit holds for other objects' kernels too.
+            kernel.max_dynamic_shared_size_bytes = self._most_shared
             self._kernels[key] = kernel
         return self._kernels[key]
 
