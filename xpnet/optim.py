@@ -603,7 +603,7 @@ def clip_per_model(grads: Params, max_norm: Any) -> Params:
     xp = namespace(arrays[0])
     flat = [xp.reshape(g, (g.shape[0], -1)) for g in arrays]
     largest = functools.reduce(xp.maximum, [xp.max(xp.abs(g), axis=1) for g in flat])
-    unit = xp.maximum(largest, max_norm)
+    unit = at_least(largest, max_norm)
     total = sum(xp.sum((g / unit[:, None]) ** 2, axis=1) for g in flat)
     most = max_norm / unit
     scale = most / xp.maximum(xp.sqrt(total), most)

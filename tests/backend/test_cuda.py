@@ -125,6 +125,10 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(5, 7), normal(7), gate]
         for gate in (layers.Sigmoid(), layers.Tanh(), layers.ReLU(), layers.LeakyReLU(0.2))
     ],
+    "arrays.ops.sum_rows_per_model": [
+        [[normal(4, 100, 33), normal(4, 7, 5), normal(4, 1, 1)]],
+        [[normal(1, 40, 70)]],
+    ],
     "arrays.ops.at_least": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "arrays.ops.at_most": [[normal(5, 7), 0.0], [np.array([np.nan, -1.0, 1.0], np.float32), 0.5]],
     "arrays.ops.within": [
@@ -136,6 +140,10 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(7, 5).T, normal(7, 3)],
         [normal(9, 100), normal(3, 100).T],
         [normal(9, 300), normal(300, 3)],
+        [normal(3, 5, 7), normal(3, 7, 2)],
+        [normal(5, 7), normal(3, 7, 2)],
+        [normal(3, 5, 7), normal(7, 2)],
+        [normal(3, 7, 5).swapaxes(1, 2), normal(3, 2, 7).swapaxes(1, 2)],
     ],
     "layers.activations.sigmoid_backward": [[normal(5, 7), normal(5, 7)]],
     "layers.activations.tanh_backward": [[normal(5, 7), normal(5, 7)]],
@@ -198,6 +206,13 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(3, 7), normal(3, 7, 1)],
         [np.array([1.0, np.inf], np.float32), np.array([[2.0], [0.0]], np.float32)],
     ],
+    "losses.samples.weighted_sums": [
+        [normal(4, 100), 0.01],
+        [normal(4, 3, 7), 1.0],
+        [normal(1, 1000), normal(1, 1000, 1)],
+        [normal(5, 300), normal(5, 300, 1)],
+        [np.array([[1.0, np.inf], [3.0, 4.0]], np.float32), np.array([[[2.0], [0.0]]] * 2)],
+    ],
     "data.loader._scaled": [
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 1 / 255],
         [RNG.integers(-9, 9, (5, 7)).astype(np.int8), np.float64, normal(7, dtype="float64")],
@@ -224,6 +239,26 @@ ARGUMENTS: dict[str, list[Any]] = {
         )
     ],
 }
+
+
+ARGUMENTS["optim._rates_per_model"] = [
+    [optim.PerModel(rule, varied), lr, np.asarray(np.int32(5)), np.float32, *settings]
+    for rule, varied, lr, settings in (
+        (optim.Adam(0.01), ("lr",), None, [np.array([0.1, 0.2])]),
+        (optim.Adam(0.01), ("beta1", "beta2"), None, [np.array([0.0, 0.9]), np.array([0.9, 0.99])]),
+        (optim.Adam(0.01), ("beta1",), np.asarray(0.3), [np.array([0.0, 0.9])]),
+        (optim.AdamW(0.01), ("lr", "weight_decay"), None, [np.array([0.1, 0.2, 0.3])] * 2),
+        (optim.Adam(0.01), (), None, []),
+        (
+            optim.AdamW(optim.cosine(0.1, 20, warmup=3)),
+            ("lr.lr", "lr.schedule.lr", "lr.schedule.steps", "eps"),
+            None,
+            [np.array([0.1, 0.2]), np.array([0.1, 0.2]), np.array([20.0, 4.0]), np.full(2, 1e-7)],
+        ),
+        (optim.SGD(optim.step_decay(0.1, 2)), ("lr.lr",), None, [np.array([0.1, 0.2])]),
+        (optim.SGD(optim.exponential(0.1, 20)), ("lr.rate",), None, [np.array([0.1, 0.2])]),
+    )
+]
 
 
 def aliased(x: Any, y: Any) -> Any:
@@ -352,8 +387,9 @@ def test_kernels_agree_with_the_lines(
             a = a.astype(dtype) if a.dtype.kind == "f" else a.copy()
             if not device:
                 return a
-            moved = cuda.asarray(a.T).T if a.ndim == 2 and not a.flags.c_contiguous else a
-            return cuda.asarray(a) if moved is a else moved
+            if a.ndim < 2 or a.flags.c_contiguous:
+                return cuda.asarray(a)
+            return cuda.asarray(np.ascontiguousarray(a.swapaxes(-1, -2))).swapaxes(-1, -2)
 
         with np.errstate(all="ignore"):
             expected = flat(function(*(argument(a, False) for a in arguments)))

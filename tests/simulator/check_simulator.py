@@ -566,6 +566,25 @@ def test_gemm_refuses(blas):
     assert (x.get() == 4).all()
 
 
+def test_gemm_of_stacks(blas):
+    """Of many in one call; an operand that all of them share has the distance 0."""
+    a, b, c = gpu(5, 3), gpu(4, 2, 5, seed=1), cupy.empty((4, 2, 3), "float32")
+
+    def stack(apart_c, count=4):
+        one, zero = (ctypes.byref(ctypes.c_float(v)) for v in (1.0, 0.0))
+        x, y, z = ((ctypes.c_void_p(v.data.ptr), 0) for v in (a, b, c))
+        return blas.lib.cublasGemmStridedBatchedEx(
+            blas.handle, 0, 0, 3, 2, 5, one, *x, 3, ctypes.c_longlong(0), *y, 5,
+            ctypes.c_longlong(10), zero, *z, 3, ctypes.c_longlong(apart_c), count, 68, -1,
+        )  # fmt: skip
+
+    assert stack(6) == 0
+    np.testing.assert_allclose(c.get(), b.get() @ a.get(), rtol=1e-5, atol=1e-6)
+    assert stack(5) == 7  # the results would overlap
+    assert stack(6, -1) == 7
+    assert stack(6, 5) == 13  # there is no fifth
+
+
 def test_gemm_rounds_operands(blas):
     def product(value, dtype, types, compute=68, out="float32"):
         a, b = (cupy.asarray(np.array([[v]], dtype)) for v in (value, 1))

@@ -14,7 +14,8 @@ struct call {
     void *stream, *workspace, *a, *b, *c;
     size_t workspace_size;
     double alpha, beta;
-    int create, ta, tb, m, n, k, lda, ldb, ldc, type_ab, type_c, compute;
+    long long apart_a, apart_b, apart_c;
+    int create, ta, tb, m, n, k, lda, ldb, ldc, type_ab, type_c, compute, count;
 };
 struct handle {
     long long magic;
@@ -90,8 +91,10 @@ static void store(void *p, size_t i, int type, double x) {
     }
 }
 
+static size_t bytes(int type) { return type == F64 ? 8 : type == F32 ? 4 : 2; }
+
 /* The operands are unpacked to doubles, op(A) by columns, so that the inner loop is a vector's. */
-void simulator_compute(struct call *s) {
+static void compute_one(struct call *s) {
     size_t m = s->m, n = s->n, k = s->k, tf32 = s->compute == COMPUTE_32F_FAST_TF32;
     double *a = malloc((m * k + m + 1) * sizeof *a), *sum = a + m * k;
     for (size_t p = 0; p < k; p++)
@@ -111,6 +114,15 @@ void simulator_compute(struct call *s) {
     }
     free(a);
 }
+void simulator_compute(struct call *s) {
+    for (int i = 0; i < s->count; i++) {
+        struct call one = *s;
+        one.a = (char *)s->a + i * s->apart_a * (long long)bytes(s->type_ab);
+        one.b = (char *)s->b + i * s->apart_b * (long long)bytes(s->type_ab);
+        one.c = (char *)s->c + i * s->apart_c * (long long)bytes(s->type_c);
+        compute_one(&one);
+    }
+}
 
 static int supported(int a, int b, int c, int compute) {
     if (a != b) return 0;
@@ -121,16 +133,20 @@ static int supported(int a, int b, int c, int compute) {
 }
 static int at_least(int x, int least) { return x >= (least > 1 ? least : 1); }
 
-int cublasGemmEx(struct handle *h, int ta, int tb, int m, int n, int k, const void *alpha,
-                 const void *A, int type_a, int lda, const void *B, int type_b, int ldb,
-                 const void *beta, void *C, int type_c, int ldc, int compute, int algo) {
+int cublasGemmStridedBatchedEx(
+        struct handle *h, int ta, int tb, int m, int n, int k, const void *alpha, const void *A,
+        int type_a, int lda, long long apart_a, const void *B, int type_b, int ldb,
+        long long apart_b, const void *beta, void *C, int type_c, int ldc, long long apart_c,
+        int count, int compute, int algo) {
     if (!known(h)) return NOT_INITIALIZED;
     if (ta < 0 || ta > 2 || tb < 0 || tb > 2 || m < 0 || n < 0 || k < 0) return INVALID_VALUE;
     if (!at_least(lda, ta ? k : m) || !at_least(ldb, tb ? n : k) || !at_least(ldc, m))
         return INVALID_VALUE;
-    if (!alpha || !beta) return INVALID_VALUE;
+    if (!alpha || !beta || count < 0) return INVALID_VALUE;
+    /* Results that overlap: on a GPU undefined, here refused. */
+    if (count > 1 && apart_c < (long long)ldc * (n - 1) + m) return INVALID_VALUE;
     if (!supported(type_a, type_b, type_c, compute)) return NOT_SUPPORTED;
-    if (m == 0 || n == 0) return SUCCESS;
+    if (m == 0 || n == 0 || count == 0) return SUCCESS;
     int wide = compute == COMPUTE_64F;
     struct call call = {
         .stream = h->stream, .workspace = h->workspace, .workspace_size = h->workspace_size,
@@ -138,8 +154,16 @@ int cublasGemmEx(struct handle *h, int ta, int tb, int m, int n, int k, const vo
         .alpha = wide ? *(double *)alpha : *(float *)alpha,
         .beta = wide ? *(double *)beta : *(float *)beta,
         .ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc,
+        .apart_a = apart_a, .apart_b = apart_b, .apart_c = apart_c, .count = count,
         .type_ab = type_a, .type_c = type_c, .compute = compute};
     if (recorder) return recorder(&call);
     simulator_compute(&call);
     return SUCCESS;
+}
+
+int cublasGemmEx(struct handle *h, int ta, int tb, int m, int n, int k, const void *alpha,
+                 const void *A, int type_a, int lda, const void *B, int type_b, int ldb,
+                 const void *beta, void *C, int type_c, int ldc, int compute, int algo) {
+    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, A, type_a, lda, 0, B, type_b, ldb,
+                                      0, beta, C, type_c, ldc, 0, 1, compute, algo);
 }

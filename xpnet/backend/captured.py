@@ -6,7 +6,7 @@ kernels.
 
 A graph works on fixed addresses. It keeps the parameters and the state of the first run, and the
 loop copies later ones into them. The loop also copies the rows of the next steps into one array,
-and reads the losses from another. Each combination of data arrays and batch size has its own
+and reads the losses from another. Each combination of data arrays and shape of the rows has its own
 recording. A recording freezes Python numbers, so everything that changes from step to step (the
 learning rate, the step's number) is an array, as for JAX.
 """
@@ -46,15 +46,15 @@ class Graphs(Protocol):
     """The functions that a library must provide."""
 
     def join(self, losses: list[Array]) -> Array:
-        """Concatenate 1-d arrays on the device."""
+        """Concatenate arrays on the device, along their first axis."""
 
     def stack(self, losses: list[Array], out: Array) -> None:
-        """Write 0-d arrays into a 1-d array."""
+        """Write arrays of one shape into the rows of a dense array."""
 
     def copy(self, array: Array) -> Array: ...
 
     def empty(self, length: int, like: Array) -> Array:
-        """Make a 1-d array on the device, with the dtype of `like`."""
+        """Make an array of `length` rows on the device, each with the shape and dtype of `like`."""
 
     def place(self, array: Array) -> Hashable:
         """Return an array's address and strides."""
@@ -74,8 +74,8 @@ class Recording(NamedTuple):
 
     most: int  # steps that fit into a chunk's time, at most LONGEST
     length: int  # steps in the long graph
-    rows: Array  # (length, batch): row numbers for the next launch
-    losses: Array  # (length,): losses of the last launch
+    rows: Array  # (length, batch) or (length, K, batch): row numbers for the next launch
+    losses: Array  # (length,) or (length, K): losses of the last launch
     launch_all: Callable[[], None]
     launch_one: Callable[[], None]
 
@@ -83,8 +83,9 @@ class Recording(NamedTuple):
 def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
     """Return a `Run` that replays recorded steps; see `Backend.loop`.
 
-    A step that cannot be recorded runs in the plain loop; a warning and a line in `fallbacks` say
-    why.
+    The order has shape=(steps, batch), or (steps, K, batch) with a batch for each of K models. A
+    step's loss is 0-d, or one number for each model, shape=(K,). A step that cannot be recorded
+    runs in the plain loop; a warning and a line in `fallbacks` say why.
     """
     plain = plain_loop(work, lambda losses: graphs.join([x[None] for x in losses]))
     buffers: tuple[Params, Params] | None = None
@@ -95,7 +96,7 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, Array]]:
         nonlocal buffers, refused
-        steps, batch = order.shape
+        steps = order.shape[0]
         if refused or steps == 0:
             yield from plain(params, state, data, order)
             return
@@ -104,7 +105,8 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
             recordings.clear()
         _write(graphs, buffers, (params, state))
         params, state = buffers
-        key = batch, *((graphs.place(a), tuple(a.shape), str(a.dtype)) for a in data)
+        places = [(graphs.place(a), tuple(a.shape), str(a.dtype)) for a in data]
+        key = tuple(order.shape[1:]), *places
         # A recording of a few steps, such as the end of an epoch, is too short for many steps.
         if key in recordings and min(steps, recordings[key].most) > 2 * recordings[key].length:
             del recordings[key]
@@ -132,7 +134,7 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
         began, done = time.perf_counter(), 0
         while done < steps:
             n = recording.length if steps - done >= recording.length else 1
-            recording.rows[:n, :] = order[done : done + n, :]
+            recording.rows[:n, ...] = order[done : done + n, ...]
             (recording.launch_all if n == recording.length else recording.launch_one)()
             losses.append(graphs.copy(recording.losses[:n]))
             done += n
@@ -157,7 +159,7 @@ def _record(
     """Warm up on copies, then capture; parameters and state keep their values."""
     steps = order.shape[0]
     with graphs.aside():
-        rows = order[0, :]
+        rows = order[0, ...]
         trial = {k: graphs.copy(v) for k, v in params.items()}
         trial_state = {k: graphs.copy(v) for k, v in state.items()}
         times = []
@@ -167,19 +169,18 @@ def _record(
             graphs.mark()()
             times.append(time.perf_counter() - began)
         _check_form((params, state), (trial, trial_state))
-        if tuple(loss.shape):
-            raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a 0-d array")
+        _check_loss(loss, params)
         most = max(1, min(LONGEST, int(CHUNK_SECONDS / min(times[1:]))))
         length = _length(steps, most)
         losses = graphs.empty(length, loss)
         graphs.stack([loss], losses[:1])
-        rows = graphs.copy(order[:length, :])
+        rows = graphs.copy(order[:length, ...])
         del trial, trial_state
 
         def steps_of(count: int) -> None:
             found = []
             for i in range(count):
-                *new, loss = work(dict(params), dict(state), data, rows[i, :])
+                *new, loss = work(dict(params), dict(state), data, rows[i, ...])
                 _write(graphs, (params, state), new)
                 found.append(loss)
             graphs.stack(found, losses[:count])
@@ -236,6 +237,19 @@ def _check_form(old: Sequence[Params], new: Sequence[Params]) -> None:
                 f"the step returns {name} as {given.get(name, 'nothing')}; expected it as passed "
                 f"in, {mine.get(name, 'nothing')}"
             )
+
+
+def _check_loss(loss: Array, params: Params) -> None:
+    """Refuse a loss that is neither 0-d nor one number for each model.
+
+    The parameters of K models at once all have a first axis of that length.
+    """
+    shape = tuple(loss.shape)
+    if shape and any(tuple(p.shape[:1]) != shape for p in params.values()):
+        raise ValueError(
+            f"the loss has shape {shape}; expected a 0-d array, or shape (K,) for K models, whose "
+            "parameters all have a first axis of K"
+        )
 
 
 def _write(graphs: Graphs, old: Sequence[Params], new: Sequence[Params]) -> None:

@@ -40,9 +40,12 @@ def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather
         return xp.reshape(found, (*rows.shape, *array.shape[1:]))
 
     def gather(data: tuple[Array, ...], rows: Array) -> Sequence[Array]:
-        x, t, *weights = data
-        each = [taken(w, rows) if w.ndim == 1 else taken(*_flat(w, rows)) for w in weights]
-        return (prepare(taken(x, rows)), taken(t, rows), *each)
+        x, *rest = data
+        each = [
+            taken(*_flat(a, rows)) if k > 0 and a.ndim == 2 else taken(a, rows)
+            for k, a in enumerate(rest)
+        ]
+        return (prepare(taken(x, rows)), *each)
 
     return gather
 

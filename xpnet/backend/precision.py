@@ -47,9 +47,12 @@ def scaled_for_float16(x: Array, terms: int = 1) -> tuple[Array, Array]:
     -------
     scaled : array
         x / factor, in x's dtype.
-    factor : 0-d array
+    factor : 0-d array, or array, shape=(K, 1, 1)
+        One for a matrix; of a stack, one for each, so that each model's product is what it is
+        alone, and one that diverges spoils no other.
     """
     xp = namespace(x)
-    largest = at_least(xp.max(xp.abs(x)), 1e-30)
+    most = xp.max(xp.abs(x), axis=(-2, -1), keepdims=True) if x.ndim > 2 else xp.max(xp.abs(x))
+    largest = at_least(most, 1e-30)
     top = math.sqrt(32768.0 / terms) if terms > 1 else 32768.0
     return x * (top / largest), largest / top

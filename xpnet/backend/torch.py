@@ -60,7 +60,7 @@ def _matmul_bfloat16(a: Array, b: Array) -> Array:
 
 
 def _matmul_float16(a: Array, b: Array) -> Array:
-    (a, down), (b, up) = (scaled_for_float16(x, a.shape[1]) for x in (a, b))
+    (a, down), (b, up) = (scaled_for_float16(x, a.shape[-1]) for x in (a, b))
     return (a.to(torch.float16) @ b.to(torch.float16)).to(a.dtype) * down * up
 
 
@@ -205,7 +205,7 @@ class TorchGraphs:
         return array.clone()
 
     def empty(self, length: int, like: Array) -> Array:
-        return torch.empty(length, dtype=like.dtype, device=like.device)
+        return torch.empty((length, *like.shape), dtype=like.dtype, device=like.device)
 
     def place(self, array: Array) -> Hashable:
         return int(array.data_ptr()), tuple(array.stride())

@@ -18,13 +18,15 @@ class Call(ctypes.Structure):
             ctypes.c_void_p: "stream workspace a b c",
             ctypes.c_size_t: "workspace_size",
             ctypes.c_double: "alpha beta",
-            ctypes.c_int: "create ta tb m n k lda ldb ldc type_ab type_c compute",
+            ctypes.c_longlong: "apart_a apart_b apart_c",
+            ctypes.c_int: "create ta tb m n k lda ldb ldc type_ab type_c compute count",
         }.items()
         for name in names.split()
     ]
 
 
 _SUCCESS, _NOT_INITIALIZED, _EXECUTION_FAILED, _INTERNAL_ERROR = 0, 1, 13, 14
+_SIZES = {0: 4, 1: 8, 2: 2, 14: 2}  # bytes, by cudaDataType
 _RECORDER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Call))
 
 
@@ -60,6 +62,8 @@ def _record(lib, call):
     if None in memories and call.m * call.n * call.k:
         return _EXECUTION_FAILED  # not memory of the device, or no longer
     memories = [m for m in memories if m]
+    if call.m * call.n * call.k and not all(map(_holds, memories, _ends(call))):
+        return _EXECUTION_FAILED  # a matrix reaches beyond its memory
     kept = Call.from_buffer_copy(call)
     roots = [m._root for m in memories]  # the bytes must be there when the graph is launched
 
@@ -69,6 +73,22 @@ def _record(lib, call):
     reads = memories if call.beta else memories[:2]
     submit("gemm", compute, reads, memories[2:], stream)
     return _SUCCESS
+
+
+def _ends(call):
+    """The addresses behind the last elements of both operands and the result."""
+    for name, rows, columns in (
+        ("a", *((call.k, call.m) if call.ta else (call.m, call.k))),
+        ("b", *((call.n, call.k) if call.tb else (call.k, call.n))),
+        ("c", call.m, call.n),
+    ):
+        start, apart, lead = (getattr(call, n) for n in (name, f"apart_{name}", f"ld{name}"))
+        size = _SIZES[call.type_c if name == "c" else call.type_ab]
+        yield start + size * ((call.count - 1) * apart + (columns - 1) * lead + rows)
+
+
+def _holds(memory, end):
+    return end <= memory.ptr + memory.size
 
 
 def library():

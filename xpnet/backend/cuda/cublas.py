@@ -1,7 +1,7 @@
 """Call cuBLAS through ctypes for matrix products that can be captured into a CUDA graph.
 
 CuPy refuses its own products during a capture (https://github.com/cupy/cupy/issues/6290), although
-cuBLAS allows them: with a workspace from the caller, it allocates nothing. This module needs five
+cuBLAS allows them: with a workspace from the caller, it allocates nothing. This module needs six
 functions of a library that CuPy has loaded anyway; nvmath-python would bring three more packages
 for the same calls. It works on pointers, shapes and strides, and does not import CuPy.
 """
@@ -12,7 +12,7 @@ import ctypes
 import re
 from typing import Any
 
-__all__ = ["TYPES", "Cublas", "layout", "load"]
+__all__ = ["TYPES", "Cublas", "apart", "layout", "load"]
 
 Array = Any
 
@@ -34,6 +34,7 @@ WORKSPACE_BYTES = 32 << 20
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _MATRIX = [_POINTER, _INT, _INT]  # address, type, leading dimension
+_MATRICES = [*_MATRIX, ctypes.c_longlong]  # and the distance between two of a stack
 _ARGUMENTS = {
     "cublasCreate_v2": [ctypes.POINTER(_POINTER)],
     "cublasDestroy_v2": [_POINTER],
@@ -43,6 +44,11 @@ _ARGUMENTS = {
         _POINTER, _INT, _INT, _INT, _INT, _INT,  # handle, two operations, n, m, k
         _POINTER, *_MATRIX, *_MATRIX,  # alpha, left, right
         _POINTER, *_MATRIX, _INT, _INT,  # beta, result, compute type, algorithm
+    ],
+    "cublasGemmStridedBatchedEx": [
+        _POINTER, _INT, _INT, _INT, _INT, _INT,
+        _POINTER, *_MATRICES, *_MATRICES,
+        _POINTER, *_MATRICES, _INT, _INT, _INT,  # beta, results, count, compute type, algorithm
     ],
 }  # fmt: skip
 
@@ -74,17 +80,29 @@ def layout(array: Array) -> tuple[bool, int] | None:
 
     Parameters
     ----------
-    array : array, shape=(R, C)
+    array : array, shape=(R, C), or (K, R, C) for K matrices of one layout
         Its strides are in bytes, as in NumPy and CuPy.
     """
-    rows, columns = array.shape
-    down, right = (stride // array.itemsize for stride in array.strides)
+    rows, columns = array.shape[-2:]
+    down, right = (stride // array.itemsize for stride in array.strides[-2:])
+    if apart(array) < 0:
+        return None
     # An axis of one element may have any stride.
     if (columns == 1 or right == 1) and (rows == 1 or down >= columns):
         return False, down if rows > 1 else columns
     if (rows == 1 or down == 1) and (columns == 1 or right >= rows):
         return True, right if columns > 1 else rows
     return None
+
+
+def apart(array: Array) -> int:
+    """Return the elements between two matrices of a stack; 0 for a matrix that all products share.
+
+    Parameters
+    ----------
+    array : array, shape=(R, C) or (K, R, C)
+    """
+    return int(array.strides[0] // array.itemsize) if array.ndim == 3 else 0
 
 
 class Cublas:
@@ -112,14 +130,15 @@ class Cublas:
     def multiply(
         self, a: Array, b: Array, out: Array, kind: str, stream: int, tf32: bool = False
     ) -> Array:
-        """Queue out = a b on a stream.
+        """Queue out = a b on a stream; of stacks, all products in one call.
 
         Parameters
         ----------
-        a : array, shape=(M, K)
-        b : array, shape=(K, N)
-            Transposed views cost nothing; `layout` says which views are possible.
-        out : array, shape=(M, N)
+        a : array, shape=(M, K) or (L, M, K)
+        b : array, shape=(K, N) or (L, K, N)
+            Transposed views cost nothing; `layout` says which views are possible. All products of
+            a stack share an operand that has two axes.
+        out : array, shape=(M, N), or (L, M, N) if an operand is a stack
             C-contiguous; float64 for float64 operands, else float32.
         kind : str
             Type of the operands, a key of TYPES; cuBLAS sums in out's type.
@@ -150,20 +169,25 @@ class Cublas:
         left, right = layout(a), layout(b)
         if left is None or right is None:
             raise ValueError("neither the rows nor the columns of an operand are dense")
-        (m, k), n = a.shape, b.shape[1]
+        (m, k), n = a.shape[-2:], b.shape[-1]
         number = ctypes.c_double if kind == "float64" else ctypes.c_float
         compute = COMPUTE_64F if kind == "float64" else COMPUTE_32F
         # cuBLAS is column-major, so it sees each matrix transposed: out' = b' a'.
-        status = self._library.cublasGemmEx(
-            self._handle, int(right[0]), int(left[0]), n, m, k,  # 1: transposed
-            ctypes.byref(number(1.0)),
-            b.data.ptr, TYPES[kind], right[1],
-            a.data.ptr, TYPES[kind], left[1],
-            ctypes.byref(number(0.0)),
-            out.data.ptr, TYPES["float64" if kind == "float64" else "float32"], n,
-            COMPUTE_32F_FAST_TF32 if tf32 else compute, DEFAULT_ALGORITHM,
-        )  # fmt: skip
-        _check(status, f"cublasGemmEx of ({m}, {k}) and ({k}, {n})")
+        sizes = int(right[0]), int(left[0]), n, m, k  # 1: transposed
+        one, zero = ctypes.byref(number(1.0)), ctypes.byref(number(0.0))
+        first, second = (b.data.ptr, TYPES[kind], right[1]), (a.data.ptr, TYPES[kind], left[1])
+        result = out.data.ptr, TYPES["float64" if kind == "float64" else "float32"], n
+        how = COMPUTE_32F_FAST_TF32 if tf32 else compute, DEFAULT_ALGORITHM
+        if out.ndim == 2:
+            function, count = self._library.cublasGemmEx, ""
+            status = function(self._handle, *sizes, one, *first, *second, zero, *result, *how)
+        else:
+            function, count = self._library.cublasGemmStridedBatchedEx, f"{len(out)} times "
+            status = function(
+                self._handle, *sizes, one, *first, apart(b), *second, apart(a),
+                zero, *result, m * n, len(out), *how,
+            )  # fmt: skip
+        _check(status, f"{function.__name__} of {count}({m}, {k}) and ({k}, {n})")
         return out
 
 

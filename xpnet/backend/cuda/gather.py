@@ -22,6 +22,8 @@ BLOCKS = 4096  # at most
 class Gather:
     """``gather(data, rows)`` returns these rows of each array, with the samples prepared.
 
+    For K models, rows may be of shape (K, batch) and weights of shape (K, N), see `gathering`.
+
     Parameters
     ----------
     prepare : callable
@@ -37,35 +39,44 @@ class Gather:
 
     def __call__(self, data: tuple[Array, ...], rows: Array) -> Sequence[Array]:
         dtypes = tuple(a.dtype.name for a in data)
-        key = dtypes, data[0].ndim, rows.dtype.name
+        # Weights of shape (K, N) are those of each model.
+        per_model = tuple(k > 1 and a.ndim == 2 for k, a in enumerate(data))
+        key = dtypes, data[0].ndim, rows.dtype.name, per_model
         if key not in self._kernels:
             self._kernels[key] = self._make(*key)
         made = self._kernels[key]
-        sizes = [math.prod(a.shape[1:]) for a in data]  # elements per row
+        # elements per row
+        sizes = [1 if m else math.prod(a.shape[1:]) for a, m in zip(data, per_model, strict=True)]
         if made is None or not rows.size or 0 in sizes or not all(map(_is_dense, (*data, rows))):
             return self._one_by_one(data, rows)
         kernel, dtype = made
+        shared = rows.ndim == 1
         outputs = [
-            cupy.empty((len(rows), *a.shape[1:]), a.dtype if k else dtype)
+            cupy.empty((len(a), *rows.shape) if shared else rows.shape, a.dtype)
+            if per_model[k]
+            else cupy.empty((*rows.shape, *a.shape[1:]), a.dtype if k else dtype)
             for k, a in enumerate(data)
         ]
+        models = len(data[per_model.index(True)]) if shared and any(per_model) else 1
         arrays = [
             value
             for a, out, size in zip(data, outputs, sizes, strict=True)
             for value in (a, out, np.int64(size))
         ]
-        threads = min(THREADS, 32 * -(-max(sizes) // 32))
-        arguments = (rows, np.int64(len(rows)), np.int64(len(data[0])), *arrays)
-        kernel((min(len(rows), BLOCKS),), (threads,), arguments)
+        threads = min(THREADS, 32 * -(-max(*sizes, models) // 32))
+        numbers = rows.size, rows.shape[-1], models, len(data[0])
+        kernel((min(rows.size, BLOCKS),), (threads,), (rows, *map(np.int64, numbers), *arrays))
         return outputs
 
-    def _make(self, dtypes: tuple[str, ...], ndim: int, index: str) -> tuple[Any, str] | None:
+    def _make(
+        self, dtypes: tuple[str, ...], ndim: int, index: str, per_model: tuple[bool, ...]
+    ) -> tuple[Any, str] | None:
         """Return the kernel and the dtype of the prepared samples, or None if there is none."""
         try:
             lines = trace(self._prepare, [None], [Kind(dtypes[0], ndim)])
             if lines.form != 0:
                 raise Untraceable("it returns more than one result")
-            source = gather_source(lines, dtypes, index)
+            source = gather_source(lines, dtypes, index, per_model)
         except Untraceable as reason:
             not_fused(self._prepare, reason, self._fallbacks)
             return None
@@ -77,7 +88,9 @@ def _is_dense(array: Array) -> bool:
     return dense
 
 
-def gather_source(lines: Lines, dtypes: Sequence[str], index: str) -> str:
+def gather_source(
+    lines: Lines, dtypes: Sequence[str], index: str, per_model: Sequence[bool]
+) -> str:
     """Write CUDA C of a gather: each block copies a row of the batch, array by array.
 
     Parameters
@@ -88,6 +101,9 @@ def gather_source(lines: Lines, dtypes: Sequence[str], index: str) -> str:
         Dtypes of the arrays.
     index : str
         Dtype of the row numbers. A row number out of range wraps around, as in CuPy.
+    per_model : sequence of bool
+        Which of the arrays hold one number for each model and sample, shape=(K, N). If the models
+        share their rows, a block copies a row for all of them.
 
     Raises
     ------
@@ -98,21 +114,24 @@ def gather_source(lines: Lines, dtypes: Sequence[str], index: str) -> str:
     if missing:
         raise Untraceable(f"a kernel cannot read {missing[0]}")
     parameters, loops = [], []
-    for k, dtype in enumerate(dtypes):
+    for k, (dtype, each) in enumerate(zip(dtypes, per_model, strict=True)):
         given = C_TYPES[dtype]
         made = C_TYPES[lines.outputs[0].dtype] if k == 0 else given
         parameters += [f"const {given}* a{k}", f"{made}* o{k}", f"long long d{k}"]
         prepared, result = (lines.statements, lines.outputs[0].name) if k == 0 else ([], "x0")
-        body = [f"{given} x0 = a{k}[row * d{k} + j];", *prepared]
-        body.append(f"o{k}[i * d{k} + j] = {result};")
+        there, here, count = f"row * d{k} + j", f"i * d{k} + j", f"d{k}"
+        if each:
+            there, here, count = "(i / batch + j) * samples + row", "j * n + i", "models"
+        body = [f"{given} x0 = a{k}[{there}];", *prepared, f"o{k}[{here}] = {result};"]
         loops.append(
-            f"        for (long long j = threadIdx.x; j < d{k}; j += blockDim.x) {{\n"
+            f"        for (long long j = threadIdx.x; j < {count}; j += blockDim.x) {{\n"
             + "".join(f"            {line}\n" for line in body)
             + "        }\n"
         )
     return (
         'extern "C" __global__ void xpnet_gather(\n'
-        f"        const {C_TYPES[index]}* rows, long long n, long long samples,\n"
+        f"        const {C_TYPES[index]}* rows, long long n, long long batch,\n"
+        "        long long models, long long samples,\n"
         f"        {', '.join(parameters)}) {{\n"
         "    for (long long i = blockIdx.x; i < n; i += gridDim.x) {\n"
         "        long long row = rows[i];\n"

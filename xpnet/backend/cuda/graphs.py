@@ -15,7 +15,8 @@ from xpnet.backend.cuda.fuse import C_TYPES
 __all__ = ["CupyGraphs", "stack_source"]
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
-STACKED = 32  # one kernel stacks at most this many numbers
+STACKED = 32  # one kernel stacks at most this many arrays
+THREADS = 256  # at most, per block
 
 
 class CupyGraphs:
@@ -43,18 +44,23 @@ class CupyGraphs:
     def stack(self, losses: list[Any], out: Any) -> None:
         # CuPy's own function sends a table of addresses from the host if there are many arrays.
         for start in range(0, len(losses), STACKED):
-            part = losses[start : start + STACKED]
+            part = [cupy.ascontiguousarray(x) for x in losses[start : start + STACKED]]
             name = out.dtype.name
             if name not in self._stacks:
                 self._stacks[name] = cupy.RawKernel(stack_source(name), "xpnet_stack")
             rest = [np.int64(0)] * (STACKED - len(part))
-            self._stacks[name]((1,), (STACKED,), (out[start:], np.int32(len(part)), *part, *rest))
+            size, total = part[0].size, sum(array.size for array in part)
+            threads = min(THREADS, STACKED * -(-total // STACKED))
+            numbers = np.int32(total), np.int32(size)
+            self._stacks[name](
+                (-(-total // threads),), (threads,), (out[start:], *numbers, *part, *rest)
+            )
 
     def copy(self, array: Any) -> Any:
         return array.copy()
 
     def empty(self, length: int, like: Any) -> Any:
-        return cupy.empty((length,), like.dtype)
+        return cupy.empty((length, *like.shape), like.dtype)
 
     def place(self, array: Any) -> Hashable:
         return int(array.data.ptr), array.strides
@@ -91,13 +97,14 @@ class CupyGraphs:
 
 
 def stack_source(dtype: str) -> str:
-    """Write CUDA C that stacks up to `STACKED` single numbers, given their addresses."""
+    """Write CUDA C that stacks up to `STACKED` arrays of one size, given their addresses."""
     real, numbers = C_TYPES[dtype], range(STACKED)
     return (
-        f'extern "C" __global__ void xpnet_stack({real}* out, int n, '
+        f'extern "C" __global__ void xpnet_stack({real}* out, int total, int size, '
         f"{', '.join(f'const {real}* x{i}' for i in numbers)}) {{\n"
         f"    const {real}* x[] = {{{', '.join(f'x{i}' for i in numbers)}}};\n"
-        "    if (threadIdx.x < n) out[threadIdx.x] = *x[threadIdx.x];\n}\n"
+        "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
+        "    if (i < total) out[i] = x[i / size][i % size];\n}\n"
     )
 
 

@@ -38,13 +38,16 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
 
     They append to `fallbacks` what they could not fuse; see `Backend.fallbacks`.
     """
+    sums, weighted = SumRows(), WeightedSum()
     return {
         "matmul": Products(precision),
         "elementwise": _Fused(fallbacks),
         "for_each": Update(fallbacks),
         "softmax_cross_entropy": Softmax(),
-        "sum_rows": SumRows(),
-        "weighted_sum": WeightedSum(),
+        "sum_rows": sums,
+        "sum_rows_per_model": sums.per_model,
+        "weighted_sum": weighted,
+        "weighted_sums": weighted.per_model,
     }
 
 
@@ -70,12 +73,16 @@ class _Fused:
         if self._kernels[key] is None:
             return NotImplemented
         kernel, lines = self._kernels[key]
-        if not _same_shape(lines, args):
+        parts = _parts(lines, args)
+        if parts is None:
             reason = "one of its results is smaller than the others"
             not_fused(function, reason, self._fallbacks, args)
             return NotImplemented
         results = kernel(*(a for a, kind in zip(args, kinds, strict=True) if kind is not None))
-        return _formed(lines.form, results if isinstance(results, tuple) else (results,))
+        results = results if isinstance(results, tuple) else (results,)
+        if any(parts):
+            results = tuple(y[part] if part else y for y, part in zip(results, parts, strict=True))
+        return _formed(lines.form, results)
 
     def _make(
         self, function: Callable[..., Any], args: Sequence[Any], kinds: Sequence[Kind | None]
@@ -106,19 +113,33 @@ def _kind(a: Any) -> Kind | None:
     return {float: NUMBER, int: WHOLE_NUMBER}.get(type(a))  # not for bool and NumPy's numbers
 
 
-def _same_shape(lines: Lines, args: Sequence[Any]) -> bool:
-    """Say whether every result has the common shape of all arrays, as a kernel's results have."""
+def _parts(lines: Lines, args: Sequence[Any]) -> list[Any] | None:
+    """Return which part of a kernel's result is each result; () is all of it.
+
+    A kernel's results all have the common shape of its arrays. One that depends on the smaller of
+    them only, as Adam's ε where the rate alone differs between models, repeats itself along the
+    other axes. None: a result depends on no array.
+    """
     shapes = {i: a.shape for i, a in enumerate(args) if isinstance(a, cupy.ndarray)}
     if all(shapes.keys() <= o.sources for o in lines.outputs):
-        return True
+        return [()] * len(lines.outputs)
     try:
         whole = np.broadcast_shapes(*shapes.values())
+        own = [[s for i, s in shapes.items() if i in o.sources] for o in lines.outputs]
+        return [_part(np.broadcast_shapes(*each), whole) for each in own] if all(own) else None
     except ValueError:
-        return False
-    return all(
-        np.broadcast_shapes(*(s for i, s in shapes.items() if i in o.sources)) == whole
-        for o in lines.outputs
-    )
+        return None
+
+
+def _part(shape: tuple[int, ...], whole: tuple[int, ...]) -> Any:
+    """Return the index that makes of an array of shape `whole` one of the smaller `shape`."""
+    if shape == whole:
+        return ()
+    if 0 in whole:
+        raise ValueError("there is no element to repeat")
+    lead = len(whole) - len(shape)
+    rest = [slice(0, 1) if n == 1 else slice(None) for n in shape]
+    return (*[0] * lead, *rest, Ellipsis)
 
 
 def _formed(form: Any, results: tuple[Array, ...]) -> Any:
@@ -145,6 +166,8 @@ y = x * ((a > 1e-30f ? a : 1e-30f) / 32768.0f) * ((b > 1e-30f ? b : 1e-30f) / 32
 class Products:
     """Multiply two real matrices: small ones with xpnet's own kernel, others with cuBLAS.
 
+    Either operand, or both, may be a stack of matrices, shape=(K, ...): one kernel multiplies all.
+
     Attributes
     ----------
     small : callable or None
@@ -168,16 +191,19 @@ class Products:
 
     def __call__(self, a: Array, b: Array) -> Any:
         kind = a.dtype.name
-        if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype and kind in ("float32", "float64")):
+        known = {a.ndim, b.ndim} <= {2, 3} and kind in ("float32", "float64")
+        if not known or a.dtype != b.dtype:
             return NotImplemented
-        if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
+        stacks = [x.shape[:-2] for x in (a, b) if x.ndim > 2]
+        fits = a.shape[-1] == b.shape[-2] and len(set(stacks)) < 2
+        if not fits or 0 in (*a.shape, *b.shape):
             return NotImplemented  # CuPy's own product explains shapes that do not fit
         if self.small and kind == "float32" and self._precision in ("float32", "tf32"):
             product = self.small(a, b)
             if product is not None:
                 return product
         a, b = _dense(a), _dense(b)
-        out = cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+        out = cupy.empty((*(stacks[0] if stacks else ()), a.shape[-2], b.shape[-1]), a.dtype)
         stream = cupy.cuda.get_current_stream().ptr
         multiply = self._cublas.multiply
         if kind == "float64" or self._precision in ("float32", "tf32"):
@@ -186,7 +212,7 @@ class Products:
         if self._precision == "bfloat16":
             a, b = (_as_it_lies(self._to_bfloat16, x) for x in (a, b))
             return multiply(a, b, out, "bfloat16", stream)
-        largest = [cupy.max(cupy.abs(x)) for x in (a, b)]
+        largest = [_largest(x) for x in (a, b)]
         a, b = (_as_it_lies(self._to_float16, x, m) for x, m in zip((a, b), largest, strict=True))
         multiply(a, b, out, "float16", stream)
         return self._from_float16(out, *largest, out)
@@ -196,7 +222,15 @@ def _dense(x: Array) -> Array:
     return x if layout(x) is not None else cupy.ascontiguousarray(x)
 
 
+def _largest(x: Array) -> Array:
+    """Return the largest absolute value, 0-d; of a stack that of each matrix, shape=(K, 1, 1)."""
+    axes: dict[str, Any] = {"axis": (1, 2), "keepdims": True} if x.ndim > 2 else {}
+    return cupy.max(cupy.abs(x), **axes)
+
+
 def _as_it_lies(kernel: Callable[..., Array], x: Array, *rest: Array) -> Array:
     """Apply a kernel to x; for a transposed view, keep the view and convert the array below it."""
     transposed, _ = layout(x) or (False, 0)
-    return kernel(x.T, *rest).T if transposed else kernel(x, *rest)
+    if not transposed:
+        return kernel(x, *rest)
+    return kernel(x.swapaxes(-2, -1), *rest).swapaxes(-2, -1)

@@ -62,7 +62,11 @@ __device__ __forceinline__ void fetch(const float* __restrict__ from, float* __r
 
 extern "C" __global__ void __launch_bounds__(THREADS) xpnet_product(
         const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ out,
-        int rows, int columns, int terms, int chunk) {
+        int rows, int columns, int terms, int chunk, long long a_apart, long long b_apart) {
+    // A layer of blocks multiplies one pair of a stack.
+    a += blockIdx.z * a_apart;
+    b += blockIdx.z * b_apart;
+    out += (long long)blockIdx.z * rows * columns;
     extern __shared__ __align__(16) float memory[];
     float* left = memory;
     float* right = memory + chunk * PADDED;
@@ -105,10 +109,16 @@ TERM_BYTES = 4 * 2 * (SIDE + 4)  # of shared memory, for both operands
 SUMS_BYTES = 4 * (SIDE * SIDE + 1)  # of a slice
 # Measured on an H100: beyond these, cuBLAS is as fast or faster.
 MOST_OPERATIONS, MOST_TILES = 1 << 22, 2  # tiles for each multiprocessor
+MOST_MODELS = 65535  # layers of blocks in a launch
 
 
-def threads_for(rows: int, columns: int, terms: int, processors: int) -> int | None:
+def threads_for(
+    rows: int, columns: int, terms: int, processors: int, models: int = 1
+) -> int | None:
     """Return the threads of a block that compute a tile; None leaves the product to cuBLAS.
+
+    What cuBLAS does badly is to fill a GPU by few tiles. So the tiles and the operations of all
+    products of a stack count together.
 
     Parameters
     ----------
@@ -116,9 +126,11 @@ def threads_for(rows: int, columns: int, terms: int, processors: int) -> int | N
         Sizes of a product of (rows, terms) and (terms, columns).
     processors : int
         Number of the GPU's multiprocessors.
+    models : int
+        Number of such products in a stack.
     """
-    tiles = -(-rows // SIDE) * -(-columns // SIDE)
-    if rows * columns * terms > MOST_OPERATIONS or tiles > MOST_TILES * processors:
+    tiles = models * -(-rows // SIDE) * -(-columns // SIDE)
+    if models * rows * columns * terms > MOST_OPERATIONS or tiles > MOST_TILES * processors:
         return None
     return next((threads for threads in (64, 128) if terms <= threads), 256)
 
@@ -143,21 +155,26 @@ class SmallProducts:
     def __call__(self, a: Array, b: Array) -> Array | None:
         """Multiply two matrices of float32, or return None to leave the product to cuBLAS.
 
-        A transposed view costs nothing; a view with gaps is left to cuBLAS.
+        Either operand may be a stack, shape=(K, ...). A transposed view costs nothing; a view with
+        gaps is left to cuBLAS.
         """
-        (rows, terms), columns = a.shape, b.shape[1]
-        threads = self._threads or threads_for(rows, columns, terms, self._processors)
-        if threads is None or not (_is_dense(a) and _is_dense(b)):
+        (rows, terms), columns = a.shape[-2:], b.shape[-1]
+        stack = a.shape[:-2] or b.shape[:-2]
+        models = math.prod(stack)
+        threads = self._threads or threads_for(rows, columns, terms, self._processors, models)
+        if threads is None or models > MOST_MODELS or not (_is_dense(a) and _is_dense(b)):
             return None
         a_turned, b_turned = not a.flags.c_contiguous, not b.flags.c_contiguous
-        out = cupy.empty((rows, columns), a.dtype)
+        out = cupy.empty((*stack, rows, columns), a.dtype)
         chunk = math.ceil(terms / math.ceil(terms * TERM_BYTES / self._shared_bytes))
         self._kernel(threads, a_turned, b_turned)(
-            (-(-columns // SIDE), -(-rows // SIDE)),
+            (-(-columns // SIDE), -(-rows // SIDE), models),
             (threads,),
             (
-                a.T if a_turned else a, b.T if b_turned else b, out,
+                _turned(a) if a_turned else a, _turned(b) if b_turned else b, out,
                 np.int32(rows), np.int32(columns), np.int32(terms), np.int32(chunk),
+                np.int64(rows * terms if a.ndim > 2 else 0),
+                np.int64(terms * columns if b.ndim > 2 else 0),
             ),
             shared_mem=max(chunk * TERM_BYTES, threads // 4 * SUMS_BYTES),
         )  # fmt: skip
@@ -176,4 +193,9 @@ class SmallProducts:
 
 
 def _is_dense(x: Array) -> bool:
-    return bool(x.flags.c_contiguous or x.flags.f_contiguous)
+    return bool(x.flags.c_contiguous or _turned(x).flags.c_contiguous)
+
+
+def _turned(x: Array) -> Array:
+    """Return the transposed matrix, or the transposed matrices of a stack."""
+    return x.swapaxes(-2, -1)

@@ -5,6 +5,7 @@ Each sum has a fixed order, so that repeated runs give the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,11 @@ REALS = ("float32", "float64")
 SOFTMAX_CROSS_ENTROPY = r"""
 extern "C" __global__ void xpnet_softmax_cross_entropy(
         const T* x, const int* t, const T* factors, T factor, T* losses, T* gradient,
-        long long rows, int classes) {
+        long long rows, long long labels, int classes) {
     long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // a whole warp
-    int lane = threadIdx.x, label = t[row];
+    // Models that share their labels take turns with them.
+    int lane = threadIdx.x, label = t[row < labels ? row : row % labels];
     if (factors) factor = factors[row];
     x += row * classes;
     gradient += row * classes;
@@ -52,12 +54,14 @@ extern "C" __global__ void xpnet_softmax_cross_entropy(
 """
 WARPS = 8  # per block
 
-# One block is enough for a batch. Each thread sums the losses at a fixed stride, then the block
-# adds the threads' sums in a fixed order.
+# One block is enough for a batch, that of a model. Each thread sums the losses at a fixed stride,
+# then the block adds the threads' sums in a fixed order.
 WEIGHTED_SUM = r"""
 extern "C" __global__ void xpnet_weighted_sum(
         const T* losses, const T* factors, T factor, T* out, int n) {
     __shared__ T sums[32];
+    losses += (long long)blockIdx.x * n;
+    if (factors) factors += (long long)blockIdx.x * n;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     T sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
@@ -68,16 +72,19 @@ extern "C" __global__ void xpnet_weighted_sum(
     if (warp > 0) return;
     sum = lane < blockDim.x / 32 ? sums[lane] : 0;
     for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-    if (lane == 0) *out = factors ? sum : sum * factor;
+    if (lane == 0) out[blockIdx.x] = factors ? sum : sum * factor;
 }
 """
 SUM_THREADS, MOST_SUMMED = 256, 1 << 20
 
 # A block has 32 by 32 threads and sums 32 columns. Each thread adds every 32nd row of a column,
-# then a warp adds the column's 32 partial sums in a fixed order.
+# then a warp adds the column's 32 partial sums in a fixed order. A layer of blocks sums the rows of
+# one model.
 SUM_ROWS = r"""
 __device__ __noinline__ void sum_rows(const T* x, T* out, int rows, int columns) {
     __shared__ T sums[32][33];
+    x += (long long)blockIdx.z * rows * columns;
+    out += (long long)blockIdx.z * columns;
     int column = blockIdx.x * 32 + threadIdx.x;
     T sum = 0;
     if (column < columns)
@@ -92,6 +99,7 @@ __device__ __noinline__ void sum_rows(const T* x, T* out, int rows, int columns)
 }
 """
 MOST_ROWS = 1 << 16
+MOST_MODELS = 65535  # layers of blocks in a launch
 ARRAYS = 100  # at most, per kernel, since its parameters may take only 4 KiB
 
 
@@ -104,53 +112,75 @@ class Softmax:
     def __call__(self, x: Array, t: Array, factor: Any) -> Any:
         rows, classes = x.size // max(x.shape[-1], 1), x.shape[-1]
         kernel = self._kernels.get(x.dtype.name)
-        if (
-            kernel is None
-            or t.dtype != np.int32
-            or t.shape != x.shape[:-1]
-            or classes < 2
-            or rows == 0
-            or not (x.flags.c_contiguous and t.flags.c_contiguous)
-        ):
+        if kernel is None or t.dtype != np.int32 or t.shape != x.shape[:-1]:
             return NotImplemented
-        losses, gradient = cupy.empty(t.shape, x.dtype), cupy.empty(x.shape, x.dtype)
+        if t.ndim > 1 and t.strides[0] == 0:  # the labels that all models share
+            t = t[0, ...]
+        if classes < 2 or rows == 0 or not (x.flags.c_contiguous and t.flags.c_contiguous):
+            return NotImplemented
+        losses, gradient = cupy.empty(x.shape[:-1], x.dtype), cupy.empty(x.shape, x.dtype)
         arguments = (x, t, *_factors(factor, x.dtype), losses, gradient)
-        sizes = np.int64(rows), np.int32(classes)
+        sizes = np.int64(rows), np.int64(t.size), np.int32(classes)
         kernel((-(-rows // WARPS),), (32, WARPS), (*arguments, *sizes))
         return losses, gradient
 
 
 class WeightedSum:
-    """Σ factor · loss in one kernel; CuPy's own mean takes two, a sum and a division."""
+    """Σ factor · loss in one kernel; CuPy's own mean takes two, a sum and a division.
+
+    That of each model's batch too, in the same kernel.
+    """
 
     def __init__(self) -> None:
         self._kernels = _OfReals(WEIGHTED_SUM, "xpnet_weighted_sum")
 
     def __call__(self, losses: Array, factor: Any) -> Any:
+        return self._sums(losses, factor, ())
+
+    def per_model(self, losses: Array, factor: Any) -> Any:
+        """Replace `xpnet.losses.samples.weighted_sums`, of losses of shape=(K, ...)."""
+        return self._sums(losses, factor, losses.shape[:1])
+
+    def _sums(self, losses: Array, factor: Any, shape: tuple[int, ...]) -> Any:
         kernel = self._kernels.get(losses.dtype.name)
-        if kernel is None or not losses.flags.c_contiguous or not 0 < losses.size <= MOST_SUMMED:
+        models = math.prod(shape)
+        samples = losses.size // max(models, 1)
+        if kernel is None or not losses.flags.c_contiguous or not 0 < samples <= MOST_SUMMED:
             return NotImplemented
-        out = cupy.empty((), losses.dtype)
-        arguments = (losses, *_factors(factor, losses.dtype), out, np.int32(losses.size))
-        kernel((1,), (SUM_THREADS,), arguments)
+        out = cupy.empty(shape, losses.dtype)
+        arguments = (losses, *_factors(factor, losses.dtype), out, np.int32(samples))
+        kernel((models,), (SUM_THREADS,), arguments)
         return out
 
 
 class SumRows:
-    """The sums over the rows of several arrays, up to `ARRAYS` of them in one kernel."""
+    """The sums over the rows of several arrays, up to `ARRAYS` of them in one kernel.
+
+    Those of each model's rows too.
+    """
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[str, int], Any] = {}
 
     def __call__(self, arrays: Sequence[Array]) -> Any:
-        dtype = arrays[0].dtype
-        shapes = [(a.size // max(a.shape[-1], 1), a.shape[-1]) for a in arrays]
+        return self._sums(arrays, ())
+
+    def per_model(self, arrays: Sequence[Array]) -> Any:
+        """Replace `xpnet.arrays.ops.sum_rows_per_model`, of arrays of shape=(K, N, M)."""
+        models = arrays[0].shape[:1]
+        if not 0 < models[0] <= MOST_MODELS or any(a.shape[:1] != models for a in arrays):
+            return NotImplemented
+        return self._sums(arrays, models)
+
+    def _sums(self, arrays: Sequence[Array], models: tuple[int, ...]) -> Any:
+        dtype, layers = arrays[0].dtype, math.prod(models)
+        shapes = [(a.size // max(layers * a.shape[-1], 1), a.shape[-1]) for a in arrays]
         if dtype.name not in REALS or not all(
             a.dtype == dtype and a.flags.c_contiguous and 0 < n <= MOST_ROWS and m
             for a, (n, m) in zip(arrays, shapes, strict=True)
         ):
             return NotImplemented
-        sums = [cupy.empty((m,), dtype) for _, m in shapes]
+        sums = [cupy.empty((*models, m), dtype) for _, m in shapes]
         for start in range(0, len(arrays), ARRAYS):
             part = slice(start, start + ARRAYS)
             kernel = self._kernel(dtype.name, len(arrays[part]))
@@ -159,7 +189,7 @@ class SumRows:
                 for a, out, (n, m) in zip(arrays[part], sums[part], shapes[part], strict=True)
                 for value in (a, out, np.int32(n), np.int32(m))
             ]
-            grid = -(-max(m for _, m in shapes[part]) // 32), len(arrays[part])
+            grid = -(-max(m for _, m in shapes[part]) // 32), len(arrays[part]), layers
             kernel(grid, (32, 32), tuple(arguments))
         return sums
 
