@@ -102,7 +102,8 @@ def apart(array: Array) -> int:
     ----------
     array : array, shape=(R, C) or (K, R, C)
     """
-    return int(array.strides[0] // array.itemsize) if array.ndim == 3 else 0
+    stack = array.ndim == 3 and len(array) > 1  # an axis of one element may have any stride
+    return int(array.strides[0] // array.itemsize) if stack else 0
 
 
 class Cublas:

@@ -126,7 +126,9 @@ def _parts(lines: Lines, args: Sequence[Any]) -> list[Any] | None:
     try:
         whole = np.broadcast_shapes(*shapes.values())
         own = [[s for i, s in shapes.items() if i in o.sources] for o in lines.outputs]
-        return [_part(np.broadcast_shapes(*each), whole) for each in own] if all(own) else None
+        if whole and not all(own):
+            return None
+        return [_part(np.broadcast_shapes(*each), whole) for each in own]
     except ValueError:
         return None
 
