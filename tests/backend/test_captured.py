@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stacks import CASES, alone, step_of, together
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -168,6 +169,21 @@ RULES = [
 def test_every_rule_schedule_and_loss_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
     losses, _ = train(lambda step: captured_loop(step, graphs, []), **options)
     np.testing.assert_array_equal(losses, train(**options)[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_of_many_networks_can_be_captured(graphs: Any, name: str) -> None:
+    stack, backend, fallbacks = CASES[name], xpnet.select("cpu", "torch"), []
+    work = with_kernels(on_rows(step_of(stack), gathering(take, lambda x: x)), backend.kernels)
+    captured = captured_loop(torch.no_grad()(work), graphs, fallbacks)
+    params, losses = together(stack, backend, run=captured)
+    assert fallbacks == []
+    expected_params, expected = together(stack, backend)
+    np.testing.assert_array_equal(losses, expected)
+    for parameter, p in expected_params.items():
+        np.testing.assert_array_equal(params[parameter], p)
+    for k, (_, single) in enumerate(alone(stack)):
+        np.testing.assert_allclose(losses[:, k], single, rtol=1e-10, atol=1e-12)
 
 
 def test_a_capture_that_fails_says_why_and_not_that_it_failed(graphs: Any) -> None:

@@ -6,6 +6,7 @@ As `test_cuda`, on a GPU or on the simulator of one.
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from conftest import usable_cupy
 from stacks import CASES, Stack, alone, together
 
 import xpnet
-from benchmarks.gpu_probe import with_products
+from benchmarks.contenders import captured_by
+from benchmarks.gpu_probe import VERBOSE, nodes_by_type, with_products
 from xpnet import losses, optim
 from xpnet.arrays import ops
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import Backend
 from xpnet.backend.loop import gathering
+from xpnet.many.step import make_many_step
+from xpnet.models.stack import form_of
 
 pytestmark = pytest.mark.gpu
 
@@ -298,3 +302,70 @@ def test_a_model_that_diverges_takes_no_other_with_it(cuda: Backend) -> None:
         expected = alone(stack)
     for k in (0, 2):
         np.testing.assert_allclose(found[:, k], expected[k][1], rtol=1e-10)
+
+
+# -- What a graph contains -------------------------------------------------------------
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The table in docs/gpu.md whose first column has this heading."""
+    page = (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text()
+    table = page.split(f"| {heading} |")[1].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+
+
+@pytest.fixture
+def graphs(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The graphs that are captured from now on."""
+    from xpnet.backend.cuda.graphs import CupyGraphs
+
+    found: list[Any] = []
+    capture = CupyGraphs.capture
+
+    def kept(self: CupyGraphs, work: Any) -> Any:
+        launch: Any = capture(self, work)
+        found.append(launch.__self__)
+        return launch
+
+    monkeypatch.setattr(CupyGraphs, "capture", kept)
+    return found
+
+
+def nodes_of_one(graphs: list[Any], backend: Backend, sizes: list[int], rule: Any, k: int) -> int:
+    """The nodes in the graph of one step of k networks with rates of their own."""
+    network = xpnet.mlp(sizes, "sigmoid")
+    step = make_many_step(network, form_of(network), optim.PerModel(rule, ("lr",)))
+    params = {
+        name: backend.asarray(np.tile(p.astype(np.float32), (k, *[1] * p.ndim)))
+        for name, p in network.params.items()
+    }
+    state = optim.init(step.rule, params)
+    state["each.lr"] = backend.asarray(np.linspace(0.01, 0.1, k, dtype=np.float32))
+    data = normal(100, sizes[0]), RNG.integers(0, 10, 100).astype(np.int32)
+    order = np.array([[RNG.permutation(100) for _ in range(k)]])
+    run = backend.loop(step, lambda x: x)
+    graphs.clear()
+    list(run(params, state, tuple(map(backend.asarray, data)), backend.asarray(order)))
+    nodes = nodes_by_type(graphs[0].debug_dot_str(VERBOSE))
+    assert "Unknown" not in nodes
+    return sum(nodes.values())
+
+
+def test_the_kernels_of_a_step_of_many(cuda: Backend, cupy: Any, graphs: list[Any]) -> None:
+    from xpnet.backend.cuda.graphs import CupyGraphs
+
+    unfused = captured_by(CupyGraphs(0), cuda, fused=False)
+    simulated = hasattr(cupy, "simulator")  # it is slow, and the number of networks adds no node
+    rows = [row for row in rows_of("network") if "networks of" in row[0]]
+    assert len(rows) == 2
+    for name, optimizer, *counts in rows:
+        models, sizes = name.removesuffix(" at once, sigmoid").split(" networks of ")
+        rule = {"SGD": optim.SGD(0.1), "Adam": optim.Adam()}[optimizer]
+        for backend, count in zip((unfused, cuda), counts, strict=True):
+            k = 2 if simulated else int(models)
+            nodes = nodes_of_one(graphs, backend, [*map(int, sizes.split("-"))], rule, k)
+            # cuBLAS may cut the sum of a product into parts, and add them up by one more kernel.
+            more = 0 if simulated else 5
+            assert 0 <= nodes - int(count) <= more, (name, optimizer, nodes)
