@@ -211,7 +211,10 @@ ARGUMENTS: dict[str, list[Any]] = {
         [normal(4, 3, 7), 1.0],
         [normal(1, 1000), normal(1, 1000, 1)],
         [normal(5, 300), normal(5, 300, 1)],
-        [np.array([[1.0, np.inf], [3.0, 4.0]], np.float32), np.array([[[2.0], [0.0]]] * 2)],
+        [
+            np.array([[1.0, np.inf], [3.0, 4.0]], np.float32),
+            np.array([[[2.0], [0.0]]] * 2, np.float32),
+        ],
     ],
     "data.loader._scaled": [
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 1 / 255],

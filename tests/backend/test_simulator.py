@@ -114,6 +114,12 @@ def kernels() -> dict[str, str]:
             p = {"W": cuda.asarray(np.ones((3, 2), "f4")), "b": cuda.asarray(np.ones(2, "f4"))}
             g = {name: a.copy() for name, a in p.items()}
             with_kernels(optim.update, fresh)(rule, g, optim.init(rule, p), p)
+        for rule, varied in ((optim.SGD(0.1), ("lr",)), (optim.AdamW(0.1), ("lr", "beta1"))):
+            rule, ones = optim.PerModel(rule, varied), lambda *shape: np.ones(shape, "f4")
+            p = {"W": cuda.asarray(ones(4, 3, 2)), "b": cuda.asarray(ones(4, 2))}
+            g = {name: a.copy() for name, a in p.items()}
+            each = {name: cuda.asarray(0.5 * ones(4)) for name in rule.names}
+            with_kernels(optim.update, fresh)(rule, g, optim.init(rule, p) | each, p)
         from xpnet.backend.cuda.gather import Gather
         from xpnet.backend.cuda.graphs import CupyGraphs
         from xpnet.data import Scaling
@@ -123,6 +129,8 @@ def kernels() -> dict[str, str]:
                 data = tuple(map(cuda.asarray, (np.ones((5, 3), "u1"), np.ones(5, "i4"))))
                 rows = cuda.asarray(np.arange(2))
                 Gather(Feed(cuda, dtype, scaling).prepare, [])(data, rows)
+                weights = cuda.asarray(np.ones((2, 5), dtype))
+                Gather(Feed(cuda, dtype, scaling).prepare, [])((*data, weights), rows)
             CupyGraphs(0).stack([cuda.asarray(np.ones((), dtype))], cuda.asarray(np.ones(1, dtype)))
         print(json.dumps(texts))
     """
@@ -148,7 +156,7 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
     assert {name.split()[0] for name in texts} >= {
         "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
         "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
-        "xpnet_rates",
+        "xpnet_rates", "xpnet_rates_per_model",
         "xpnet_product", "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16", mega.NAME,
     }  # fmt: skip
     for name, text in texts.items():
