@@ -54,6 +54,7 @@ def test_every_kernel_stands_for_a_function_of_ops(single: Backend) -> None:
     assert set(single.kernels) <= {
         "matmul", "sigmoid", "add_scaled", "at_least", "at_most", "elementwise", "for_each",
         "scaled_norm", "softmax_cross_entropy", "sum_rows", "update", "weighted_sum",
+        "sum_rows_per_model", "weighted_sums",
         "sigmoid_backward", "tanh_backward", "relu_backward", "masked", "target_scores",
         "squares",
     }  # fmt: skip
@@ -189,20 +190,25 @@ def test_bfloat16_products_keep_eight_bits_and_float32_results(name: str) -> Non
     assert 2e-4 < error < 6e-3
 
 
+def float16_products(name: str) -> tuple[Backend, Callable[..., Any]]:
+    backend = opened(name)
+    if name == "torch":
+        from xpnet.backend.torch import _matmul_float16
+
+        return backend, _matmul_float16
+    import jax.numpy as jnp
+
+    from xpnet.backend.jax import _matmul_16
+
+    return backend, partial(_matmul_16, jnp.float16)
+
+
 @pytest.mark.parametrize("name", ["torch", "jax"])
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e6])
 def test_float16_products_stay_in_range(name: str, scale: float) -> None:
     """On the CPU, where `select` does not offer them: gradients are small, targets may be large."""
-    backend = opened(name)
+    backend, multiply = float16_products(name)
     x, W = arrays(backend, (64, 300), (300, 32))
-    if name == "torch":
-        from xpnet.backend.torch import _matmul_float16 as multiply
-    else:
-        import jax.numpy as jnp
-
-        from xpnet.backend.jax import _matmul_16
-
-        multiply = partial(_matmul_16, jnp.float16)
     y = multiply(x, W * scale)
     assert y.dtype == x.dtype
     exact = backend.to_numpy(x).astype(np.float64) @ backend.to_numpy(W) * scale
@@ -210,6 +216,22 @@ def test_float16_products_stay_in_range(name: str, scale: float) -> None:
     assert 5e-5 < error < 1e-3
     zeros = multiply(x * 0.0, W)
     assert not backend.to_numpy(zeros).any()
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_float16_scales_each_matrix_of_a_stack_by_itself(name: str) -> None:
+    """So a model that diverges leaves the others as they are."""
+    backend, multiply = float16_products(name)
+    rng = np.random.default_rng(0)
+    scales = np.array([1.0, 1e-9, 1e6, np.nan], np.float32)[:, None, None]
+    for x, y in (((20, 90), (4, 90, 7)), ((4, 20, 90), (4, 90, 7))):
+        a = rng.standard_normal(x).astype(np.float32)
+        b = scales * rng.standard_normal(y).astype(np.float32)
+        product = backend.to_numpy(multiply(backend.asarray(a), backend.asarray(b)))
+        exact = a.astype(np.float64) @ b
+        for k in range(3):
+            np.testing.assert_allclose(product[k], exact[k], atol=2e-2 * float(scales[k, 0, 0]))
+        assert np.isnan(product[3]).all()
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
