@@ -393,18 +393,19 @@ class PerModel:
 
     def settings_and_rates(self, state: Params, dtype: Any) -> Any:
         """Return what `rule` takes as its rates: the varied settings, and the rates."""
-        settings = tuple(state[name] for name in self.names)
-        inner = tuple(state[f"each.{path}"] for path in self._inner)
+        settings = tuple([state[name] for name in self.names])
+        inner = tuple([state[f"each.{path}"] for path in self._inner])
         lr = state.get("lr")
         if lr is None and not callable(self.lr) and not hasattr(self.optimizer, "rates"):
-            rates = self._with(self.varied, settings).lr
+            rates = state.get("each.lr", self.lr)
         else:
             rates = _rates_per_model(self, lr, state["step"], dtype, *settings)
         return inner, rates
 
     def rule(self, p: Array, g: Array, rates: Any, *slots: Array) -> tuple[Array, ...]:
         settings, rates = rates
-        updated: tuple[Array, ...] = self._with(self._inner, settings).rule(p, g, rates, *slots)
+        rule = self._with(self._inner, settings) if settings else self._alike
+        updated: tuple[Array, ...] = rule.rule(p, g, rates, *slots)
         return updated
 
 

@@ -117,8 +117,8 @@ def underflowing(work: Function) -> Function:
 def along(rates: Any, p: Array) -> Any:
     """Return nested rates with each array of shape (K,) as (K, 1, ...), to fit p's first axis."""
     if type(rates) is tuple:
-        return tuple(along(rate, p) for rate in rates)
-    if getattr(rates, "ndim", 0) == 0:
+        return tuple([along(rate, p) for rate in rates])
+    if type(rates) is float or getattr(rates, "ndim", 0) == 0:
         return rates
     return rates[(slice(None), *[None] * (p.ndim - 1))]
 
@@ -155,6 +155,8 @@ def for_each(
     result = NotImplemented if kernel is None else kernel(rule, rates, rows, count)
     if result is NotImplemented:
         count += 1
-        return [rule(row[0], row[1], along(rates, row[0]), *row[2:]) for row in rows], count
+        fitting = {row[0].ndim: row[0] for row in rows}  # parameters of each number of axes
+        each = {axes: along(rates, p) for axes, p in fitting.items()}
+        return [rule(row[0], row[1], each[row[0].ndim], *row[2:]) for row in rows], count
     updated: tuple[list[tuple[Array, ...]], Array] = result
     return updated

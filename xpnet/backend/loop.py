@@ -25,15 +25,18 @@ RowStep = Callable[[Params, Params, tuple[Array, ...], Array], tuple[Params, Par
 CHUNK_SECONDS = 0.1
 
 
-def gathering(take: Callable[[Array, Array], Array], prepare: Prepare) -> Gather:
+def gathering(
+    take: Callable[[Array, Array], Array], prepare: Prepare, *, nested: bool = False
+) -> Gather:
     """Return a gather that calls ``take(array, rows)`` per array and then prepares the samples.
 
     For K models at once, rows may be of shape (K, batch): the batch of each model. So may be the
-    weights, the third array: (K, N), those of each model.
+    weights, the third array: (K, N), those of each model. The standard's `take` needs rows in one
+    axis; `nested` says that this one does not.
     """
 
     def taken(array: Array, rows: Array) -> Array:
-        if rows.ndim == 1:
+        if nested or rows.ndim == 1:
             return take(array, rows)
         xp = namespace(array)
         found = take(array, xp.reshape(rows, (-1,)))

@@ -12,10 +12,11 @@ from array_api_compat import numpy as xp
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
-from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop
+from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 
 # The trainer reports a loss that overflows, with its step, so NumPy need not warn.
-_quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+_ignoring = partial(np.errstate, over="ignore", invalid="ignore", divide="ignore", under="ignore")
+_quiet = _ignoring()
 
 _WHOLE = {4: np.int32, 8: np.int64}
 
@@ -52,7 +53,14 @@ def _target_scores(x: np.ndarray, t: np.ndarray, rows: np.ndarray) -> Any:
     return NotImplemented if places is None else x.take(places)
 
 
+# With fewer classes, turn the scores, so that the largest score and the sum of the exponentials
+# come from long rows: this halves the time for 1000 samples of 2 or 10 classes.
+_MOST_TURNED = 32
+
+
 def _softmax_cross_entropy(x: np.ndarray, t: np.ndarray, factor: Any) -> Any:
+    if x.shape[-1] < _MOST_TURNED:
+        return _turned_cross_entropy(x, t, factor)
     places = _places(x, t)
     if places is None or not x.flags.c_contiguous:
         return NotImplemented
@@ -64,6 +72,42 @@ def _softmax_cross_entropy(x: np.ndarray, t: np.ndarray, factor: Any) -> Any:
     y.reshape(-1)[places] -= 1.0  # no one-hot rows have to be made
     y *= factor
     return losses, y
+
+
+def _turned_cross_entropy(x: np.ndarray, t: np.ndarray, factor: Any) -> Any:
+    classes = x.shape[-1]
+    if t.dtype.kind not in "iu" or t.shape != x.shape[:-1] or classes < 2:
+        return NotImplemented
+    y = x.reshape(-1, classes).T.copy()  # shape=(C, samples)
+    y -= np.maximum.reduce(y)
+    places = np.arange(y.shape[1]) + t.reshape(-1) * np.int64(y.shape[1])
+    true = y.take(places)
+    np.exp(y, out=y)
+    total = np.add.reduce(y)
+    losses = np.log(total)
+    losses -= true
+    y /= total
+    true = y.take(places)
+    true -= 1.0
+    y.put(places, true)
+    gradient = y.T.reshape(x.shape)  # a copy
+    gradient *= factor
+    return losses.reshape(t.shape), gradient
+
+
+def _weighted_sum(losses: np.ndarray, factor: Any) -> Any:
+    return losses.sum() * factor if isinstance(factor, float) else NotImplemented
+
+
+def _weighted_sums(losses: np.ndarray, factor: Any) -> Any:
+    if not isinstance(factor, float):
+        return NotImplemented
+    return losses.reshape(losses.shape[0], -1).sum(axis=1) * factor
+
+
+def _sum_rows_per_model(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    # `sum` takes twice as long over an axis between two short ones.
+    return [np.einsum("knm->km", a) for a in arrays]
 
 
 def _scaled_norm(arrays: Sequence[np.ndarray], floor: float) -> Any:
@@ -80,11 +124,15 @@ def _squares(x: np.ndarray) -> Any:
 
 _KERNELS: dict[str, Callable[..., Any]] = {
     "masked": _masked,
+    "matmul": np.matmul,
     "scaled_norm": _scaled_norm,
     "sigmoid": _sigmoid,
     "softmax_cross_entropy": _softmax_cross_entropy,
     "squares": _squares,
+    "sum_rows_per_model": _sum_rows_per_model,
     "target_scores": _target_scores,
+    "weighted_sum": _weighted_sum,
+    "weighted_sums": _weighted_sums,
 }
 
 
@@ -100,8 +148,8 @@ class NumPy(Backend):
 
     def loop(self, step: Step, prepare: Prepare) -> Run:
         keep_freed_memory()
-        work = with_kernels(on_rows(step, gathering(_take, prepare)), self.kernels)
-        return plain_loop(_quiet(flushing(work, _flush)), np.array)
+        work = with_kernels(on_rows(step, gathering(_take, prepare, nested=True)), self.kernels)
+        return within(_ignoring, plain_loop(flushing(work, _flush), np.array))
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _quiet(with_kernels(function, self.kernels))

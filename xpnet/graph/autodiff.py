@@ -355,9 +355,15 @@ def _check_lost(lost: list[tuple[Node, int]], plan: BackwardPlan, found: set[str
             )
 
 
+# Types of arrays that `_value` once took; cached, since it is asked of each input at each step.
+_PLAIN: set[type] = set()
+
+
 def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
     """Return the value of an input; refuse one that is missing or of the wrong kind."""
     value = inputs.get(node.name)
+    if type(value) in _PLAIN and (not real or is_real(value)):  # as in nearly every step
+        return value
     if value is None:
         if node.optional:
             return None
@@ -379,6 +385,7 @@ def _value(node: Node, inputs: Mapping[str, Any], real: bool) -> Array | None:
             f"input {node.name!r} has dtype {value.dtype}; the gates that use it need real "
             "numbers: convert it to float64 or float32"
         )
+    _PLAIN.add(type(value))
     return value
 
 

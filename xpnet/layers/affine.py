@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from xpnet.arrays.ops import Array, matmul, namespace, unbroadcast
+from xpnet.arrays.ops import Array, matmul, namespace, sum_rows_per_model, unbroadcast
 from xpnet.gates.protocol import Grads
 
 __all__ = ["Affine"]
@@ -111,14 +111,13 @@ def _stacked_forward(x: Array, W: Array, b: Array | None) -> tuple[Array, Affine
 
 def _stacked_backward(cache: AffineCache, dout: Array, needs: Sequence[bool]) -> Grads:
     x, W, x_shape = cache
-    xp = namespace(dout)
     dx = dW = db = None
     if needs[0]:
-        dx = unbroadcast(matmul(dout, xp.matrix_transpose(W)), x_shape)
+        dx = unbroadcast(matmul(dout, W.mT), x_shape)
     if needs[1]:
-        dW = matmul(xp.matrix_transpose(x), dout)
+        dW = matmul(x.mT, dout)
     if needs[2]:
-        db = xp.sum(dout, axis=1)
+        (db,) = sum_rows_per_model([dout])
     return dx, dW, db
 
 
