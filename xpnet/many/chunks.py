@@ -1,23 +1,117 @@
-"""How many models of one form train together."""
+"""How many networks to train together: as many as the caches, or a GPU's memory, have room for."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
+
 from xpnet.backend.interface import Backend
 from xpnet.models.network import Network
+from xpnet.models.stack import unstackable
 
-__all__ = ["bytes_of_a_model", "models_at_once"]
+__all__ = ["bytes_per_model", "even_chunks", "models_at_once"]
+
+MIB = 1 << 20
+# Bytes of a stack on the CPU, by library; see `models_at_once`.
+MOST_BYTES = {"numpy": 16 * MIB, "torch": 16 * MIB, "strict": 16 * MIB, "jax": 1 * MIB}
+# Share of a GPU's memory, of which a library's pool and a captured graph may hold several copies.
+GPU_SHARE = 8
+UNKNOWN_MEMORY = 8 << 30
+# Arrays of a layer's output that live at the same time: the product, its activation, their
+# gradient, and what is computed on the way.
+ALIVE = 4
 
 
-def bytes_of_a_model(network: Network, batch_size: int, slots: int, dtype: str) -> int:
-    """Return the bytes that a step touches for one model: parameters, state, activations, batch."""
-    size = 4 if dtype == "float32" else 8
-    widths = sum(int(p.shape[-1]) for p in network.params.values() if p.ndim > 1)
-    inputs = max((int(p.shape[0]) for p in network.params.values() if p.ndim > 1), default=0)
-    return size * (network.size * (2 + slots) + batch_size * (2 * widths + inputs))
+def bytes_per_model(network: Network, batch_size: int, slots: int, dtype: Any) -> int:
+    """Return about how many bytes a step reads and writes for each model of a stack.
+
+    These are the parameters, their gradients, the optimizer's slots, the model's own batch, and
+    `ALIVE` arrays of each layer's output.
+
+    Parameters
+    ----------
+    network : Network
+        One of the stack, as `xpnet.models.stack.unstackable` accepts it.
+    batch_size : int
+    slots : int
+        Arrays that the optimizer keeps for each parameter: 2 for Adam.
+    dtype
+        The dtype of the parameters.
+
+    Examples
+    --------
+    >>> from xpnet import mlp
+    >>> bytes_per_model(mlp([20, 32, 2]), 32, 0, "float32")  # 4 (2 * 738 + 32 (20 + 4 * 34))
+    25872
+    """
+    shapes = [np.shape(p) for p in network.params.values()]
+    weights = [shape for shape in shapes if len(shape) == 2]
+    size = sum(map(math.prod, shapes))
+    width = sum(shape[1] for shape in weights)
+    inputs = weights[0][0] if weights else 0
+    numbers = (2 + slots) * size + batch_size * (inputs + ALIVE * width)
+    return int(np.dtype(dtype).itemsize * numbers)
 
 
 def models_at_once(
-    network: Network, batch_size: int, slots: int, dtype: str, backend: Backend
+    network: Network, batch_size: int, slots: int, dtype: Any, backend: Backend
 ) -> int:
-    """Return how many models train together; 1 means one by one."""
-    return 64
+    r"""Return how many networks of this form should train as one stack, at least 1.
+
+    It is $\max(1, \lfloor B / b \rfloor)$ with b from `bytes_per_model`. B is 16 MiB on NumPy and
+    PyTorch, 1 MiB on JAX, and an eighth of a GPU's memory. 1 means one by one, by the ordinary
+    step: also for a network that no stack can hold, see `xpnet.models.stack.unstackable`.
+
+    Notes
+    -----
+    Measured on two cores of a Xeon at 2.5 GHz with 1 MiB of L2 each and 36 MiB of L3, in seconds
+    of one thread; times as fast as one by one, SGD, float32:
+
+    ======================  =======  =====  =====  =====  =====  =====  =====
+    network/batch, library  KiB      K = 2  4      16     64     128    256
+    ======================  =======  =====  =====  =====  =====  =====  =====
+    20-32-2/32, NumPy            25   1.46   2.72   7.88  15.30  18.03  17.94
+    64-100-10/100, NumPy        256   1.22   1.77   2.29   2.40   2.30   2.24
+    784-50-10/100, NumPy        711   1.13   1.25   1.32   1.43   1.29   1.02
+    784-256-10/128, NumPy      2514   1.07   1.12   1.18   1.16
+    20-32-2/32, torch            25   1.46   2.80   9.67  25.78         41.54
+    64-100-10/100, torch        256   1.40   2.27   4.37   5.00          5.06
+    784-50-10/100, torch        711   1.23   1.53   1.72   1.97   1.47
+    ======================  =======  =====  =====  =====  =====  =====  =====
+
+    784-1024-10/256 and 784-512-512-512-10/128 (11 MiB a model) gain nothing: 0.95 to 1.02. On all
+    libraries a stack of one model is slower than the ordinary step (0.8 on NumPy).
+
+    A stack pays for what a step costs beside its products, and that is spent once for all models.
+    So a few models are enough where the products are the time. More of them lose nothing until the
+    stack leaves the last cache: at some 90 MiB here, so 16 MiB leaves room for a smaller one, and
+    for another process. XLA compiles a single network to one loop without that cost; its products
+    of stacks are not threaded, and lose as soon as they leave a core's own cache.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> models_at_once(xpnet.mlp([784, 50, 10]), 100, 0, "float32", xpnet.select("cpu"))
+    23
+    """
+    if unstackable(network):
+        return 1
+    room = MOST_BYTES.get(backend.library, MIB)
+    if backend.device != "cpu":
+        room = (backend.memory or UNKNOWN_MEMORY) // GPU_SHARE
+    return max(1, room // bytes_per_model(network, batch_size, slots, dtype))
+
+
+def even_chunks(models: int, most: int) -> list[int]:
+    """Return the sizes of the fewest chunks of at most `most` models; they differ by at most one.
+
+    Examples
+    --------
+    >>> even_chunks(10, 4)
+    [4, 3, 3]
+    """
+    chunks = -(-models // most)
+    each, more = divmod(models, chunks) if chunks else (0, 0)
+    return [each + 1] * more + [each] * (chunks - more)
