@@ -80,7 +80,7 @@ def _turned_cross_entropy(x: np.ndarray, t: np.ndarray, factor: Any) -> Any:
         return NotImplemented
     y = x.reshape(-1, classes).T.copy()  # shape=(C, samples)
     y -= np.maximum.reduce(y)
-    places = np.arange(y.shape[1]) + t.reshape(-1) * np.int64(y.shape[1])
+    places: Any = np.arange(y.shape[1]) + t.reshape(-1) * np.int64(y.shape[1])
     true = y.take(places)
     np.exp(y, out=y)
     total = np.add.reduce(y)

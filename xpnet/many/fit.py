@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from xpnet import optim
 from xpnet.backend.interface import Backend
 from xpnet.data.checks import host
@@ -20,7 +18,7 @@ from xpnet.data.dataset import Scaling, is_streamed
 from xpnet.data.encoder import Encoder
 from xpnet.data.labels import labels_of
 from xpnet.errors import DataError, NonFiniteLossError, UsageError, counted, real, shown, whole
-from xpnet.many.chunks import bytes_of_a_model, models_at_once
+from xpnet.many.chunks import bytes_per_model, even_chunks, models_at_once
 from xpnet.many.files import SavedSet, identity
 from xpnet.many.members import (
     Candidate,
@@ -468,17 +466,17 @@ def _grouped(
         first = group[0]
         feed = parts[first.part].model.feed
         slots = len(first.rule.slots)
-        each_bytes = bytes_of_a_model(first.network, first.batch_size, slots, feed.dtype)
+        each_bytes = bytes_per_model(first.network, first.batch_size, slots, feed.dtype)
         total += each_bytes * len(group)
         most = at_once or models_at_once(
             first.network, first.batch_size, slots, feed.dtype, feed.backend
         )
-        count = -(-len(group) // most)
-        cuts = np.linspace(0, len(group), count + 1).astype(int)
-        stacks += [group[a:b] for a, b in itertools.pairwise(cuts)]
-        forms.append((len(group), -(-len(group) // count)))
+        sizes = even_chunks(len(group), most)
+        ends = list(itertools.accumulate(sizes, initial=0))
+        stacks += [group[a:b] for a, b in itertools.pairwise(ends)]
+        forms.append((len(group), sizes[0]))
     for each, _ in alone:
-        total += bytes_of_a_model(
+        total += bytes_per_model(
             each.network, each.batch_size, len(each.rule.slots), parts[each.part].model.dtype
         )
     return _Prepared(list(chosen), dict(parts), stacks, forms, alone, total)

@@ -18,6 +18,7 @@ from xpnet.many.step import make_many_step
 from xpnet.models.evaluation import r2_score
 from xpnet.models.network import Network
 from xpnet.models.stack import form_of, masks, stacked
+from xpnet.trainer.step import make_step
 
 __all__ = ["Stack", "form", "orders"]
 
@@ -108,10 +109,15 @@ class Stack:
             settings["each.clip_norm"], norm = np.array(norms, dtype), "each"
         inputs = masks([each.network for each in self.live], dtype)
         self._each = settings | inputs
-        step = make_many_step(
+        step: Any = make_many_step(
             self.network, self._form, self._rule,
             weight_decay=decay, clip_norm=norm, inputs=tuple(inputs),
         )  # fmt: skip
+        if len(self.live) == 1:  # the ordinary step takes four fifths of the time
+            one = self.live[0]
+            step = make_step(
+                one.network, one.rule, weight_decay=one.weight_decay, clip_norm=one.clip_norm
+            )
         self.run = self.backend.loop(step, self.feed.prepare)
 
     def keep(self, wanted: Sequence[int]) -> None:
@@ -224,10 +230,24 @@ class Stack:
             yield from self._run(self._last_data, batches, alike)
 
     def _run(self, data: tuple[Any, ...], batches: np.ndarray, alike: bool) -> Iterator[Array]:
-        order = np.ascontiguousarray(batches[:, 0] if alike else batches)
-        for chunk in self.run(self.params, self.state, data, self.backend.asarray(order)):
-            self.params, self.state, losses = chunk
-            yield losses
+        order = self.backend.asarray(np.ascontiguousarray(batches[:, 0] if alike else batches))
+        if len(self.live) > 1:
+            for chunk in self.run(self.params, self.state, data, order):
+                self.params, self.state, losses = chunk
+                yield losses
+            return
+        params = {name: p[0, ...] for name, p in self.params.items()}
+        slots = [f"{name}.{slot}" for name in params for slot in self._rule.slots]
+        state = {"step": self.state["step"]} | {name: self.state[name][0, ...] for name in slots}
+        for chunk in self.run(params, state, data, order):
+            params, state, losses = chunk
+            self.params = {name: p[None, ...] for name, p in params.items()}
+            self.state = {
+                **self.state,
+                "step": state["step"],
+                **{name: state[name][None, ...] for name in slots},
+            }
+            yield losses[:, None]
 
     # -- Numbers -----------------------------------------------------------------------
 
