@@ -1,8 +1,8 @@
 """``python -m benchmarks.gpu_report FOLDER`` prints the results of ``benchmarks/gpu.sh``.
 
-The command reads train_step-*.jsonl, matmul.jsonl, mnist.json and estimators.jsonl in the folder,
-if they exist. It prints a line for each case and contender, then each target beside its
-measurement, and last xpnet's estimators beside scikit-learn's.
+The command reads train_step-*.jsonl, many*.jsonl, matmul.jsonl, mnist.json and estimators.jsonl in
+the folder, if they exist. It prints a line for each case and contender, then each target beside its
+measurement, xpnet's estimators beside scikit-learn's, and last many networks at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 from benchmarks.estimators import HEADING, pairs, row
+from benchmarks.many import table, verdict_lines, verdicts
 from benchmarks.readme import Steps, steps, times
 from benchmarks.results import Measurement, read
 
@@ -119,8 +120,9 @@ def report(folder: Path) -> list[str]:
     # Files of the compiled contender come last: they repeat what other files measured first.
     files = sorted(folder.glob("train_step-*.jsonl"), key=lambda f: ("-compile-" in f.name, f))
     others = [folder / name for name in ("matmul.jsonl", "mnist.json", "estimators.jsonl")]
-    if not any(path.exists() for path in (*files, *others)):
-        names = "train_step-*.jsonl, matmul.jsonl, mnist.json or estimators.jsonl"
+    stacks = sorted(folder.glob("many*.jsonl"))
+    if not any(path.exists() for path in (*files, *others, *stacks)):
+        names = "train_step-*.jsonl, many*.jsonl, matmul.jsonl, mnist.json or estimators.jsonl"
         raise FileNotFoundError(f"{folder} has no {names}")
     products, trainings, estimators = others
     lines: list[str] = []
@@ -160,7 +162,21 @@ def report(folder: Path) -> list[str]:
         if not files:
             lines.insert(0, _machine_line(header))
         lines += ["", HEADING, *map(row, pairs(own))]
+    for path in stacks:
+        header, own = read(path)
+        if path == stacks[0] and not files and not estimators.exists():
+            lines.insert(0, _machine_line(header))
+        lines += _many_lines(path.stem, own)
     return lines
+
+
+def _many_lines(name: str, measured: Sequence[Measurement]) -> Iterator[str]:
+    for case in {json.dumps(m["case"]): m["case"] for m in measured}.values():
+        own = [m for m in measured if m["case"] == case]
+        title = f"{name}: {case['network']} {case['optimizer']}, {case['models']} models"
+        yield from ("", title, table(own))
+    if asked := verdict_lines(verdicts(measured)):
+        yield from ("", "many networks at once: what was asked, and measured", *asked)
 
 
 def main(args: Sequence[str] | None = None) -> int:
