@@ -281,7 +281,7 @@ def jax_vmap(many: ManyProblem) -> Epoch:
         picked = jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1)
         return -jnp.mean(picked)
 
-    def step(carry: Any, lr: Any, rows: Any) -> tuple[Any, Any]:
+    def step(carry: Any, lr: Any, x: Any, t: Any, rows: Any) -> tuple[Any, Any]:
         params, state = carry
         loss, grads = jax.value_and_grad(loss_of)(params, x[rows], t[rows])
         if not adam:
@@ -294,10 +294,10 @@ def jax_vmap(many: ManyProblem) -> Epoch:
         params = jax.tree.map(lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v)
         return (params, (m, v, k)), loss
 
-    all_models = jax.vmap(step)
+    each = jax.vmap(step, in_axes=(0, 0, None, None, 0))
 
-    def run(carry: Any, order: Any) -> Any:
-        return jax.lax.scan(lambda carry, rows: all_models(carry, lrs, rows), carry, order)
+    def run(carry: Any, x: Any, t: Any, order: Any) -> Any:
+        return jax.lax.scan(lambda carry, rows: each(carry, lrs, x, t, rows), carry, order)
 
     compiled = jax.jit(run, donate_argnums=0)
     length = SCAN_STEPS if problem.case.device == "cuda" else None
@@ -306,7 +306,7 @@ def jax_vmap(many: ManyProblem) -> Epoch:
         nonlocal carry
         losses = []
         for start in range(0, len(order), length or len(order)):
-            carry, found = compiled(carry, order[start : start + (length or len(order))])
+            carry, found = compiled(carry, x, t, order[start : start + (length or len(order))])
             losses.append(found)
         return np.concatenate([*map(np.asarray, losses)])
 
