@@ -112,6 +112,7 @@ CASES = {
         (optim.Adam(0.1, 0.9, 0.9), optim.Adam(0.1, 0.5, 0.99), optim.Adam(0.1, 0.0, 0.999)),
         ("beta1", "beta2"),
     ),
+    "beta of AdamW": Stack((optim.AdamW(0.1, beta1=0.9), optim.AdamW(0.1, beta1=0.5)), ("beta1",)),
     "momenta": Stack((optim.Nesterov(0.1, 0.9), optim.Nesterov(0.1, 0.0)), ("momentum",)),
     "schedules": Stack(
         SCHEDULED, ("lr.lr", "lr.schedule.lr", "lr.schedule.steps", "weight_decay")

@@ -19,7 +19,7 @@ from benchmarks.contenders import captured_by
 from benchmarks.gpu_probe import VERBOSE, nodes_by_type, with_products
 from xpnet import losses, optim
 from xpnet.arrays import ops
-from xpnet.arrays.dispatch import with_kernels
+from xpnet.arrays.dispatch import elementwise, with_kernels
 from xpnet.backend import Backend
 from xpnet.backend.loop import gathering
 from xpnet.many.step import make_many_step
@@ -251,6 +251,36 @@ def test_an_update_of_all_models_is_one_kernel(cuda: Backend, models: int) -> No
         np.testing.assert_allclose(results[1][name], expected, rtol=3e-5, atol=3e-6, err_msg=name)
 
 
+@elementwise
+def of_several_shapes(x: Any, y: Any) -> Any:
+    return x * y, 2.0 * y, (x + 1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((5, 7), (7,)), ((5, 7), (5, 1)), ((4,), ()), ((3, 5, 7), (1, 5, 1)), ((3, 1), (1, 4))],
+    ids=str,
+)
+def test_results_of_several_shapes_come_from_one_kernel(
+    cuda: Backend, one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    from xpnet.backend.cuda.kernels import make_kernels
+
+    x, y = normal(*one), np.asarray(normal(*other))
+    fallbacks: list[str] = []
+    kernels = make_kernels("float32", fallbacks)
+    moved = cuda.asarray(x), cuda.asarray(y)
+    product, double, (more, three) = with_kernels(of_several_shapes, kernels)(*moved)
+    assert fallbacks == []
+    for got, expected in ((product, x * y), (double, 2 * y), (more, x + 1), (three, np.array(3.0))):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(cuda.to_numpy(got), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="broadcast"):
+        with_kernels(of_several_shapes, kernels)(
+            cuda.asarray(normal(2, 3)), cuda.asarray(normal(2, 4))
+        )
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (64,), (300,)], ids=str)
 @pytest.mark.parametrize("count", [1, 32, 33])
 def test_losses_of_any_shape_are_put_side_by_side(
@@ -289,7 +319,7 @@ def test_networks_of_float32_train_together(cupy: Any, precision: str) -> None:
     _, found = together(stack, xpnet.select("cuda", precision=precision), "float32")
     for k, (_, expected) in enumerate(alone(stack)):
         np.testing.assert_allclose(
-            found[:, k], expected, rtol=1e-4 if precision == "float32" else 0.2
+            found[:, k], expected, rtol=1e-3 if precision == "float32" else 0.2
         )
 
 

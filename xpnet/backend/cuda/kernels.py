@@ -73,10 +73,9 @@ class _Fused:
         if self._kernels[key] is None:
             return NotImplemented
         kernel, lines = self._kernels[key]
-        parts = _parts(lines, args)
-        if parts is None:
-            reason = "one of its results is smaller than the others"
-            not_fused(function, reason, self._fallbacks, args)
+        try:
+            parts = _parts(lines, args)
+        except ValueError:  # the lines themselves say which shapes do not fit
             return NotImplemented
         results = kernel(*(a for a, kind in zip(args, kinds, strict=True) if kind is not None))
         results = results if isinstance(results, tuple) else (results,)
@@ -113,24 +112,19 @@ def _kind(a: Any) -> Kind | None:
     return {float: NUMBER, int: WHOLE_NUMBER}.get(type(a))  # not for bool and NumPy's numbers
 
 
-def _parts(lines: Lines, args: Sequence[Any]) -> list[Any] | None:
+def _parts(lines: Lines, args: Sequence[Any]) -> list[Any]:
     """Return which part of a kernel's result is each result; () is all of it.
 
     A kernel's results all have the common shape of its arrays. One that depends on the smaller of
-    them only, as Adam's ε where the rate alone differs between models, repeats itself along the
-    other axes. None: a result depends on no array.
+    them only repeats itself along the other axes: so Adam's ε, where the rate alone differs between
+    models, or a number.
     """
     shapes = {i: a.shape for i, a in enumerate(args) if isinstance(a, cupy.ndarray)}
     if all(shapes.keys() <= o.sources for o in lines.outputs):
         return [()] * len(lines.outputs)
-    try:
-        whole = np.broadcast_shapes(*shapes.values())
-        own = [[s for i, s in shapes.items() if i in o.sources] for o in lines.outputs]
-        if whole and not all(own):
-            return None
-        return [_part(np.broadcast_shapes(*each), whole) for each in own]
-    except ValueError:
-        return None
+    whole = np.broadcast_shapes(*shapes.values())
+    own = [[s for i, s in shapes.items() if i in o.sources] for o in lines.outputs]
+    return [_part(np.broadcast_shapes(*each), whole) for each in own]
 
 
 def _part(shape: tuple[int, ...], whole: tuple[int, ...]) -> Any:
