@@ -62,6 +62,8 @@ class Arguments:
     """Number of steps of a timed training."""
     chain: int = 200
     """Number of calls of each part of a step in one graph."""
+    stacks: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = (4, 16, 64)
+    """Numbers of networks that train together: the first network's products, as stacks of these."""
     mega: Annotated[tuple[str, ...], tyro.conf.arg(metavar="UxT ...")] = (
         "2x512", "4x512", "1x512", "2x1024",
     )  # fmt: skip
@@ -468,8 +470,11 @@ def with_products(kernels: Any, small: Any) -> dict[str, Any]:
     return {**kernels, "matmul": products}
 
 
-def product_times(case: Case) -> dict[str, Callable[[], Any]]:
-    """Return a check per product of a step: its microseconds by cuBLAS and by xpnet's kernel."""
+def product_times(case: Case, models: int = 0) -> dict[str, Callable[[], Any]]:
+    """Return a check per product of a step: its microseconds by cuBLAS and by xpnet's kernel.
+
+    With `models`, each is a stack of so many products, those of networks that train together.
+    """
     import cupy
 
     import xpnet
@@ -495,9 +500,15 @@ def product_times(case: Case) -> dict[str, Callable[[], Any]]:
             for name, products in ways.items()
         }
 
+    def stack(x: Any) -> Any:
+        below = x.T if turned(x) else x
+        whole = cupy.concatenate([below[None]] * models)
+        return whole.swapaxes(1, 2) if turned(x) else whole
+
+    name = f"{models} of {case.network}" if models else case.network
     return {
-        f"{case.network} {'x'.join(map(str, (*a.shape, b.shape[1])))}{turned(a)}{turned(b)}":
-        functools.partial(measure, a, b)
+        f"{name} {'x'.join(map(str, (*a.shape, b.shape[1])))}{turned(a)}{turned(b)}":
+        functools.partial(measure, *((stack(a), stack(b)) if models else (a, b)))
         for a, b in operands(problem.sizes, problem.batch, cupy.asarray)
     }  # fmt: skip
 
@@ -599,6 +610,7 @@ def probe(arguments: Arguments, report: Report) -> None:
         functools.partial(product_times, Case(network, device="cuda"))
         for network in arguments.networks
     ]
+    products_of += [functools.partial(product_times, first, models) for models in arguments.stacks]
     for under, find in [("chains", parts_of), *(("products", find) for find in products_of)]:
         try:
             works = find()

@@ -79,7 +79,7 @@ def test_nodes_are_counted_by_type() -> None:
     assert nodes_by_type("digraph dot {\n}\n") == {}
 
 
-SMALL = ["--networks", "20-6-3/8", "20-6-5-3/8", "--steps", "20", "--chain", "3"]
+SMALL = ["--networks", "20-6-3/8", "20-6-5-3/8", "--steps", "20", "--chain", "3", "--stacks", "2"]
 
 
 def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
@@ -128,7 +128,8 @@ def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     assert chains["zeros"]["nodes"] == {"Memset": 1.0}
     assert len(chains) > 20
     products = found["products"]
-    assert len(products) == 5 + 8
+    assert len(products) == 5 + 8 + 5
+    assert "2 of 20-6-3/8 8x20x6" in products
     assert all(time > 0 for times in products.values() for time in times.values())
     rounding = found["fast_16bf"]
     assert rounding["68 32F"] < 1e-6 < 1e-5 < rounding["77 FAST_TF32"] < 1e-3
