@@ -213,7 +213,7 @@ def test_weights_of_each_model_make_a_bootstrap() -> None:
         assert np.abs(made.scores(X) - models[m.index].scores(X)).max() < 1e-12
 
 
-def test_one_set_of_samples_serves_all_bootstraps() -> None:
+def test_one_set_of_samples_serves_all_bootstraps_and_stacks() -> None:
     """Memory: the samples are on the device once, whatever the number of models."""
     from xpnet.many import fit as module
 
@@ -221,11 +221,16 @@ def test_one_set_of_samples_serves_all_bootstraps() -> None:
         xpnet.mlp([5, 3]), (X, T), module.Training(epochs=1), seeds=4, bootstrap=True, **OPTIONS
     )
     (chosen,) = made.stacks
-    stack = module.Stack(chosen, made.parts)
-    list(stack.epoch(0))
-    assert stack._data is not None
-    x, t, weights = stack._data
-    assert (x.shape, t.shape, weights.shape) == ((N, 5), (N,), (4, N))
+    shared: dict[Any, Any] = {}
+    stacks = [
+        module.Stack(chosen[:3], made.parts, shared),
+        module.Stack(chosen[3:], made.parts, shared),
+    ]
+    for stack in stacks:
+        list(stack.epoch(0))
+    (x, t, weights), others = (stack._data for stack in stacks)
+    assert (x.shape, t.shape, weights.shape) == ((N, 5), (N,), (3, N))
+    assert others[0] is x
 
 
 def test_sample_weights_and_bytes() -> None:

@@ -17,6 +17,7 @@ from xpnet.data.checks import host
 from xpnet.data.dataset import Scaling, is_streamed
 from xpnet.data.encoder import Encoder
 from xpnet.data.labels import labels_of
+from xpnet.data.loader import LARGEST_SHARE
 from xpnet.errors import DataError, NonFiniteLossError, UsageError, counted, real, shown, whole
 from xpnet.many.chunks import bytes_per_model, even_chunks, models_at_once
 from xpnet.many.files import SavedSet, identity
@@ -245,7 +246,8 @@ def fit_many(
     if folder is not None:
         saved.identity = identity(made.chosen, made.parts, {"patience": patience, "metric": metric})
     with saved.held():
-        run = Run.of([Stack(stack, made.parts) for stack in made.stacks], len(made.chosen))
+        shared: dict[Any, Any] = {}
+        run = Run.of([Stack(stack, made.parts, shared) for stack in made.stacks], len(made.chosen))
         if not (resume and saved.restore(run)):
             saved.begin()
         _train(run, made, rules, saved, save_seconds, progress, say)
@@ -454,6 +456,9 @@ def _grouped(
         reason = unstackable(each.network) or unstackable_rule(each.rule)
         if not reason and is_streamed(part.given.x):
             reason = "its samples stay in their file"
+        free = part.model.backend.free_memory()
+        if not reason and free and needed > LARGEST_SHARE * free:
+            reason = f"the data needs {needed / 2**20:,.0f} MiB of {part.model.backend.device}"
         if reason:
             alone.append((each, reason))
             continue

@@ -62,6 +62,8 @@ class Stack:
         Of one `form`.
     parts : mapping of int to Part
         The parts of the data that they use.
+    shared : dict
+        What is on the device already: stacks that get the same dict share their samples.
 
     Attributes
     ----------
@@ -70,8 +72,12 @@ class Stack:
     params, state : dict of str to array
     """
 
-    def __init__(self, chosen: Sequence[Candidate], parts: Mapping[int, Part]) -> None:
-        self.live, self._parts = list(chosen), parts
+    def __init__(
+        self, chosen: Sequence[Candidate], parts: Mapping[int, Part], shared: dict[Any, Any]
+    ) -> None:
+        self.live, self._parts, self._shared = list(chosen), parts, shared
+        self._starts: dict[int, int] = {}
+        self._place()
         first = chosen[0]
         self.feed: Feed = parts[first.part].model.feed
         self.backend = self.feed.backend
@@ -87,9 +93,8 @@ class Stack:
         self.params: dict[str, Array] = self.feed.copies(values)
         self.state = optim.init(self._rule, self.params)
         self.state |= self.feed.copies(self._each)
-        self._data: tuple[Any, ...] | None = None
+        self._data: tuple[Any, ...] = ()
         self._last_data: tuple[Any, ...] = ()
-        self._held: dict[int, tuple[Any, np.ndarray]] = {}
         self._measure = self.backend.compile(_Measure(self._form, self.feed.prepare, whole))
         self._scores = self.backend.compile(_Scores(self._form, self.feed.prepare, whole))
 
@@ -136,7 +141,7 @@ class Stack:
             **{name: take(self.state[name]) for name in slots},
             **self.feed.copies(self._each),
         }
-        self._data = None
+        self._data = ()
 
     # -- Data --------------------------------------------------------------------------
 
@@ -144,49 +149,60 @@ class Stack:
         return len(self._parts[part].given.x)
 
     def _place(self) -> None:
-        """Bring the samples of all parts to the device, one after the other.
+        """Decide where the samples of each part lie, one part after the other.
 
-        Parts of the same samples, which differ in their weights alone, share one place.
+        Parts of the same samples, which differ in their weights alone, share one place. Models that
+        leave change nothing: a set that goes on from a checkpoint computes the same.
         """
         used = sorted({each.part for each in self.live})
-        blocks: dict[Any, tuple[int, Part]] = {}  # where it starts
-        self._starts, total = {}, 0
+        self._blocks: dict[Any, Part] = {}
+        starts: dict[Any, int] = {}
+        self._n = 0
         for number in used:
             part = self._parts[number]
             key = id(part.given.x), id(part.given.t), _bytes_of(part.model.feed.scaling)
-            if key not in blocks:
-                blocks[key] = total, part
-                total += len(part.given.x)
-            self._starts[number] = blocks[key][0]
-        self._n = total
+            if key not in starts:
+                self._blocks[key], starts[key] = part, self._n
+                self._n += len(part.given.x)
+            self._starts[number] = starts[key]
+        self._one_each = len(starts) == len(used)  # so that a sample has one weight for all models
         size = self.live[0].batch_size
         lasts = {(self._of_part(number) - 1) % size + 1 for number in used}
         self._padded = len(lasts) > 1  # the last batches differ: the shorter ones are filled up
         self._last = max(lasts)
-        xs, ts = [], []
-        for _, part in blocks.values():
-            xs.append(part.model.feed.samples(part.given.x, own=True))
-            ts.append(part.model.feed.targets(part.given.t, part.model.classifies))
-        if self._padded:  # one more sample, of weight 0
-            xs.append(xs[0][:1, ...])
-            ts.append(ts[0][:1])
-        asarray = self.backend.asarray
-        x = xs[0] if len(xs) == 1 else namespace(xs[0]).concat(xs, axis=0)
-        plain = x, asarray(ts[0] if len(ts) == 1 else np.concatenate(ts))
-        weighted = (*plain, asarray(self._weights(len(blocks) == len(used))))
-        own = bool(self._parts[used[0]].given.weights)
-        self._data = weighted if own else plain
-        self._last_data = weighted if own or self._padded else plain
 
-    def _weights(self, shared: bool) -> np.ndarray:
+    def _bring(self) -> None:
+        """Bring samples, targets and weights to the device."""
+        key = (*self._blocks, self._padded)
+        if key not in self._shared:
+            xs, ts = [], []
+            for part in self._blocks.values():
+                xs.append(part.model.feed.samples(part.given.x, own=True))
+                ts.append(part.model.feed.targets(part.given.t, part.model.classifies))
+            if self._padded:  # one more sample, of weight 0
+                xs.append(xs[0][:1, ...])
+                ts.append(ts[0][:1])
+            x = xs[0] if len(xs) == 1 else namespace(xs[0]).concat(xs, axis=0)
+            t = ts[0] if len(ts) == 1 else np.concatenate(ts)
+            self._shared[key] = x, self.backend.asarray(t)
+        plain = self._shared[key]
+        own = bool(self._parts[self.live[0].part].given.weights)
+        self._data = self._last_data = plain
+        if own or self._padded:
+            self._last_data = (*plain, self.backend.asarray(self._weights()))
+        if own:
+            self._data = self._last_data
+
+    def _weights(self) -> np.ndarray:
         """Return the weight of each sample, shape=(N,), or of each for each model, (K, N)."""
-        numbers = dict.fromkeys(each.part for each in self.live)
-        rows = np.zeros((1 if shared else len(self.live), self._n + self._padded), self.feed.dtype)
-        for place, number in enumerate(numbers if shared else [each.part for each in self.live]):
+        numbers = [each.part for each in self.live]
+        if self._one_each:
+            numbers = list(self._starts)
+        rows = np.zeros((len(numbers), self._n + self._padded), self.feed.dtype)
+        for row, number in zip(rows, numbers, strict=True):
             given, start = self._parts[number].given, self._starts[number]
-            own = given.weights[0] if given.weights else 1.0
-            rows[0 if shared else place, start : start + len(given.x)] = own
-        return rows[0] if shared else rows
+            row[start : start + len(given.x)] = given.weights[0] if given.weights else 1.0
+        return rows.sum(axis=0) if self._one_each else rows
 
     @property
     def steps(self) -> int:
@@ -203,9 +219,8 @@ class Stack:
         done : int
             Skip this many steps.
         """
-        if self._data is None:
-            self._place()
-        assert self._data is not None
+        if not self._data:
+            self._bring()
         size, steps = self.live[0].batch_size, self.steps
         keys = [(each.member.seed, each.part) for each in self.live]
         drawn = {
@@ -270,9 +285,10 @@ class Stack:
         found = self._parts[part]
         if found.given.held is None:
             return None
-        if part not in self._held:
-            self._held[part] = found.model.resident(*found.given.held, own=True)
-        return self._held[part]
+        if ("held", part) not in self._shared:
+            self._shared["held", part] = found.model.resident(*found.given.held, own=True)
+        pair: tuple[Any, np.ndarray] = self._shared["held", part]
+        return pair
 
     def trained(self, part: int, most: int) -> tuple[Any, np.ndarray]:
         """Return at most so many evenly spaced samples that a part trains on."""
