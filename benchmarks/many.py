@@ -127,11 +127,12 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
             epoch = make(many)
         except Skipped as reason:
             return {"skipped_case": str(reason)}
-        now = ready[key] = Ready(many, epoch, min(ALONE.get(name, many.models), many.models))
+        chunk = at_once(many, STACKS[name]) if name in STACKS else None
+        models = min(chunk or ALONE.get(name, many.models), many.models)
+        now = ready[key] = Ready(many, epoch, models)
         began = time.perf_counter()
         losses = epoch(now.order(CHECKED_STEPS))[:, :CHECKED_MODELS]
         seconds = time.perf_counter() - began
-        chunk = at_once(many, STACKS[name]) if name in STACKS else None
         return {"losses": losses.tolist(), "seconds": seconds, "at_once": chunk}
 
     def prepare(key: str, seconds: float) -> dict[str, Any]:

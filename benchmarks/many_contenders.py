@@ -2,8 +2,8 @@
 
 A contender takes the problem and returns ``epoch(order) -> losses``. `order`, shape=(steps, models,
 batch), lists the rows of each model's batches; the losses have shape=(steps, models). All start
-from the same weights, and each model has its own rate and batches. Those in `ALONE` train a model
-or two, of which K would take K times as long.
+from the same weights, and each model has its own rate and batches. Where models train one after the
+other, only the first train: one by one a single model, and of stacks the first.
 """
 
 from __future__ import annotations
@@ -116,38 +116,31 @@ def at_once(many: ManyProblem, library: str) -> int:
     return max(even_chunks(many.models, most))
 
 
-def stacks(many: ManyProblem, library: str, *, whole: bool = False) -> Epoch:
-    """Train stacks of as many models as xpnet puts together, or with `whole` one stack of all."""
+def stack(many: ManyProblem, library: str) -> Epoch:
+    """Train one stack of all models."""
     trainer = _trainer(many, library)
     data, backend = _data(many, trainer), trainer.feed.backend
     network, rule = trainer.model.network, _rule(many)
-    most = many.models if whole else at_once(many, library)
-    ends = np.cumsum([0, *even_chunks(many.models, most)])
-    parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
-    if all(part.stop - part.start == 1 for part in parts):
-        each = [one_by_one(many.part(part), library) for part in parts]
-        return lambda order: np.concatenate(
-            [epoch(order[:, part]) for epoch, part in zip(each, parts, strict=True)], axis=1
-        )
     step = make_many_step(network, form_of(network), optim.PerModel(rule, ("lr",)))
     run = backend.loop(step, trainer.feed.prepare)
-    held: list[tuple[Any, Any]] = []
-    for part in parts:
-        params = {name: backend.asarray(p[part].copy()) for name, p in many.params.items()}
-        state = optim.init(step.rule, params)
-        held.append((params, state | {"each.lr": backend.asarray(many.lrs[part].copy())}))
+    params = {name: backend.asarray(p.copy()) for name, p in many.params.items()}
+    state = optim.init(step.rule, params) | {"each.lr": backend.asarray(many.lrs.copy())}
 
     def epoch(order: np.ndarray) -> np.ndarray:
-        losses = []
-        for i, part in enumerate(parts):
-            rows, own = backend.asarray(np.ascontiguousarray(order[:, part])), []
-            for params, state, chunk in run(*held[i], data, rows):
-                held[i] = params, state
-                own.append(backend.to_numpy(chunk))
-            losses.append(np.concatenate(own))
-        return np.concatenate(losses, axis=1)
+        nonlocal params, state
+        rows, losses = backend.asarray(np.ascontiguousarray(order)), []
+        for now, kept, chunk in run(params, state, data, rows):
+            params, state = now, kept
+            losses.append(backend.to_numpy(chunk))
+        return np.concatenate(losses)
 
     return epoch
+
+
+def stacks(many: ManyProblem, library: str) -> Epoch:
+    """Train the first stack of as many models as xpnet puts together."""
+    first = many.part(slice(at_once(many, library)))
+    return one_by_one(first, library) if first.models == 1 else stack(first, library)
 
 
 def two_processes(many: ManyProblem) -> Epoch:
@@ -397,8 +390,8 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "xpnet torch one by one": partial(one_by_one, library="torch"),
         "torch func": torch_func,
         "xpnet numpy two processes": two_processes,
-        "xpnet numpy one stack": partial(stacks, library="numpy", whole=True),
-        "xpnet jax one stack": partial(stacks, library="jax", whole=True),
+        "xpnet numpy one stack": partial(stack, library="numpy"),
+        "xpnet jax one stack": partial(stack, library="jax"),
     },
     "cuda": {
         "xpnet cupy": partial(stacks, library="cupy"),
@@ -409,7 +402,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "xpnet jax": partial(stacks, library="jax"),
     },
 }
-# Those that train stacks, with their library.
+# Those that train stacks of as many models as xpnet puts together, with their library.
 STACKS = {f"xpnet {library}": library for library in ("numpy", "torch", "jax", "cupy")}
 # How many models these train, whatever K is.
 ALONE = {

@@ -15,7 +15,7 @@ __all__ = ["bytes_per_model", "even_chunks", "models_at_once"]
 
 MIB = 1 << 20
 # Bytes of a stack on the CPU, by library; see `models_at_once`.
-MOST_BYTES = {"numpy": 16 * MIB, "torch": 16 * MIB, "strict": 16 * MIB, "jax": 1 * MIB}
+MOST_BYTES = {"numpy": 16 * MIB, "torch": 16 * MIB, "strict": 16 * MIB, "jax": 3 * MIB}
 # Share of a GPU's memory, of which a library's pool and a captured graph may hold several copies.
 GPU_SHARE = 8
 UNKNOWN_MEMORY = 8 << 30
@@ -61,13 +61,13 @@ def models_at_once(
     r"""Return how many networks of this form should train as one stack, at least 1.
 
     It is $\max(1, \lfloor B / b \rfloor)$ with b from `bytes_per_model`. B is 16 MiB on NumPy and
-    PyTorch, 1 MiB on JAX, and an eighth of a GPU's memory. 1 means one by one, by the ordinary
+    PyTorch, 3 MiB on JAX, and an eighth of a GPU's memory. 1 means one by one, by the ordinary
     step: also for a network that no stack can hold, see `xpnet.models.stack.unstackable`.
 
     Notes
     -----
-    Measured on two cores of a Xeon at 2.5 GHz with 1 MiB of L2 each and 36 MiB of L3, in seconds
-    of one thread; times as fast as one by one, SGD, float32:
+    Measured on two cores of a Xeon at 2.5 GHz with 1 MiB of L2 each and 36 MiB of L3, NumPy and
+    PyTorch in seconds of one thread; times as fast as one by one, SGD, float32:
 
     ======================  =======  =====  =====  =====  =====  =====  =====
     network/batch, library  KiB      K = 2  4      16     64     128    256
@@ -76,13 +76,16 @@ def models_at_once(
     64-100-10/100, NumPy        256   1.22   1.77   2.29   2.40   2.30   2.24
     784-50-10/100, NumPy        711   1.13   1.25   1.32   1.43   1.29   1.02
     784-256-10/128, NumPy      2514   1.07   1.12   1.18   1.16
-    20-32-2/32, torch            25   1.46   2.80   9.67  25.78         41.54
-    64-100-10/100, torch        256   1.40   2.27   4.37   5.00          5.06
-    784-50-10/100, torch        711   1.23   1.53   1.72   1.97   1.47
+    20-32-2/32, PyTorch          25   1.46   2.80   9.67  25.78         41.54
+    64-100-10/100, PyTorch      256   1.40   2.27   4.37   5.00          5.06
+    784-50-10/100, PyTorch      711   1.23   1.53   1.72   1.97   1.47
+    20-32-2/32, JAX              25          1.93   3.45   2.05   3.12   2.55
+    64-100-10/100, JAX          256   1.21   1.39   1.27   1.30
+    784-50-10/100, JAX          711   1.24   1.02   0.87   0.85
     ======================  =======  =====  =====  =====  =====  =====  =====
 
-    784-1024-10/256 and 784-512-512-512-10/128 (11 MiB a model) gain nothing: 0.95 to 1.02. On all
-    libraries a stack of one model is slower than the ordinary step (0.8 on NumPy).
+    784-1024-10/256 and 784-512-512-512-10/128 (11 MiB a model) gain nothing on NumPy: 0.95 to 1.02.
+    A stack of one model is slower than the ordinary step (0.8 on NumPy).
 
     A stack pays for what a step costs beside its products, and that is spent once for all models.
     So a few models are enough where the products are the time. More of them lose nothing until the
