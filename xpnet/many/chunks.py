@@ -90,8 +90,8 @@ def models_at_once(
     A stack pays for what a step costs beside its products, and that is spent once for all models.
     So a few models are enough where the products are the time. More of them lose nothing until the
     stack leaves the last cache: at some 90 MiB here, so 16 MiB leaves room for a smaller one, and
-    for another process. XLA compiles a single network to one loop without that cost; its products
-    of stacks are not threaded, and lose as soon as they leave a core's own cache.
+    for another process. XLA compiles the steps of a single network to one loop without that
+    cost, and its stacks lose where they leave a core's own cache.
 
     Examples
     --------
