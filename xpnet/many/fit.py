@@ -117,7 +117,7 @@ class _Prepared:
 def fit_many(
     networks: Network | Sequence[Network],
     data: tuple[Any, Any],
-    optimizer: optim.Optimizer | None = None,
+    optimizer: optim.Optimizer | Callable[[int], optim.Optimizer] | None = None,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -163,8 +163,9 @@ def fit_many(
         Such as ``xpnet.mlp([64, 16, 10])``.
     data : (x, t)
         As for `xpnet.Trainer.fit`.
-    optimizer : Optimizer, optional
-        As for `xpnet.Trainer`: without one, AdamW by the size of the data.
+    optimizer : Optimizer, or function from int, optional
+        As for `xpnet.Trainer`: without one, AdamW by the size of the data. A function gets the
+        number of steps of a model and returns its optimizer: models may differ in their schedules.
     grid : mapping of str to list, optional
         Values to try, in all combinations: of the optimizer's settings (lr, momentum, beta1 ...),
         of the trainer's (weight_decay, clip_norm, batch_size, epochs, optimizer), of `xpnet.mlp`'s
@@ -258,7 +259,7 @@ def fit_many(
 def plan(
     networks: Network | Sequence[Network],
     data: tuple[Any, Any],
-    optimizer: optim.Optimizer | None = None,
+    optimizer: optim.Optimizer | Callable[[int], optim.Optimizer] | None = None,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -363,7 +364,8 @@ def _prepare(
     if at_once is not None:
         at_once = whole("at_once", at_once, 1)
     rule = training.optimizer
-    if rule is not None and (isinstance(rule, type) or not hasattr(rule, "rule")):
+    known = hasattr(rule, "rule") or callable(rule)
+    if rule is not None and (isinstance(rule, type) or not known):
         raise UsageError(
             f"optimizer is {shown(rule)}; expected one such as xpnet.optim.Adam(0.001)"
         )

@@ -70,7 +70,7 @@ def _brief(value: Any) -> str:
 class Training:
     """How to train: what all models share beside the grid, as `xpnet.Trainer` takes it."""
 
-    optimizer: optim.Optimizer | None = None
+    optimizer: optim.Optimizer | Callable[[int], optim.Optimizer] | None = None
     lr: float | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
@@ -139,7 +139,8 @@ def checked_grid(
         return {}
     if not isinstance(grid, Mapping):
         raise UsageError(f"grid is {shown(grid)}; expected a dict of lists: {{'lr': [0.1, 0.01]}}")
-    rules = [training.optimizer or optim.AdamW()]
+    rule = training.optimizer
+    rules = [rule(1) if callable(rule) else rule or optim.AdamW()]
     if isinstance(choices := grid.get("optimizer"), Iterable):
         rules = list(choices)
         for rule in rules:
@@ -244,6 +245,8 @@ def _decided(member: Member, network: Network, part: int, n: int, given: Trainin
     epochs = chosen.epochs if epochs is None else whole("epochs", epochs, 1)
     clip = settings.pop("clip_norm", given.clip_norm)
     rule = settings.pop("optimizer", given.optimizer)
+    if callable(rule):
+        rule = rule(epochs * -(-n // chosen.batch_size))
     decay = given.weight_decay
     if rule is None:
         lr = settings.pop("lr", given.lr)
