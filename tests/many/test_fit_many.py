@@ -11,7 +11,10 @@ import pytest
 import xpnet
 from xpnet import optim
 from xpnet.many import Member, Progress, halving, plan
+from xpnet.many.members import Training
 from xpnet.many.parts import folds_of
+from xpnet.many.planning import prepare_set
+from xpnet.many.stack import Stack
 
 N = 203
 RNG = np.random.default_rng(0)
@@ -215,16 +218,14 @@ def test_weights_of_each_model_make_a_bootstrap() -> None:
 
 def test_one_set_of_samples_serves_all_bootstraps_and_stacks() -> None:
     """Memory: the samples are on the device once, whatever the number of models."""
-    from xpnet.many import fit as module
-
-    made = module._prepare(
-        xpnet.mlp([5, 3]), (X, T), module.Training(epochs=1), seeds=4, bootstrap=True, **OPTIONS
+    made = prepare_set(
+        xpnet.mlp([5, 3]), (X, T), Training(epochs=1), seeds=4, bootstrap=True, **OPTIONS
     )
     (chosen,) = made.stacks
     shared: dict[Any, Any] = {}
     stacks = [
-        module.Stack(chosen[:3], made.parts, shared),
-        module.Stack(chosen[3:], made.parts, shared),
+        Stack(chosen[:3], made.parts, shared),
+        Stack(chosen[3:], made.parts, shared),
     ]
     for stack in stacks:
         list(stack.epoch(0))

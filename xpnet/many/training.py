@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -330,9 +330,3 @@ def _call_back(run: Run, rules: Rules, epoch: int) -> None:
         run.histories[index].reason = "callback"
     for number in range(len(run.stacks)):
         _release(run, number)
-
-
-def live_members(run: Run) -> Iterator[int]:
-    """Yield the indices of the models that still train."""
-    for stack in run.stacks:
-        yield from map(_index, stack.live)
