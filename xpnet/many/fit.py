@@ -309,7 +309,8 @@ def _finished(
         index = each.member.index
         run.histories[index].score = kind
         like = made.parts[each.part].model
-        entries.append(models.get(index) or (like, each.network, run.params.get(index)))
+        params = run.params.get(index, each.network.values)  # those of a model that never began
+        entries.append(models.get(index) or (like, each.network, params))
     notes = [
         f"{counted(count, 'model')} trained one by one: {reason}"
         for reason, count in made.plan().one_by_one.items()

@@ -133,6 +133,7 @@ def plan(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import xpnet
     >>> x, t = np.zeros((40, 2)), np.arange(40) % 2
     >>> found = plan(xpnet.mlp([2, 8, 2]), (x, t), grid={"lr": [0.1, 0.01]}, folds=5, epochs=2)

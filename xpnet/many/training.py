@@ -132,22 +132,26 @@ def train(
     said : callable
         Called after each epoch of all stacks.
     """
-    while True:
-        epoch = min(
-            (d for d, stack in zip(run.done, run.stacks, strict=True) if stack.live), default=None
-        )
-        if epoch is None:
-            break
-        for number, stack in enumerate(run.stacks):
-            if not stack.live or run.done[number] != epoch:
-                continue
-            if not _epoch(run, number, rules, advance, saved):
-                run.stopped = True
-                return
-            _close(run, number, parts, rules)
-            saved(run)
-        said(run, epoch + 1)
-        _call_back(run, rules, epoch + 1)
+    # Once for all epochs: to hold the signals takes as long as a few steps.
+    with held_signals() as deliver:
+        while (epoch := _next_epoch(run)) is not None:
+            for number, stack in enumerate(run.stacks):
+                if not stack.live or run.done[number] != epoch:
+                    continue
+                if not _epoch(run, number, rules, advance, saved, deliver):
+                    run.stopped = True
+                    return
+                _close(run, number, parts, rules)
+                saved(run)
+            said(run, epoch + 1)
+            _call_back(run, rules, epoch + 1)
+            deliver()
+
+
+def _next_epoch(run: Run) -> int | None:
+    """Return the epoch of the stack that is furthest behind, from 0; None if all have ended."""
+    live = (done for done, stack in zip(run.done, run.stacks, strict=True) if stack.live)
+    return min(live, default=None)
 
 
 def _index(candidate: Candidate) -> int:
@@ -160,22 +164,22 @@ def _epoch(
     rules: Rules,
     advance: Callable[[int], None],
     saved: Callable[[Run], None],
+    deliver: Callable[[], None],
 ) -> bool:
     """Run the rest of an epoch of one stack; False if the caller stops the training."""
     stack = run.stacks[number]
     done = sum(map(len, run.unfinished[number]))
     began = time.perf_counter()
-    with held_signals() as deliver:
-        for on_device in stack.epoch(run.done[number], done):
-            losses = stack.backend.to_numpy(on_device)
-            run.seconds[number] += time.perf_counter() - began
-            run.unfinished[number].append(losses)
-            deliver()
-            advance(losses.size)
-            if rules.stop is not None and rules.stop():
-                return False
-            saved(run)
-            began = time.perf_counter()
+    for on_device in stack.epoch(run.done[number], done):
+        losses = stack.backend.to_numpy(on_device)
+        run.seconds[number] += time.perf_counter() - began
+        run.unfinished[number].append(losses)
+        deliver()
+        advance(losses.size)
+        if rules.stop is not None and rules.stop():
+            return False
+        saved(run)
+        began = time.perf_counter()
     return True
 
 
