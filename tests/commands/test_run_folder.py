@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from xpnet.commands import folder as run_folder
 from xpnet.commands import train
 from xpnet.files import locked
 from xpnet.models import Model, checkpoint
@@ -59,7 +60,7 @@ def kill() -> None:
 # -- Whose folder it is ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in train.FILES if n not in ("config.toml",)])
+@pytest.mark.parametrize("name", [n for n in run_folder.FILES if n not in ("config.toml",)])
 def test_files_of_others_are_not_overwritten(
     in_tmp: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -325,10 +326,8 @@ def test_a_refused_run_leaves_the_folder_to_the_one_that_holds_it(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This run makes the folder, and the other locks it before this one can."""
-    from xpnet.commands import train as command
-
     holding: list[Any] = []
-    make = command.make_folder
+    make = run_folder.make_folder
 
     def make_and_lose(folder: Path) -> list[Path]:
         made = make(folder)
@@ -336,7 +335,7 @@ def test_a_refused_run_leaves_the_folder_to_the_one_that_holds_it(
         holding[0].__enter__()
         return made
 
-    monkeypatch.setattr(command, "make_folder", make_and_lose)
+    monkeypatch.setattr(run_folder, "make_folder", make_and_lose)
     assert run() == 2
     assert Path("run").is_dir()  # empty still, but the other's
     holding[0].__exit__(None, None, None)

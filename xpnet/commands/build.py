@@ -22,7 +22,10 @@ from xpnet.optim import OPTIMIZERS
 from xpnet.trainer.resume import optimizer_state
 from xpnet.trainer.trainer import Trainer
 
-__all__ = ["Source", "backend_of", "build_trainer", "class_weight_of", "source_of"]
+__all__ = [
+    "Source", "backend_of", "build_trainer", "check_fits", "class_weight_of", "network_of",
+    "predicts_names", "rule_of", "source_of",
+]  # fmt: skip
 
 
 class Source(NamedTuple):
@@ -61,6 +64,18 @@ def class_weight_of(config: Config, train: Dataset) -> str | dict[int, float] | 
     return {classes.index(name): weight for name, weight in weights.items()}
 
 
+def check_fits(config: Config, parts: Parts) -> None:
+    """Refuse options that do not fit the data."""
+    for option, value in (
+        ("--target-acc", config.target_acc), ("--class-weight", config.class_weight),
+    ):  # fmt: skip
+        if value is not None and parts.train.classes is None:
+            raise UsageError(f"{option} needs classes; this is a regression")
+    class_weight_of(config, parts.train)
+    if config.threshold == "F1" and parts.val is not None and not np.any(parts.val.t):
+        raise UsageError("--threshold F1 needs samples of the second class in the validation part")
+
+
 def source_of(config: Config) -> Source | None:
     """Read the model that --init-from names; a run that is resumed has it in its checkpoint."""
     if config.init_from is None:
@@ -72,7 +87,9 @@ def source_of(config: Config) -> Source | None:
     else:
         path = checkpoint.model_file(given)
         arrays, meta = schema.load(path)
-        if given.is_dir() and checkpoint.numbered(given / "checkpoints"):
+        if (given / "sweep.csv").exists():
+            pass  # its checkpoints are those of many networks
+        elif given.is_dir() and checkpoint.numbered(given / "checkpoints"):
             found = checkpoint.load_latest(given / "checkpoints", schema.load)[:2]
         elif "identity" in meta:
             found = arrays, meta
@@ -86,17 +103,10 @@ def build_trainer(
     """Build the network, the optimizer and the trainer from the settings, or around a model."""
     assert config.epochs is not None  # it is settled
     assert config.batch_size is not None
-    assert config.optimizer is not None
     steps = config.epochs * -(-len(parts.train) // config.batch_size)
-    rule = OPTIMIZERS[config.optimizer]
-    decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
-    decay = config.weight_decay or 0.0
-    own = {"weight_decay": decay} if decouples else {}
-    if config.beta2 is not None:
-        own["beta2"] = config.beta2
-    optimizer = rule(lr=schedule_of(config, steps), **own)
+    optimizer, decay = rule_of(config, steps)
     options: dict[str, Any] = {
-        "weight_decay": 0.0 if decouples else decay,
+        "weight_decay": decay,
         "clip_norm": config.clip_norm,
         "seed": config.seed,
     }
@@ -106,7 +116,7 @@ def build_trainer(
             trainer.state = trainer.feed.copies(state)
     else:
         trainer = Trainer(
-            _network(config, parts.train),
+            network_of(config, parts.train),
             optimizer,
             backend=backend,
             dtype=config.dtype,
@@ -117,10 +127,7 @@ def build_trainer(
             encoder=parts.encoder,
             **options,
         )
-        # Text comes back as text; a number is a name too, but then its index is what NumPy has.
-        trainer.model.predicts_names = parts.encoder is not None and not all(
-            map(is_number, parts.train.classes or ("0",))
-        )
+        trainer.model.predicts_names = predicts_names(parts)
     if config.threshold is not None:  # F1 finds its own at the end
         trainer.model.threshold = 0.5 if config.threshold == "F1" else float(config.threshold)
     if config.metric is not None:
@@ -128,7 +135,29 @@ def build_trainer(
     return trainer
 
 
-def _network(config: Config, train: Dataset) -> Network:
+def rule_of(config: Config, steps: int) -> tuple[Any, float]:
+    """Return the optimizer of a run of `steps` steps, and the weight decay of the trainer."""
+    assert config.optimizer is not None  # it is settled
+    rule = OPTIMIZERS[config.optimizer]
+    decouples = hasattr(rule, "weight_decay")  # AdamW decays the weights itself
+    decay = config.weight_decay or 0.0
+    own = {"weight_decay": decay} if decouples else {}
+    if config.beta2 is not None:
+        own["beta2"] = config.beta2
+    return rule(lr=schedule_of(config, steps), **own), 0.0 if decouples else decay
+
+
+def predicts_names(parts: Parts) -> bool:
+    """Whether a model answers with names: text comes back as text.
+
+    A number is a name too, but then its index is what NumPy has.
+    """
+    numbers = all(map(is_number, parts.train.classes or ("0",)))
+    return parts.encoder is not None and not numbers
+
+
+def network_of(config: Config, train: Dataset) -> Network:
+    """Build the network of a run, for its training part."""
     loss = config.loss
     if loss == "auto":
         loss = "squared" if train.classes is None else "softmax"

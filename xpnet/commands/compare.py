@@ -19,7 +19,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from xpnet.commands.columns import cell, in_columns
 from xpnet.commands.exits import complain, emit, run, say
+from xpnet.commands.several import joined
 from xpnet.commands.usage import read
 from xpnet.errors import DataError, UsageError, listed, one_line, shown
 from xpnet.files import open_regular, write_whole
@@ -31,7 +33,6 @@ LARGEST_FILE = {"config.toml": 1 << 20, "summary.json": 1 << 20, "metrics.jsonl"
 PICTURES = (".png", ".svg", ".pdf")
 # Of these, the smaller number is the better one.
 LOWER = ("loss", "log_loss", "brier", "mae", "mse", "rmse", "median_absolute_error")
-WIDEST_CELL = 28
 EXAMPLES = (
     "runs/*",
     "runs/lr-0.1 runs/lr-0.01 --metric loss",
@@ -72,7 +73,8 @@ class Run:
     ----------
     folder : Path
     settings : dict
-        Those of config.toml; a setting that is none is not there.
+        Those of config.toml; a setting that is none is not there. Of a sweep, those of its best
+        network.
     summary : dict
         That of summary.json; empty if the run has not ended, or the file is damaged.
     epochs : tuple of dict
@@ -142,10 +144,17 @@ def read_run(folder: Path) -> Run:
             faults.append(f"{folder / name}: is damaged: {' '.join(str(error).split())}")
         return empty
 
-    return Run(
-        folder,
+    settings, summary = (
         content("config.toml", _settings, {}),
         content("summary.json", json.loads, {}),
+    )
+    sweep = summary.get("sweep")  # its run is the best network
+    if isinstance(sweep, dict) and isinstance(best := sweep.get("settings"), dict):
+        settings = settings | best
+    return Run(
+        folder,
+        settings,
+        summary,
         content("metrics.jsonl", _records, ()),
         tuple(faults),
     )
@@ -225,11 +234,13 @@ def _read_all(paths: Iterable[Path]) -> list[Run]:
 def differing(runs: Sequence[Run]) -> list[str]:
     """The names of the settings in which the runs differ, in the order of their files.
 
-    Without "epochs": how many there were has a column anyway.
+    Without "epochs": how many there were has a column anyway. And without "ensemble", which leaves
+    a network as it is.
     """
     known = [run.settings for run in runs if run.settings]  # the others' files are damaged
-    names = dict.fromkeys(itertools.chain(*known))
-    return [n for n in names if n != "epochs" and any(s.get(n) != known[0].get(n) for s in known)]
+    found = dict.fromkeys(itertools.chain(*known))
+    names = [name for name in found if name not in ("epochs", "ensemble")]
+    return [n for n in names if any(s.get(n) != known[0].get(n) for s in known)]
 
 
 def _metric(name: str | None, runs: Sequence[Run]) -> str:
@@ -290,32 +301,6 @@ def _rows(runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str]) -
     return rows
 
 
-def _cell(value: Any, digits: int | None = None) -> str:
-    """A value as text in a line: a setting as in config.toml, a score with some digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, float) and digits is not None:
-        return f"{value:.{digits}f}" if 10.0**-digits <= abs(value) < 1e6 else f"{value:.3g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= WIDEST_CELL else f"...{text[3 - WIDEST_CELL :]}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns: the first one from the left, the others to the right."""
-    header, *rows = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, *rows):
-        first, *rest = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
-
-
 def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     """The same; the last columns that a line of this width has no room for stand in further tables.
 
@@ -330,7 +315,7 @@ def _wrapped(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
             parts.append([first])
         parts[-1].append(column)
     tables = ([*zip(*part, strict=True)] for part in parts)
-    return "\n".join(_table(head, body) for head, *body in tables)
+    return "\n".join(in_columns(head, body) for head, *body in tables)
 
 
 def _text_of(
@@ -348,11 +333,11 @@ def _text_of(
         rows.append(
             [
                 name,
-                *map(_cell, row[1 : 1 + count]),
-                _cell(epochs) if one.summary else f"{_cell(epochs)}, unfinished",
-                _cell(best),
-                _cell(seconds, 1),
-                *(_cell(score, 4) for score in row[4 + count :]),
+                *map(cell, row[1 : 1 + count]),
+                cell(epochs) if one.summary else f"{cell(epochs)}, unfinished",
+                cell(best),
+                cell(seconds, 1),
+                *(cell(score, 4) for score in row[4 + count :]),
             ]
         )
     header = ["run", *settings, "epochs", "best epoch", "seconds", *scores]
@@ -374,14 +359,14 @@ def _over_seeds(runs: Sequence[Run], settings: Sequence[str], metric: str) -> st
     found = []
     for group in groups.values():
         values = [value for one in group if (value := one.scores.get(metric)) is not None]
-        spread = f"± {_cell(statistics.stdev(values), 4)}" if len(values) > 1 else ""
+        spread = f"± {cell(statistics.stdev(values), 4)}" if len(values) > 1 else ""
         mean = statistics.fmean(values)
-        words = [_cell(group[0].settings.get(name)) for name in settings]
+        words = [cell(group[0].settings.get(name)) for name in settings]
         best = min(values) if metric in LOWER else max(values)
-        row = [str(len(group)), *words, f"{_cell(mean, 4)} {spread}".strip(), _cell(best, 4)]
+        row = [str(len(group)), *words, f"{cell(mean, 4)} {spread}".strip(), cell(best, 4)]
         found.append((mean, row))
     found.sort(key=lambda pair: pair[0], reverse=metric not in LOWER)
-    return _table(["runs", *settings, metric, "best"], [row for _, row in found])
+    return in_columns(["runs", *settings, metric, "best"], [row for _, row in found])
 
 
 def _csv_of(runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str]) -> str:
@@ -391,7 +376,7 @@ def _csv_of(runs: Sequence[Run], settings: Sequence[str], scores: Sequence[str])
     header = ["epochs", "best_epoch", "seconds", *(f"test_{score}" for score in scores)]
     writer.writerow(["run", "finished", *settings, *header])
     for one, row in zip(runs, _rows(runs, settings, scores), strict=True):
-        cells = [",".join(map(str, cell)) if isinstance(cell, list) else cell for cell in row[1:]]
+        cells = [joined(value) if isinstance(value, list) else value for value in row[1:]]
         writer.writerow([str(one.folder), str(bool(one.summary)).lower(), *cells])
     return stream.getvalue()
 
@@ -414,9 +399,9 @@ def _draw(runs: Sequence[Run], settings: Sequence[str], metric: str, path: Path)
     if metric != "loss" and all(_column(one, f"{part}_{metric}") for one in drawn):
         score = metric
     names = _names(drawn)
-    labels = [", ".join(f"{n} {_cell(r.settings.get(n))}" for n in settings) for r in drawn]
+    labels = [", ".join(f"{n} {cell(r.settings.get(n))}" for n in settings) for r in drawn]
     if len({*labels}) < len(labels) or max(map(len, labels)) > 40 or not all(labels):
-        labels = [_cell(name) for name in names]
+        labels = [cell(name) for name in names]
     curves = [
         Curve(
             label,

@@ -18,8 +18,20 @@ import tyro
 from xpnet import optim
 from xpnet.backend.select import LIBRARIES
 from xpnet.commands.exits import complain
+from xpnet.commands.several import (
+    MOST,
+    SWEPT,
+    combinations,
+    first,
+    is_sweep,
+    joined,
+    numbers,
+    seeds,
+    several,
+    swept,
+)
 from xpnet.commands.usage import read
-from xpnet.errors import LARGEST, UsageError, real, shown, whole
+from xpnet.errors import LARGEST, CheckpointError, UsageError, real, shown, whole
 from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
@@ -28,7 +40,16 @@ from xpnet.models import checkpoint, schema
 from xpnet.optim import OPTIMIZERS
 from xpnet.trainer.defaults import BOOK, defaults
 
-__all__ = ["Config", "parse", "schedule_of", "settings_of", "settled", "to_toml", "weights_of"]
+__all__ = [
+    "Config",
+    "parse",
+    "schedule_of",
+    "settings_of",
+    "settled",
+    "settled_sweep",
+    "to_toml",
+    "weights_of",
+]
 
 
 def _one(metavar: str, read: Callable[[str], Any], show: Callable[[Any], str] = str) -> Any:
@@ -71,7 +92,7 @@ def _names(word: str) -> tuple[str, ...]:
 
 
 def _sizes(word: str) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in word.split(",")) if word else ()
+    sizes = tuple(int(size) for size in word.split(",")) if word not in ("", "none") else ()
     if any(not 1 <= size <= LARGEST for size in sizes):
         raise ValueError(f"{word!r}: layer sizes are from 1 to {LARGEST:,}")
     return sizes
@@ -159,15 +180,19 @@ def _chosen(words: str) -> Any:
     return tyro.conf.arg(help_behavior_hint=f"({words})")
 
 
-_SIZES = _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))
-_NAMES = _one("NAME,...", _names, ",".join)
 _EACH = f"{', '.join(ACTIVATIONS)}: one for all hidden layers, or one each."
-Sizes = Annotated[tuple[int, ...], _SIZES]
-Activations = Annotated[tuple[str, ...], _NAMES, tyro.conf.arg(help=_EACH)]
-SizesOrNone = Annotated[tuple[int, ...] | None, _SIZES, _chosen("default: 100,100")]
+Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
+Activations = Annotated[
+    tuple[str, ...], _one("NAME,...", _names, ",".join), tyro.conf.arg(help=_EACH)
+]
+# What has several values in a sweep is read as `Several`; only this file and those of sweeps see
+# such a config. All others get one of `first`.
+SizesOrNone = Annotated[
+    tuple[int, ...] | None, _one("N,N,...", several(_sizes, "/")), _chosen("default: 100,100")
+]
 ActivationsOrNone = Annotated[
     tuple[str, ...] | None,
-    _NAMES,
+    _one("NAME,...", several(_names, "/")),
     tyro.conf.arg(help=_EACH, help_behavior_hint="(default: relu)"),
 ]
 Loss = Annotated[str, _choice(*LOSSES)]
@@ -190,19 +215,46 @@ Rule = Annotated[str | None, _choice(*OPTIMIZERS), _chosen("default: adamw")]
 Fall = Annotated[
     str | None, _choice("constant", "step", "exponential", "cosine"), _chosen("default: cosine")
 ]
-Init = Annotated[str | float | None, _one("NAME|STD", _init), _chosen("default: auto")]
+Init = Annotated[str | float | None, _one("NAME|STD,...", several(_init)), _chosen("default: auto")]
+
+
+def _floats(fits: Callable[[float], bool], what: str, read: Callable[[str], Any] = float) -> Any:
+    return _one("FLOAT,...", numbers(read, fits, f"a number {what}"))
+
+
+def _is_share(value: float | None) -> bool:
+    return value is not None and 0 <= value < 1
+
+
+def _is_positive(value: float | None) -> bool:
+    return value is not None and 0 < value < math.inf
+
+
+def _is_count(value: int | None) -> bool:
+    return value is not None and 1 <= value <= LARGEST
+
+
+SHARE = "from 0 to below 1"
 Count = Annotated[
-    int | None, _one("INT", _or_none(int)), _chosen("by default chosen by the number of samples")
+    int | None,
+    _one("INT,...", numbers(_or_none(int), _is_count, "a whole number above 0")),
+    _chosen("by default chosen by the number of samples"),
 ]
+Seeds = Annotated[int, _one("INT,...", seeds)]
+Dropout = Annotated[float, _floats(_is_share, SHARE)]
 Beta = Annotated[
     float | None,
-    _one("FLOAT", _or_none(float)),
+    _floats(_is_share, SHARE, _or_none(float)),
     _chosen("by default 0.98 for adamw, 0.999 for adam"),
 ]
 Decay = Annotated[
     float | None,
-    _one("FLOAT", _or_none(float)),
+    _floats(lambda v: v == 0 or _is_positive(v), "from 0 on", _or_none(float)),
     _chosen("by default 0; for adamw chosen by the number of samples"),
+]
+Clip = Annotated[
+    float | None,
+    _floats(lambda v: v is None or _is_positive(v), "above 0", _or_none(float)),
 ]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
@@ -235,12 +287,22 @@ def _rates() -> str:
     return ", ".join(f"{rate:g} ({n})" for rate, n in zip(rates, names, strict=True))
 
 
-LearningRate = Annotated[Float, tyro.conf.arg(help=f"Learning rate; by default {_rates()}.")]
+LearningRate = Annotated[
+    float | None,
+    _floats(_is_positive, "above 0", _or_none(float)),
+    tyro.conf.arg(help=f"Learning rate; by default {_rates()}."),
+]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Train a network on the CPU or a GPU. Without options, train on the built-in digits."""
+    """Train a network on the CPU or a GPU. Without options, train on the built-in digits.
+
+    Several values make a sweep: --lr 0.1,0.01 --seed 0..9 trains a network for each combination,
+    many at once, lists the settings, the best first, and keeps the best network. This is for
+    --hidden and --activation (with a slash between two: 50/100,50), --init, --dropout, --lr,
+    --weight-decay, --beta2, --clip-norm, --batch-size, --epochs and --seed.
+    """
 
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda if it is usable, else cpu."""
@@ -276,7 +338,8 @@ class Config:
     test_fraction: float = 0.2
     """Share of the data to set aside for the test, if the data has no test part."""
     val_fraction: float = 0.0
-    """Share of the training part to measure on after each epoch; 0 sets none aside."""
+    """Share of the training part to measure on after each epoch; 0 sets none aside. A sweep chooses
+    by this part, and takes 0.1 if you name neither this nor --folds."""
     preset: Literal["auto", "book"] = "auto"
     """auto chooses network and training by the number of samples. book takes those of the book,
     K. Saitoh's Deep Learning from Scratch: 50 sigmoid units, SGD 0.1, batch 100, 17 epochs."""
@@ -294,7 +357,7 @@ class Config:
     threshold: Threshold = None
     """For two classes: predict the second where its probability is at least this. F1 finds the
     threshold with the best F1 on the validation part. By default the more probable class."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Share of the hidden values that dropout sets to 0 in training."""
     init: Init = None
     """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
@@ -310,7 +373,7 @@ class Config:
     """L2 penalty on the weights; adamw decouples it."""
     beta2: Beta = None
     """How slowly adam and adamw forget the squares of old gradients."""
-    clip_norm: Float = None
+    clip_norm: Clip = None
     """Largest norm of the gradient."""
     batch_size: Count = None
     """Samples per step."""
@@ -327,8 +390,15 @@ class Config:
     of the columns, and its optimizer's state if it fits."""
     target_acc: Float = None
     """End with status 4 if the test accuracy is below this."""
-    seed: int = 0
-    """Random seed for split, initial weights, batch order and dropout."""
+    seed: Seeds = 0
+    """Random seed for split, initial weights, batch order and dropout; 0..9 are ten seeds. A sweep
+    splits by the first one."""
+    folds: Int = None
+    """Cross-validate: split the training part into so many, hold each out once to measure every
+    setting on it, then train the best setting on all of them."""
+    ensemble: bool = False
+    """Of a sweep, also measure the mean answer of the networks of the best setting, and keep all
+    networks."""
     dtype: Literal["float32", "float64"] = "float32"
     """Data type of parameters and activations."""
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
@@ -369,7 +439,7 @@ GROUPS = {
     ),
     "Training": (
         "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
-        "beta2", "clip_norm", "class_weight", "patience", "metric", "seed",
+        "beta2", "clip_norm", "class_weight", "patience", "metric", "seed", "folds", "ensemble",
     ),
     "Device": ("device", "backend", "dtype", "precision"),
     "Run": (
@@ -380,6 +450,7 @@ EXAMPLES = (
     "--data titanic.csv --label-column survived --drop name",
     "--data fraud.csv --class-weight balanced --plot",
     "--dataset mnist --hidden 512,256 --device cuda",
+    "--data titanic.csv --lr 0.03,0.01,0.003 --hidden 50/100,50 --seed 0..4",
 )
 
 
@@ -407,12 +478,44 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
         raise UsageError("--preset is for a new run; --resume goes on with the settings of its own")
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.
-    from_files = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
+    of_run = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
+    from_files = [*of_run]
     if given.config is not None:
         from_files += _options(_read(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog=prog)
+    if is_sweep(config) and config.folds is None and not config.val_fraction:
+        config = replace(config, val_fraction=TO_CHOOSE)
+    if given.resume is not None:
+        _refuse_another_sweep(config, tyro.cli(Config, args=of_run, prog=prog))
     _check(config)
     return config
+
+
+# A sweep chooses by this share of the training part.
+TO_CHOOSE = 0.1
+# These may change when a sweep is resumed.
+OPEN = (
+    "out", "plot", "quiet", "resume", "config", "print_config", "dry_run", "target_acc", "device",
+    "backend", "ensemble", "data", "labels", "test_data", "test_labels", "data_dir", "threshold",
+)  # fmt: skip
+
+
+def _refuse_another_sweep(config: Config, own: Config) -> None:
+    """Refuse to resume a sweep with other settings: a model would be of two of them."""
+    if not (is_sweep(config) or is_sweep(own)):
+        return
+    for field in fields(Config):
+        was, now = getattr(own, field.name), getattr(config, field.name)
+        if was == now or field.name in OPEN:
+            continue
+        if field.name == "val_fraction" and now == TO_CHOOSE and not was:
+            continue  # set aside for the sweep that the other options would make
+        flag = f"--{field.name.replace('_', '-')}"
+        kind = "sweep" if is_sweep(own) else "training"
+        raise UsageError(
+            f"--resume continues the {kind} in {config.resume} as it is; leave out {flag}, or "
+            f"start a new {'sweep' if is_sweep(config) else 'run'}"
+        )
 
 
 # What `settled` fills in.
@@ -443,6 +546,18 @@ def settled(config: Config, n: int) -> Config:
     )
 
 
+def settled_sweep(config: Config, n: int) -> Config:
+    """Fill in what all models of a sweep share, see `settled`.
+
+    With several batch sizes, the epochs stay open if you name none: each size has its own.
+    """
+    shared = settled(first(config), n)
+    open_ = {name for name in LATER if getattr(config, name) is None}
+    if config.preset == "auto" and "batch_size" in swept(config):
+        open_ -= {"epochs"}
+    return replace(config, **{name: getattr(shared, name) for name in open_})
+
+
 # What a model brings along that is trained on.
 OF_THE_MODEL = (
     "--hidden", "--activation", "--loss", "--quantile", "--dropout", "--init", "--dtype",
@@ -471,6 +586,16 @@ def _read(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: is not TOML: {' '.join(str(error).split())}") from error
 
 
+def _has_several(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings in a file are those of a sweep."""
+    for name in SWEPT:
+        values = settings.get(name)
+        one = values if name in ("hidden", "activation") else [values]
+        if isinstance(one, list) and any(isinstance(value, list) for value in one):
+            return True
+    return "folds" in settings
+
+
 def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     """Return the settings of a run, and the file that has them.
 
@@ -479,23 +604,36 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     """
     file, checkpoints = folder / "config.toml", folder / "checkpoints"
     stored, path = None, file
+    try:
+        found = _read(file)
+    except UsageError:
+        found = {}
+    if _has_several(found):
+        return found, file  # a sweep is resumed as it is
     if checkpoint.numbered(checkpoints):
-        _, meta, path, _ = checkpoint.load_latest(checkpoints, schema.load)
+        try:
+            _, meta, path, _ = checkpoint.load_latest(checkpoints, schema.load)
+        except CheckpointError:
+            if "run_of_set" in checkpoint.load_latest(checkpoints)[1]:
+                raise UsageError(
+                    f"{file}: lacks the settings of the sweep in this folder, and its checkpoints "
+                    "do not hold them; start a new run"
+                ) from None
+            raise
         stored = meta["extra"].get("settings")
     if not isinstance(stored, dict):
         settings = _read(file)
         needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
         # Not every rule has a beta2, and a run of version 0.2.0 has no preset.
-        if missing := sorted(needed - {*CALL_ONLY, "preset", "beta2"} - settings.keys()):
+        free = {*CALL_ONLY, "preset", "beta2", "ensemble"}
+        if isinstance(settings.get("batch_size"), list):
+            free.add("epochs")  # each size has its own
+        if missing := sorted(needed - free - settings.keys()):
             raise UsageError(
                 f"{file}: has no {missing[0]}, so it is not whole, and no checkpoint has the "
                 "settings; start a new run"
             )
         return settings, file
-    try:
-        found = _read(file)
-    except UsageError:
-        found = {}
     differing = sorted(k for k in stored | found if stored.get(k) != found.get(k))
     if differing and not quiet:
         what = f"another {', '.join(differing)}" if found else "no settings"
@@ -520,8 +658,10 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
             continue
-        word = _joined(value) if isinstance(value, list) and value else str(value)
-        word = "" if value == [] else word
+        word = str(value)
+        if isinstance(value, list):
+            nested = any(isinstance(part, list) for part in value)
+            word = joined(value) if nested else _joined(value) if value else ""
         # tyro prints a wrong word as it is; it finds none wrong where any text will do.
         if name not in free and not word.isprintable():
             raise UsageError(f"{file}: {key} is {shown(value)}; expected printable text")
@@ -530,6 +670,47 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
 
 
 def _check(config: Config) -> None:
+    """Refuse settings that are impossible for any data, each value of a sweep."""
+    _check_sweep(config)
+    for layers in combinations(config, ("hidden", "activation")):
+        _check_one(first(config, **layers))
+    for name, values in swept(config).items():
+        for value in values:
+            _check_one(first(config, **{name: value}))
+
+
+def _check_sweep(config: Config) -> None:
+    """Refuse what makes no sense of a sweep, and what makes one impossible."""
+    if not is_sweep(config):
+        if config.ensemble:
+            raise UsageError("--ensemble needs several networks: --seed 0..9, or --folds 5")
+        return
+    some = swept(config)
+    if config.folds is not None:
+        whole("--folds", config.folds, 2, LARGEST)
+        for name in ("val_fraction", "patience", "metric"):
+            if getattr(config, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{flag} needs a validation part, and --folds takes its place: leave one out"
+                )
+    models = math.prod(map(len, some.values()))
+    if models > MOST:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in some)
+        raise UsageError(
+            f"{flags} make {models:,} combinations; expected at most {MOST:,}: name fewer values"
+        )
+    if config.init_from is not None:
+        raise UsageError(
+            "--init-from trains one network on; a sweep draws new ones: leave one of the two out"
+        )
+    if config.ensemble and "seed" not in some and config.folds is None:
+        raise UsageError(
+            "--ensemble needs several networks of each setting: --seed 0..9, or --folds 5"
+        )
+
+
+def _check_one(config: Config) -> None:
     """Refuse settings that are impossible for any data."""
 
     def need(holds: bool, message: str) -> None:
@@ -606,8 +787,13 @@ def settings_of(config: Config) -> dict[str, Any]:
             continue
         if isinstance(value, Path):
             value = str(value.resolve())  # you may resume a run from another folder
-        settings[field.name] = list(value) if isinstance(value, tuple) else value
+        settings[field.name] = _listed(value) if isinstance(value, tuple) else value
     return settings
+
+
+def _listed(values: Sequence[Any]) -> list[Any]:
+    """TOML has lists, but no none."""
+    return ["none" if v is None else _listed(v) if isinstance(v, tuple) else v for v in values]
 
 
 def to_toml(config: Config, encoding: str = "utf-8") -> str:

@@ -16,12 +16,12 @@ from xpnet.data.encoder import Encoder
 from xpnet.data.preparation import default_scaling, split, standardize
 from xpnet.data.table import Table
 from xpnet.data.unfit import refuse_words_among_numbers
-from xpnet.data.user_files import has_test_part
-from xpnet.errors import DataError, UsageError
+from xpnet.data.user_files import has_test_part, layout
+from xpnet.errors import DataError, UsageError, listed
 from xpnet.losses import LOSSES
 from xpnet.models.model import Model
 
-__all__ = ["Parts", "load_parts"]
+__all__ = ["Parts", "data_lines", "load_parts"]
 
 
 class Parts(NamedTuple):
@@ -158,3 +158,42 @@ def _encoded(parts: Parts, config: Config, model: Model | None) -> Parts:
 
     val = None if parts.val is None else encoded(parts.val)
     return Parts(encoded(train), val, encoded(parts.test), encoder, columns, encoder.notes)
+
+
+# -- In words ------------------------------------------------------------------------------
+
+
+def data_lines(config: Config, parts: Parts) -> list[str]:
+    """Return lines about the data of a run: samples, labels, columns."""
+    train = parts.train
+    sizes = " + ".join(f"{len(part):,}" for part in parts[:3] if part is not None)
+    names = "train + val + test" if parts.val is not None else "train + test"
+    kinds = f"{len(train.classes)} classes" if train.classes is not None else "regression"
+    source = config.dataset if config.data is None else str(config.data)
+    return [
+        f"data      {source}: {sizes} samples ({names}), {kinds}",
+        *(f"          {note}" for note in (*train.notes, *parts.notes)),
+        *(_labels(parts) if config.data is not None else ()),
+        *_features(parts),
+    ]
+
+
+def _features(parts: Parts) -> list[str]:
+    """Say what becomes of a table's columns, or how images are taken."""
+    if parts.encoder is None:
+        images = layout(parts.train.x.shape)
+        return [f"samples   {images}"] if images else []
+    encoder = parts.encoder
+    features = "1 feature" if encoder.width == 1 else f"{encoder.width:,} features"
+    return [f"columns   {listed(encoder.columns, 10)}: {features}"]
+
+
+def _labels(parts: Parts) -> list[str]:
+    """Say which labels xpnet found in your own file, so that you can check them."""
+    data = parts.train
+    names = listed(data.classes or (), 10)
+    if not data.label_column:
+        return [f"labels    {names}"] if names else []
+    header = "header line" if parts.encoder and parts.encoder.named else "no header line"
+    column = listed([data.label_column])
+    return [f"labels    column {column}{names and f': {names}'} ({header})"]

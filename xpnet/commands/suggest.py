@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from xpnet.commands.options import Option
+from xpnet.commands.several import SWEPT
 from xpnet.errors import listed, shortened, shown
 
 __all__ = ["suggest", "wants_help"]
@@ -53,6 +54,9 @@ ELSEWHERE = {
     "--class-weight": "class-weights balance pos-weight scale-pos-weight class-balance",
     "--threshold": "cutoff cut-off decision-threshold",
     "--seed": "random-state random-seed rng-seed rng seed-everything manual-seed",
+    "--folds": "cv k-folds k-fold kfold n-splits n-folds num-folds nfold cross-validate "
+    "cross-validation",
+    "--ensemble": "ensembles bagging n-models num-models",
     "--data": "train train-data train-file training-data file input input-file csv path data-file "
     "data-path dataset-path dataset-file",
     "--test-data": "test test-file test-set eval-data eval-file",
@@ -88,6 +92,12 @@ ADVICE = {
     "--beta1": ("--optimizer", "--optimizer adam has the betas 0.9 and 0.999"),
     "--beta2": ("--optimizer", "--optimizer adam has the betas 0.9 and 0.999"),
     "--betas": ("--optimizer", "--optimizer adam has the betas 0.9 and 0.999"),
+    "--sweep": ("--folds", "several values make a sweep: --lr 0.1,0.01 --seed 0..9"),
+    "--grid": ("--folds", "several values make a sweep: --lr 0.1,0.01 --seed 0..9"),
+    "--grid-search": ("--folds", "several values make a sweep: --lr 0.1,0.01 --seed 0..9"),
+    "--param-grid": ("--folds", "several values make a sweep: --lr 0.1,0.01 --seed 0..9"),
+    "--n-seeds": ("--folds", "--seed 0..9 trains ten networks"),
+    "--repeats": ("--folds", "--seed 0..9 trains ten networks"),
     "--verbose": ("--quiet", "a run shows its progress anyway; --quiet turns that off"),
     "--shuffle": ("--epochs", "every epoch is shuffled anyway, by --seed"),
     "--no-shuffle": ("--epochs", "every epoch is shuffled, by --seed"),
@@ -221,7 +231,7 @@ def suggest(args: Sequence[str], options: Sequence[Option]) -> str | None:
         elif word.kind == "none":
             line = _no_value(word)
         elif word.kind == "value":
-            line = _wrong_value(word, read[i + 1 :])
+            line = _wrong_value(word, read[i + 1 :], options)
         elif word.kind == "plain":
             room -= 1
             if room < 0:
@@ -259,34 +269,66 @@ def _usage(places: Sequence[Option]) -> str:
     return " ".join(option.metavar + "..." * option.many for option in places)
 
 
-def _wrong_value(word: _Word, rest: Sequence[_Word]) -> str | None:
+def _wrong_value(word: _Word, rest: Sequence[_Word], options: Sequence[Option]) -> str | None:
     """What is wrong with a value, as far as no other part of the run is asked."""
     option, value = word.option, word.text
     assert option is not None
     line = f"{option.flag} is {shown(value)}"
     if option.choices and value not in option.choices:
+        if all(part in option.choices for part in value.split(",")):
+            return _one_value(option, value, options)
         close = _closest(value, option.choices)
         return (
             f"{line}; {f'did you mean {close}?' if close else f'expected {listed(option.choices)}'}"
         )
     if any(other.kind == "flag" and other.option is option for other in rest):
         return None  # the last value counts
-    if option.metavar.startswith("N,") and not all(_is(int, n) for n in value.split(",") if value):
+    if option.metavar.startswith("N,") and not _are_sizes(value):
         sizes = _numbers([value, *(other.text for other in _plain(rest))])
         return f"{line}; {f'write {option.flag} {sizes}' if sizes else 'expected sizes: 50,20'}"
-    if option.metavar == "INT" and value != "none" and not _is(int, value):
-        return f"{line}; expected a whole number"
-    if option.metavar == "FLOAT" and value != "none" and not _is(float, value):
-        point = value.replace(",", ".")
-        return f"{line}; expected a number{f', written {point}' if _is(float, point) else ''}"
+    kind, several, _ = option.metavar.partition(",")
+    number = {"INT": int, "FLOAT": float}.get(kind)
+    listed_here = (several and "," in value) or (".." in value and option.field == "seed")
+    if number is not None and not (listed_here or value == "none" or _is(number, value)):
+        if "," in value and (number is int or not _point(value)):
+            return _one_value(option, value, options)
+        if number is int:
+            return f"{line}; expected a whole number"
+        return f"{line}; expected a number{_point(value)}"
+    return _refused(option, value, line)
+
+
+def _refused(option: Option, value: str, line: str) -> str | None:
+    """What the reader of an option says about a value; None if it takes it."""
     try:
         if option.read is not None:
             option.read(value)
     except ValueError as error:
         if type(error) is not ValueError or str(error).startswith(PYTHONS_OWN):
             return f"{line}; expected {option.metavar}"
+        if option.metavar.startswith("FLOAT") and (point := _point(value)):
+            return f"{line}; expected a number{point}"
         return f"{option.flag}: {error}"
     return None
+
+
+def _point(value: str) -> str:
+    """How to write a number with a decimal comma; "" if it is none."""
+    point = value.replace(",", ".")
+    return f", written {point}" if point != value and _is(float, point) else ""
+
+
+def _are_sizes(value: str) -> bool:
+    networks = [part for part in value.split("/") if part not in ("", "none")]
+    return all(_is(int, size) for network in networks for size in network.split(","))
+
+
+def _one_value(option: Option, value: str, options: Sequence[Option]) -> str:
+    """Say of several values that the option takes one, and which options take several."""
+    of_train = any(other.field == "folds" for other in options)
+    several = [other.flag for other in options if other.field in SWEPT]
+    where = f"; a sweep is over {', '.join(several)}" if of_train else ""
+    return f"{option.flag} is {shown(value)}, but takes one value{where}"
 
 
 def _is(kind: type[int] | type[float], text: str) -> bool:
@@ -364,10 +406,13 @@ def _stray(read: Sequence[_Word], i: int, options: Sequence[Option]) -> str:
         return f"{before.flag} takes no value: write {before.flag} or --no-{before.flag[2:]}"
     if before is not None and "," in before.metavar and not places:
         texts = _together(read, i)
+        if _are_networks(texts, before):
+            return f"write {before.flag} {shortened('/'.join(texts))} for {len(texts)} networks"
         sizes = (
             _numbers(texts) if before.metavar.startswith("N,") else ",".join(texts).strip("()[]")
         )
-        if sizes:
+        number = before.metavar.startswith(("INT", "FLOAT"))
+        if sizes and not (number and not all(_is(float, text) for text in sizes.split(","))):
             return f"write {before.flag} {re.sub(',+', ',', shortened(sizes))}, without spaces"
     name, equals, value = word.text.partition("=")
     bare = "--" + name.replace("_", "-").lower()
@@ -386,6 +431,12 @@ def _stray(read: Sequence[_Word], i: int, options: Sequence[Option]) -> str:
     if before is not None:
         return f"{unexpected}; {before.flag} takes {'one' if before.metavar else 'no'} value"
     return f"{unexpected}; only options are expected here"
+
+
+def _are_networks(texts: Sequence[str], option: Option) -> bool:
+    """Whether the words after --hidden are several networks, one of which has several layers."""
+    sizes = all(re.fullmatch(r"\d+(,\d+)*", text) for text in texts)
+    return option.field == "hidden" and sizes and len(texts) > 1 and "," in "".join(texts)
 
 
 def _together(read: Sequence[_Word], i: int) -> list[str]:

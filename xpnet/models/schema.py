@@ -85,6 +85,15 @@ def as_newest(meta: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     CheckpointError
         The file is of another version, or of something else.
     """
+    if "set" in meta:
+        raise CheckpointError(
+            f"{path}: holds many models, expected one; open it with xpnet.ModelSet.load"
+        )
+    if "run_of_set" in meta:
+        raise CheckpointError(
+            f"{path}: holds the networks of a sweep that has not ended, expected one network; "
+            "xpnet train --resume goes on, and writes the best one"
+        )
     found = meta.get("format")
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise CheckpointError(

@@ -17,12 +17,14 @@ from xpnet.show.plots.images import mistakes
 from xpnet.show.plots.network import SAMPLES, activations, weights
 from xpnet.show.plots.probabilities import calibration, precision_recall, roc
 from xpnet.show.plots.scores import draw_scores
+from xpnet.show.plots.sweep import Dot, sweep, sweep_figure
 from xpnet.show.plots.values import predictions, residuals
 from xpnet.trainer.history import History
 
 __all__ = [
-    "activations", "calibration", "confusion", "curves", "curves_figure", "draw_all", "draw_scores",
-    "mistakes", "precision_recall", "predictions", "require", "residuals", "roc", "weights",
+    "Dot", "activations", "calibration", "confusion", "curves", "curves_figure", "draw_all",
+    "draw_scores", "mistakes", "precision_recall", "predictions", "require", "residuals", "roc",
+    "sweep", "sweep_figure", "weights",
 ]  # fmt: skip
 
 
