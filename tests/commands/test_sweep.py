@@ -19,7 +19,7 @@ import pytest
 from xpnet.commands import compare, evaluate, explain, predict, sweep, train
 from xpnet.commands.config import Config, parse, to_toml
 from xpnet.commands.several import SWEPT, Several, first, is_sweep, sweep_in_words, swept
-from xpnet.commands.standings import best_of, failures, standings, table_lines
+from xpnet.commands.standings import failures, standings, table_lines
 from xpnet.many import Member, ModelSet
 from xpnet.models import Model
 from xpnet.trainer.history import Epoch, History
@@ -474,12 +474,9 @@ def test_settings_stand_by_their_mean_then_their_loss_and_failures_below() -> No
 
 def test_of_the_best_setting_the_best_seed_is_kept() -> None:
     found = made_up({0.1: [0.5, 0.7], 0.2: [None, 0.1]})
-    rows = standings(found, [member.settings for member in found.members])
-    assert best_of(found, rows[0]) == 1
-    assert best_of(found, rows[1]) == 3
+    assert found.best_index == 1
     for equal in (made_up({0.1: [0.7, 0.7]}), made_up({0.1: [2.0, 3.0]}, metric="mae")):
-        (row,) = standings(equal, [member.settings for member in equal.members])
-        assert best_of(equal, row) == 0
+        assert equal.best_index == 0
 
 
 def test_a_long_table_and_many_failures_are_cut() -> None:

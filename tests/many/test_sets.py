@@ -122,7 +122,7 @@ def test_a_set_in_a_file(tmp_path: Path) -> None:
     models[0].save(tmp_path / "one.npz")
     with pytest.raises(CheckpointError, match=r"holds a single model: open it with Model\.load"):
         xpnet.ModelSet.load(tmp_path / "one.npz")
-    with pytest.raises(CheckpointError, match=r"is not as xpnet writes it|has format"):
+    with pytest.raises(CheckpointError, match="holds many models, expected one"):
         xpnet.Model.load(tmp_path / "set.npz")
     content = (tmp_path / "set.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(content[:-50])
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not the checkpoint of a set of models"):
         sets(seeds=2, folder=single, resume=True)
     (path, *_) = checkpoint.numbered(folder)
-    with pytest.raises(CheckpointError, match=r"is not as xpnet writes it|has format"):
+    with pytest.raises(CheckpointError, match="holds the networks of a sweep that has not ended"):
         xpnet.Model.load(path)
 
 

@@ -14,11 +14,11 @@ from xpnet.commands.report import figure
 from xpnet.commands.several import in_words, value_in_words
 from xpnet.errors import counted
 from xpnet.many import ModelSet
-from xpnet.trainer.history import Epoch, History
+from xpnet.many.model_set import kept_epoch
+from xpnet.trainer.history import History
 
 __all__ = [
-    "Standing", "best_of", "csv_of", "failures", "kept_epoch", "named", "spread", "standings",
-    "table_lines",
+    "Standing", "csv_of", "failures", "named", "spread", "standings", "table_lines",
 ]  # fmt: skip
 
 MOST = 20  # settings that the table shows
@@ -54,8 +54,7 @@ class Standing:
 def standings(found: ModelSet, settings: Sequence[Mapping[str, Any]]) -> list[Standing]:
     """Return the settings of a set, the best first.
 
-    That is the best mean score; of equal ones, the smallest mean loss. A setting of which a model
-    failed stands below those that never fail.
+    Its rule is that of `ModelSet.table`.
 
     Parameters
     ----------
@@ -63,50 +62,17 @@ def standings(found: ModelSet, settings: Sequence[Mapping[str, Any]]) -> list[St
     settings : sequence of mapping
         Of each model, by the names of options.
     """
-    rows = [
+    return [
         Standing(
             settings[row["models"][0]],
             row["mean"],
             row["deviation"],
-            _mean([_held_loss(found.histories[k]) for k in row["models"]]),
+            row["loss"],
             tuple(row["models"]),
             row["failed"],
         )
         for row in found.table()
     ]
-    sign = 1 if found.falls else -1
-    return sorted(
-        rows,
-        key=lambda row: (math.isnan(row.mean), row.failed > 0, sign * row.mean, row.loss),
-    )
-
-
-def best_of(found: ModelSet, row: Standing) -> int:
-    """Return the best model of a setting: by its score; of equal ones, by its loss."""
-    sign = 1 if found.falls else -1
-    scores = found.scores
-    known = [k for k in row.models if not math.isnan(scores[k])]
-    losses = {k: _held_loss(found.histories[k]) for k in known}
-    return min(known, key=lambda k: (sign * scores[k], losses[k] or 0.0))
-
-
-def kept_epoch(history: History) -> Epoch | None:
-    """Return the record of the epoch whose weights a model has; None if it has finished none."""
-    if not history.epochs:
-        return None
-    if history.best_epoch and (history.best_params or history.reason == "patience"):
-        return history.epochs[history.best_epoch - 1]
-    return history.epochs[-1]
-
-
-def _held_loss(history: History) -> float | None:
-    epoch = kept_epoch(history)
-    return None if epoch is None or history.reason == "failed" else epoch.val_loss
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else math.nan
 
 
 # -- The table -----------------------------------------------------------------------------
@@ -217,7 +183,7 @@ def csv_of(
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
     for k, (member, history) in enumerate(zip(found.members, found.histories, strict=True)):
-        kept = None if history.reason == "failed" else kept_epoch(history)
+        kept = kept_epoch(history)
         scores: list[Any] = [None] * 4 if kept is None else [
             kept.train_loss, kept.train_score, kept.val_loss, kept.val_score
         ]  # fmt: skip

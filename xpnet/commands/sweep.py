@@ -30,10 +30,8 @@ from xpnet.commands.several import combinations, first, sweep_in_words, swept
 from xpnet.commands.splits import Parts, data_lines, load_parts
 from xpnet.commands.standings import (
     Standing,
-    best_of,
     csv_of,
     failures,
-    kept_epoch,
     named,
     spread,
     standings,
@@ -43,6 +41,7 @@ from xpnet.data.description import aligned
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, counted
 from xpnet.files import remove, sync, write_whole
 from xpnet.many import ModelSet, Plan, Progress, fit_many, plan
+from xpnet.many.model_set import kept_epoch
 from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
 from xpnet.models.model import Model
@@ -383,7 +382,7 @@ def _chosen(
     """Take the best model, or train the best setting on the samples of all folds."""
     config = sweep.settled(dict(rows[0].settings))
     if sweep.config.folds is None:
-        index = best_of(models, rows[0])
+        index = models.best_index
         config = replace(config, seed=models.members[index].seed)
         model = models[index]
         _dressed(model, sweep, config)

@@ -18,9 +18,9 @@ from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.models.tables import Table
 from xpnet.trainer.frames import frame_of
-from xpnet.trainer.history import History
+from xpnet.trainer.history import Epoch, History
 
-__all__ = ["ModelSet"]
+__all__ = ["ModelSet", "kept_epoch"]
 
 FORMAT = 1
 # Of a member, in a file.
@@ -117,7 +117,8 @@ class ModelSet:
     def best_index(self) -> int:
         """The model with the best score; of settings tried several times, of the best setting.
 
-        The best setting has the best mean over its seeds and folds.
+        See `table` for what the best setting is; of its models that of the best score, and of equal
+        scores that of the smallest loss.
 
         Raises
         ------
@@ -127,8 +128,10 @@ class ModelSet:
         rows = self.table()
         if not rows or math.isnan(rows[0]["mean"]):
             raise UsageError(f"no model has a score: {self._failures() or 'none was measured'}")
-        scores = self._merits()
-        best: int = max(rows[0]["models"], key=lambda k: (not math.isnan(scores[k]), scores[k]))
+        sign, scores = self._sign, self.scores
+        losses = [_held_loss(history) for history in self.histories]
+        known = [k for k in rows[0]["models"] if not math.isnan(scores[k])]
+        best: int = min(known, key=lambda k: (sign * scores[k], losses[k] or 0.0))
         return best
 
     def best(self) -> Model:
@@ -173,12 +176,16 @@ class ModelSet:
     def table(self) -> list[dict[str, Any]]:
         """Return one row for each setting, the best first.
 
+        That is the best mean score; of equal ones, the smallest mean loss. A setting of which a
+        model failed stands below those that never fail.
+
         Returns
         -------
         list of dict
             "settings": the values of the grid, with "network" or "group" if there are several;
             "mean" and "deviation" of the scores over seeds and folds (standard deviation with
-            n - 1; NaN for a single one); "count" of them; "failed"; "models": their numbers.
+            n - 1; NaN for a single one); "loss", the mean on the same samples, NaN if nothing was
+            held out; "count" of models; "failed"; "models": their numbers.
 
         Examples
         --------
@@ -202,16 +209,21 @@ class ModelSet:
             own = own[~np.isnan(own)]
             row["mean"] = float(own.mean()) if own.size else math.nan
             row["deviation"] = float(own.std(ddof=1)) if own.size > 1 else math.nan
+            losses = [_held_loss(self.histories[k]) for k in row["models"]]
+            known = [loss for loss in losses if loss is not None]
+            row["loss"] = math.fsum(known) / len(known) if known else math.nan
             row["count"] = len(row["models"])
             row["failed"] = sum(self.histories[k].reason == "failed" for k in row["models"])
-        sign = 1 if self.falls else -1
         return sorted(
             rows.values(),
-            key=lambda row: (math.isnan(row["mean"]), sign * row["mean"] if row["count"] else 0),
-        )
+            key=lambda row: (
+                math.isnan(row["mean"]), row["failed"] > 0, self._sign * row["mean"], row["loss"],
+            ),
+        )  # fmt: skip
 
-    def _merits(self) -> np.ndarray:
-        return -self.scores if self.falls else self.scores
+    @property
+    def _sign(self) -> int:
+        return 1 if self.falls else -1
 
     def _failures(self) -> str:
         return "; ".join(h.failure for h in self.histories if h.reason == "failed")
@@ -343,13 +355,24 @@ class ModelSet:
         return cls(members, histories, models, str(meta["score"]), list(map(str, meta["notes"])))
 
 
-def _score(history: History) -> float:
-    """Return the score of the epoch whose weights the model has."""
+def kept_epoch(history: History) -> Epoch | None:
+    """Return the record of the epoch whose weights a model has; None if it has none or failed."""
     if history.reason == "failed" or not history.epochs:
-        return math.nan
-    epoch = history.epochs[-1]
+        return None
     if history.best_epoch and (history.best_params or history.reason == "patience"):
-        epoch = history.epochs[history.best_epoch - 1]
+        return history.epochs[history.best_epoch - 1]
+    return history.epochs[-1]
+
+
+def _held_loss(history: History) -> float | None:
+    epoch = kept_epoch(history)
+    return None if epoch is None else epoch.val_loss
+
+
+def _score(history: History) -> float:
+    epoch = kept_epoch(history)
+    if epoch is None:
+        return math.nan
     for value in (epoch.val_metric, epoch.val_score, epoch.train_score):
         if value is not None:
             return value
