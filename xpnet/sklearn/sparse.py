@@ -24,6 +24,10 @@ class SparseSamples:
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return _Functions
 
+    def __array_ufunc__(self, ufunc: Any, method: str, a: Any, b: Any) -> Any:
+        # The kernel of a step is NumPy's `matmul` itself.
+        return _Functions.matmul(a, b) if ufunc.__name__ == "matmul" else NotImplemented
+
     @property
     def T(self) -> SparseSamples:  # noqa: N802
         return SparseSamples(self.matrix.T)
