@@ -24,7 +24,7 @@ def _their_tests() -> dict[str, Any]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ours.__all__:
+        for name in ("MLPClassifier", "MLPRegressor"):
             patch.setattr(neural_network, name, getattr(ours, name))
         spec.loader.exec_module(module)
     return {name: value for name, value in vars(module).items() if name.startswith("test_")}

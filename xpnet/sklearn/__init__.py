@@ -1,4 +1,4 @@
-"""MLPClassifier and MLPRegressor, with scikit-learn's interface; see docs/sklearn.md."""
+"""Estimators with scikit-learn's interface, and a search over them; see docs/sklearn.md."""
 
 try:
     from sklearn import __version__ as _version
@@ -11,5 +11,6 @@ if not _version or tuple(map(int, _version.split(".")[:2])) < (1, 9):
     )
 
 from xpnet.sklearn.estimators import MLPClassifier, MLPRegressor
+from xpnet.sklearn.search import BatchedGridSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["BatchedGridSearchCV", "MLPClassifier", "MLPRegressor"]

@@ -5,8 +5,9 @@ The pieces compare by value: on JAX, all estimators of one form share what is co
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ from array_api_compat import array_namespace
 from scipy import sparse
 
 from xpnet import optim
-from xpnet.arrays.dispatch import elementwise
+from xpnet.arrays.dispatch import along, elementwise
 from xpnet.arrays.ops import Array, namespace, squares
 from xpnet.backend.interface import Backend
 from xpnet.models.mlp import mlp
 from xpnet.models.network import Network
+from xpnet.models.stack import masks, stacked
 from xpnet.sklearn.arrays import dtype_name
 
-__all__ = ["Engine", "Form"]
+__all__ = ["Engine", "Form", "Stack"]
 
 Params = dict[str, Array]
 
@@ -132,6 +134,101 @@ class Step(_Function):
         params, state = optim.update(self.rule, grads, state, params)
         state["alpha"] = alpha
         return params, state, loss
+
+
+@dataclass(frozen=True)
+class StackedStep(_Function):
+    """The `Step` of K models at once: params, state and losses have a first axis of models.
+
+    "alpha" in the state has shape=(K,), and so have the settings of the rule and `inputs`.
+    """
+
+    rule: optim.PerModel
+    inputs: tuple[str, ...]  # of the dropout layers, in the state
+
+    def __call__(
+        self, params: Params, state: Params, x: Array, t: Array, *weight: Array
+    ) -> tuple[Params, Params, Array]:
+        kept = {name: state[name] for name in ("alpha", *self.inputs)}
+        alpha, given = kept["alpha"], {name: state[name] for name in self.inputs}
+        if weight:
+            given["weight"] = weight[0]
+        if self.inputs:
+            given["step"] = state["step"]
+        loss, grads = self.network.gradient(params, x, t, **given)
+        xp = namespace(loss)
+        total: Any = xp.sum(weight[0], axis=-1) if weight else x.shape[-2]
+        for name, p in params.items():
+            share = along(total, p)
+            if p.ndim > 2:
+                grads[name] = _penalized(grads[name], p, along(alpha, p), share)
+                loss = loss + 0.5 * alpha * xp.sum(p * p, axis=(1, 2))
+            else:
+                grads[name] = grads[name] / share
+        loss = loss / total
+        params, state = optim.update(self.rule, grads, state, params)
+        return params, {**state, **kept}, loss
+
+
+class Stack:
+    """A network on a backend, for K models at once.
+
+    Parameters
+    ----------
+    backend : Backend
+    forms : sequence of Form
+        One for each model; they may differ in ratio and seed of the dropout.
+    rule : PerModel
+    """
+
+    def __init__(self, backend: Backend, forms: Sequence[Form], rule: optim.PerModel) -> None:
+        sizes = forms[0].sizes
+        ends = list(enumerate(pairwise(sizes), 1))
+        shapes = {f"W{i}": pair for i, pair in ends} | {f"b{i}": pair[1:] for i, pair in ends}
+        empty = {name: np.empty(shape) for name, shape in shapes.items()}
+        known: dict[Form, Network] = {}
+        for form in forms:
+            known[form] = known.get(form) or form.network(empty)
+        # Names alone: what is compiled must not keep the arrays of these models alive.
+        names: dict[str, Any] = dict.fromkeys(shapes)
+        network = replace(stacked(known[forms[0]], names), params=names)
+        self.backend, self.rule = backend, rule
+        self._masks = masks([known[form] for form in forms], np.float64)
+        inputs = tuple(self._masks)
+        key = replace(forms[0], dropout=float(bool(self._masks)), seed=0)
+        self._scores = backend.compile(Scores(("stacked", key), network))
+        self._run = backend.loop(StackedStep(key, network, rule, inputs), _as_it_is)
+
+    def begin(self, params: Params, values: Mapping[str, Sequence[float]]) -> Params:
+        """Return the state before the first step.
+
+        `values` holds "alpha", "each.lr" and the like, one number for each model.
+        """
+        state = optim.init(self.rule, params) | self.numbers(params, values)
+        state |= self.numbers(params, {n: m for n, m in self._masks.items() if m.dtype.kind == "f"})
+        whole = {n: m for n, m in self._masks.items() if m.dtype.kind != "f"}
+        return state | {name: self.backend.asarray(mask) for name, mask in whole.items()}
+
+    def numbers(self, params: Params, values: Mapping[str, Any]) -> Params:
+        """Return numbers as arrays of the parameters' dtype."""
+        dtype = dtype_name(next(iter(params.values())))
+        return {name: self.backend.asarray(np.array(v, dtype)) for name, v in values.items()}
+
+    def epoch(
+        self, params: Params, state: Params, data: tuple[Any, ...], orders: list[np.ndarray]
+    ) -> Iterator[tuple[Params, Params, Array]]:
+        """Do what `Engine.epoch` does; losses have shape (steps, K).
+
+        Orders are of shape (steps, K, batch), or (steps, batch) where all models share the batch.
+        """
+        for order in orders:
+            for chunk in self._run(params, state, data, self.backend.asarray(order)):
+                params, state, _ = chunk
+                yield chunk
+
+    def scores(self, params: Params, x: Array) -> np.ndarray:
+        """Return the outputs before any softmax, shape=(K, N, outputs), on the host."""
+        return self.backend.to_numpy(self._scores(params, x))
 
 
 @elementwise

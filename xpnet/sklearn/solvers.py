@@ -1,8 +1,8 @@
 """How the parameters of an estimator are found: by steps over batches, or by L-BFGS.
 
-Both functions take an estimator whose parameters are drawn, and leave the fitted attributes there
-that scikit-learn leaves. Batches, shuffles and the part that is held out are scikit-learn's own:
-`random_state` draws in the same order.
+`by_steps` and `by_lbfgs` take an estimator whose parameters are drawn, and leave the fitted
+attributes there that scikit-learn leaves. Batches, shuffles and the part that is held out are
+scikit-learn's own: `random_state` draws in the same order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,9 @@ from xpnet.sklearn.engine import Engine
 from xpnet.trainer.history import Epoch, finite_or_none
 from xpnet.trainer.interrupts import held_signals
 
-__all__ = ["EpsilonHatAdam", "Solver", "by_lbfgs", "by_steps"]
+__all__ = [
+    "Course", "EpsilonHatAdam", "Solver", "begin", "by_lbfgs", "by_steps", "check_batches", "cut",
+]  # fmt: skip
 
 SMALLEST_RATE = 1e-6  # an adaptive rate that is not larger ends the training
 
@@ -102,6 +106,108 @@ def solver_of(est: Any) -> Solver:
     return Solver(rule, schedule, rate, est.power_t, rate)
 
 
+class Course:
+    """What an estimator does between the steps of its epochs: it orders, judges, and stops.
+
+    So the steps may be those of this estimator alone, or of many at once.
+
+    Parameters
+    ----------
+    est : estimator
+        With drawn parameters; the course fills its loss curve, its scores and what belongs to them.
+    solver : Solver
+    n : int
+        Samples to train on.
+    weights : array, shape=(n,), optional
+    scored : (X, y, weights), optional
+        Data to score after each epoch; weights may be None.
+    level : int
+        For warnings: the number of calls between the user and the caller of this constructor.
+    """
+
+    def __init__(
+        self,
+        est: Any,
+        solver: Solver,
+        n: int,
+        weights: np.ndarray | None,
+        scored: tuple[Any, Any, Any] | None,
+        level: int,
+    ) -> None:
+        self.est, self.solver, self.n, self.weights = est, solver, n, weights
+        self.scored = scored
+        self.size = _batch_size(est, n, level + 2)
+        self.order, self.random_state = np.arange(n), est._random_state
+        est.n_iter_ = 0
+
+    def next_order(self) -> np.ndarray:
+        """Return the order of the next epoch's samples, shape=(n,)."""
+        if self.est.shuffle:
+            self.order = self.order.copy()
+            self.random_state.shuffle(self.order)
+        return self.order
+
+    def epoch_ends(
+        self, loss: float, scores: Callable[[], np.ndarray], keep: Callable[[], None]
+    ) -> bool:
+        """Count an epoch and judge it; False ends the training.
+
+        Parameters
+        ----------
+        loss : float
+            The mean over the epoch's samples.
+        scores : callable
+            Returns the outputs for X of `scored`, on the host.
+        keep : callable
+            Makes the parameters of this moment the fitted ones.
+        """
+        est, solver = self.est, self.solver
+        est.n_iter_ += 1
+        est.t_ += self.n
+        est.loss_ = loss
+        est.loss_curve_.append(loss)
+        _say(est, "Iteration {}, loss = {:.8f}", est.n_iter_, loss)
+        if self.scored is not None:
+            est.validation_scores_.append(est._score_of(scores(), *self.scored[1:]))
+            _say(est, "Validation score: {:f}", est.validation_scores_[-1])
+        _judge(est, keep)
+        solver.epoch_ends(est.t_)
+        return _goes_on(est, solver)
+
+    @property
+    def last_words(self) -> str:
+        """What to warn of if the training has not ended by itself."""
+        return (
+            f"Stochastic Optimizer: Maximum iterations ({self.est.max_iter}) reached and the "
+            "optimization hasn't converged yet."
+        )
+
+
+def begin(
+    est: Any,
+    X: Any,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    held: tuple[Any, Any] | None,
+    incremental: bool,
+    level: int,
+) -> tuple[Course, tuple[Any, np.ndarray, np.ndarray | None]]:
+    """Return an estimator's course, and the data to train on: (X, targets, weights).
+
+    The parameters are as for `by_steps`, and `level` as for `Course`.
+    """
+    if est.early_stopping and incremental:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    solver = est._optimizer = (incremental and vars(est).get("_optimizer")) or solver_of(est)
+    scored = None if held is None else (*held, None)
+    if held is not None:
+        est.validation_scores_ = est.validation_scores_ or []
+    elif est.early_stopping:
+        X, targets, weights, scored = _hold_out(est, X, targets, weights)
+    course = Course(est, solver, len(targets), weights, scored, level + 1)
+    return course, (X, targets, weights)
+
+
 def by_steps(
     est: Any,
     backend: Backend,
@@ -124,34 +230,22 @@ def by_steps(
         Data to score after each epoch.
     incremental : bool
     """
-    if est.early_stopping and incremental:
-        raise ValueError("partial_fit does not support early_stopping=True")
-    solver = est._optimizer = (incremental and vars(est).get("_optimizer")) or solver_of(est)
-    scored = None if held is None else (*held, None)
-    if held is not None:
-        est.validation_scores_ = est.validation_scores_ or []
-    elif est.early_stopping:
-        X, targets, weights, scored = _hold_out(est, X, targets, weights)
+    course, data = begin(est, X, targets, weights, held, incremental, 4)
+    solver, weights = course.solver, course.weights
     params = est._params(backend)
     engine = est._engine = est._engine_on(backend, params, solver.rule)
     backend = engine.backend
-    data = est._on_backend(backend, X, targets, weights)
-    if scored is not None:
-        scored = (est._taken_in(scored[0], backend), *scored[1:])
+    data = est._on_backend(backend, *data)
+    samples = None if course.scored is None else est._taken_in(course.scored[0], backend)
     state = engine.begin(params, solver.state, alpha=est.alpha, lr=solver.learning_rate)
-    n = len(targets)
-    size, order = _batch_size(est, n), np.arange(n)
     bar = tqdm(total=est.max_iter, unit="epoch", disable=est.verbose != "bar", leave=False)
-    est.n_iter_ = 0
     try:
         with bar, held_signals() as deliver:
             for _ in range(est.max_iter):
                 began = time.perf_counter()
-                if est.shuffle:
-                    order = order[_shuffled(est._random_state, n)]
-                batches = _batches(order, size)
+                batches = cut(course.next_order(), course.size)
                 if weights is not None:
-                    _check_batches(weights, batches)
+                    check_batches(weights, batches)
                 waiting = []
                 for chunk in engine.epoch(params, state, data, batches):
                     params, state, losses = chunk
@@ -159,16 +253,14 @@ def by_steps(
                     waiting.append(losses)
                     deliver()
                 losses = [loss for part in waiting for loss in backend.to_numpy(part).tolist()]
-                est.n_iter_ += 1
-                est.t_ += n
-                est.loss_ = _mean(losses, batches, n)
-                est.loss_curve_.append(est.loss_)
+                loss = _mean(losses, batches, course.n)
                 seconds = time.perf_counter() - began
-                _say(est, f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
-                _judge(est, engine, params, scored)
                 rate = solver.learning_rate
-                solver.epoch_ends(est.t_)
-                going = _goes_on(est, solver)
+                going = course.epoch_ends(
+                    loss,
+                    partial(_outputs, engine, params, samples),
+                    partial(est._keep, params, backend),
+                )
                 if solver.learning_rate is not None and solver.learning_rate != rate:
                     state |= engine.numbers(params, lr=solver.learning_rate)
                     solver.state = state
@@ -182,18 +274,17 @@ def by_steps(
                 if incremental or not going:
                     break
             else:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=5,
-                )
+                warnings.warn(course.last_words, ConvergenceWarning, stacklevel=5)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=5)
     finally:
         est._keep(params, backend)  # the loop has consumed the old ones
     if est.early_stopping:
         est.coefs_, est.intercepts_ = est._best
+
+
+def _outputs(engine: Engine, params: dict[str, Array], X: Any) -> np.ndarray:
+    return engine.backend.to_numpy(engine.scores(params, X))
 
 
 def _hold_out(
@@ -215,31 +306,25 @@ def _hold_out(
     return rows_of(X, train), targets[train], kept, scored
 
 
-def _batch_size(est: Any, n: int) -> int:
+def _batch_size(est: Any, n: int, level: int) -> int:
     if est.batch_size == "auto":
         return min(200, n)
     if est.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=6,
+            stacklevel=level + 1,
         )
     return int(np.clip(est.batch_size, 1, n))
 
 
-def _shuffled(random_state: Any, n: int) -> np.ndarray:
-    rows = np.arange(n)
-    random_state.shuffle(rows)
-    return rows
-
-
-def _batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+def cut(order: np.ndarray, size: int) -> list[np.ndarray]:
     """Cut an order into full batches, shape=(steps, size), and a last, smaller one."""
     full = len(order) // size * size
     parts = [order[:full].reshape(-1, size), order[full:].reshape(1, -1)]
     return [part for part in parts if part.size]
 
 
-def _check_batches(weights: np.ndarray, batches: list[np.ndarray]) -> None:
+def check_batches(weights: np.ndarray, batches: list[np.ndarray]) -> None:
     if any((weights[rows].sum(axis=1) == 0).any() for rows in batches):
         raise ZeroDivisionError(
             "Weights sum to zero, can't be normalized: all samples of a batch have weight 0"
@@ -252,24 +337,19 @@ def _mean(losses: list[float], batches: list[np.ndarray], n: int) -> float:
     return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / n
 
 
-def _say(est: Any, text: str) -> None:
+def _say(est: Any, text: str, *values: Any) -> None:
     if est.verbose and est.verbose != "bar":
-        print(text)
+        print(text.format(*values))
 
 
-def _judge(est: Any, engine: Engine, params: dict[str, Array], scored: Any) -> None:
+def _judge(est: Any, keep: Callable[[], None]) -> None:
     """Count the epochs that did not improve the loss or, with early stopping, the score."""
-    if scored is not None:
-        X, y, weights = scored
-        outputs = engine.backend.to_numpy(engine.scores(params, X))
-        est.validation_scores_.append(est._score_of(outputs, y, weights))
-        _say(est, f"Validation score: {est.validation_scores_[-1]:f}")
     if est.early_stopping:
         score = est.validation_scores_[-1]
         worse = score < est.best_validation_score_ + est.tol
         if score > est.best_validation_score_:
             est.best_validation_score_ = score
-            est._keep(params, engine.backend)
+            keep()
             est._best = est._copies()
     else:
         worse = est.loss_ > est.best_loss_ - est.tol
@@ -287,8 +367,11 @@ def _goes_on(est: Any, solver: Solver) -> bool:
     goes_on, then = solver.lowered()
     _say(
         est,
-        f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} "
-        f"consecutive epochs. {then}",
+        "{} did not improve more than tol={:f} for {} consecutive epochs. {}",
+        what,
+        est.tol,
+        est.n_iter_no_change,
+        then,
     )
     if goes_on:
         est._no_improvement_count = 0
