@@ -106,8 +106,8 @@ def _weighted_sums(losses: np.ndarray, factor: Any) -> Any:
 
 
 def _sum_rows_per_model(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    # `sum` takes twice as long over an axis between two short ones.
-    return [np.einsum("knm->km", a) for a in arrays]
+    # A product with ones takes a third of the time of `sum` over an axis between two short ones.
+    return [np.matmul(np.ones((1, a.shape[1]), a.dtype), a)[:, 0] for a in arrays]
 
 
 def _scaled_norm(arrays: Sequence[np.ndarray], floor: float) -> Any:
