@@ -9,6 +9,7 @@ gets each result at once.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
+import xpnet
 from benchmarks.interrupts import orderly
 from benchmarks.many_contenders import (
     ALONE,
@@ -108,6 +110,7 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     # A step in the plain loop would look like a slow captured step, so it must fail.
     warnings.simplefilter("error", NotCapturedWarning)
     name = setup["contender"]
+    _library(name, setup["device"])
     make = CONTENDERS[setup["device"]][name]
     problems: dict[str, Problem] = {}
     ready: dict[str, Ready] = {}
@@ -170,6 +173,15 @@ def serve(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
         return {"seconds": timed(partial(now.epoch, order)) / len(order) / now.models}
 
     return answer
+
+
+def _library(contender: str, device: str) -> None:
+    """Import what the contender needs; raise DeviceError or ModuleNotFoundError if it cannot be."""
+    first, *words = contender.split()
+    if first == "xpnet":
+        xpnet.select(device, words[0])
+    elif first in ("jax", "torch"):
+        importlib.import_module(first)
 
 
 # -- The rounds ------------------------------------------------------------------------

@@ -9,12 +9,14 @@ other, only the first train: one by one a single model, and of stacks the first.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -22,7 +24,7 @@ import xpnet
 from benchmarks.jax_training import PRECISIONS
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem
 from benchmarks.pytorch_training import allow_tf32
-from benchmarks.worker import Skipped, Worker
+from benchmarks.worker import Skipped, Worker, stop
 from xpnet import optim
 from xpnet.many.chunks import even_chunks, models_at_once
 from xpnet.many.step import make_many_step
@@ -147,10 +149,10 @@ def two_processes(many: ManyProblem) -> Epoch:
     """Let two processes train one model each, at the same time."""
     if many.models < HALVES:
         raise Skipped("one model does not make two halves")
-    # As joblib does: two processes share two cores. This process has loaded its BLAS already.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     setup = {"contender": "xpnet numpy one by one", "device": "cpu"}
-    workers = [Worker("benchmarks.many", setup) for _ in range(HALVES)]
+    # As joblib does: two processes share two cores. This process has loaded its BLAS already.
+    with mock.patch.dict(os.environ, {"OPENBLAS_NUM_THREADS": "1"}):
+        workers = [Worker("benchmarks.many", setup) for _ in range(HALVES)]
     case = {"case": asdict(many.problem.case), "models": many.models}
     pool = ThreadPoolExecutor(HALVES)
     for worker in workers:
@@ -164,7 +166,13 @@ def two_processes(many: ManyProblem) -> Epoch:
 
         return np.concatenate([*map(np.array, pool.map(ask, range(HALVES)))], axis=1)
 
+    weakref.finalize(epoch, _end, pool, workers)
     return epoch
+
+
+def _end(pool: ThreadPoolExecutor, workers: list[Worker]) -> None:
+    pool.shutdown()
+    stop(workers)
 
 
 # -- Plain NumPy -----------------------------------------------------------------------
@@ -264,7 +272,7 @@ def jax_vmap(many: ManyProblem) -> Epoch:
     params = {name: jnp.asarray(p) for name, p in many.params.items()}
     lrs = jnp.asarray(many.lrs)
     moments = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]
-    carry: Any = (params, (*moments, jnp.zeros(many.models)) if adam else ())
+    carry: Any = (params, (*moments, jnp.zeros(many.models, jnp.float32)) if adam else ())
 
     def loss_of(params: Any, x: Any, t: Any) -> Any:
         for i in range(1, layers + 1):

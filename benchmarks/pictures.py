@@ -14,7 +14,7 @@ import tyro
 from benchmarks.results import Measurement, read
 from xpnet.show.plots.figure import new_figure, require
 
-__all__ = ["draw", "draw_growth", "draw_matmul", "draw_train_step", "main"]
+__all__ = ["draw", "draw_growth", "draw_many", "draw_matmul", "draw_train_step", "main"]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one per library everywhere.
 COLORS = {
@@ -268,7 +268,68 @@ def draw_growth(header: Header, measurements: list[Measurement], folder: Path) -
     return [_save(figure, header, folder / "growth.png")]
 
 
-DRAWINGS = {"matmul": draw_matmul, "train_step": draw_train_step, "growth": draw_growth}
+# -- Many networks at once -------------------------------------------------------------
+
+
+def draw_many(header: Header, measurements: list[Measurement], folder: Path) -> list[Path]:
+    """Draw model-steps per second against the number of models: a panel per network, a picture per
+    optimizer. xpnet's lines are solid, the same networks one by one dotted."""
+    paths = []
+    for optimizer in _distinct(m["case"]["optimizer"] for m in measurements):
+        own = [m for m in measurements if m["case"]["optimizer"] == optimizer]
+        networks = _distinct(m["case"]["network"] for m in own)
+        figure = new_figure(3.6 * len(networks) + 1.6, 3.8)
+        panels = figure.subplots(1, len(networks), squeeze=False)[0]
+        for network, axes in zip(networks, panels, strict=True):
+            here = [m for m in own if m["case"]["network"] == network]
+            for name in _distinct(m["contender"] for m in own):
+                found = sorted(
+                    (m["case"]["models"], *(1e6 / m[key] for key in ("median", "q3", "q1")))
+                    for m in here
+                    if m["contender"] == name
+                )
+                if not found:
+                    continue
+                models, rate, low, high = (np.array(column) for column in zip(*found, strict=True))
+                axes.errorbar(
+                    models, rate, yerr=[rate - low, high - rate], label=name, linewidth=1.2,
+                    markersize=4, **_many_style(name),
+                )  # fmt: skip
+            counts = sorted({m["case"]["models"] for m in here})
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            _plain_numbers(axes.xaxis, counts)
+            axes.set_title(network)
+            axes.set_xlabel("models")
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel("model-steps a second")
+        handles, labels = panels[0].get_legend_handles_labels()
+        panels[-1].legend(
+            handles, labels, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5)
+        )
+        figure.suptitle(f"Many networks at once, {optimizer.upper()}: median and quartiles")
+        where = "" if "device" not in own[0]["case"] else f"-{own[0]['case']['device']}"
+        paths.append(_save(figure, header, folder / f"many{where}-{optimizer}.png"))
+    return paths
+
+
+def _many_style(contender: str) -> dict[str, Any]:
+    words = contender.split()
+    library = {"by": "numpy"}.get(words[0], words[1] if words[0] == "xpnet" else words[0])
+    if words[0] != "xpnet":
+        line, marker = "--", "s"
+    elif words[-3:] == ["one", "by", "one"]:
+        line, marker = ":", "none"
+    elif len(words) > 2:
+        line, marker = "-.", "^"
+    else:
+        line, marker = "-", "o"
+    return {"color": COLORS.get(library, "#555555"), "linestyle": line, "marker": marker}
+
+
+DRAWINGS = {
+    "matmul": draw_matmul, "train_step": draw_train_step, "growth": draw_growth, "many": draw_many,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

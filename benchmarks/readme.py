@@ -16,6 +16,7 @@ from benchmarks.defaults import section as scores_and_times
 from benchmarks.estimator_cases import named
 from benchmarks.estimators import BASELINE, Pair, pairs
 from benchmarks.growth import slope
+from benchmarks.many import verdicts
 from benchmarks.problems import NETWORKS
 from benchmarks.results import Measurement, read
 from benchmarks.tables import section as tables_section
@@ -500,6 +501,73 @@ def estimators_section() -> list[str]:
     return lines
 
 
+def many_table(measurements: Sequence[Measurement]) -> list[str]:
+    """Write µs a model-step, and in parentheses how many times as fast as one by one."""
+    networks = list(dict.fromkeys(m["case"]["network"] for m in measurements))
+    counts = sorted({m["case"]["models"] for m in measurements})
+    lines: list[str] = []
+    for network in networks:
+        own = {
+            (m["contender"], m["case"]["models"]): m
+            for m in measurements
+            if m["case"]["network"] == network
+        }
+        lines += [
+            f"| {network}, µs a model-step | " + " | ".join(f"{k:,}" for k in counts) + " |",
+            "| --- |" + " ---: |" * len(counts),
+        ]
+        for name in dict.fromkeys(name for name, _ in own):
+            cells = [_many_cell(own.get((name, models))) for models in counts]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _many_cell(m: Measurement | None) -> str:
+    if m is None:
+        return ""
+    cell = f"{'~' if m.get('provisional') else ''}{m['median']:,.{0 if m['median'] >= 100 else 1}f}"
+    return f"{cell} ({m['times_alone']:.2f})" if "times_alone" in m else cell
+
+
+def many_verdicts(measurements: Sequence[Measurement]) -> list[str]:
+    """Write what was asked beside what was measured, bold where it does not hold."""
+    lines = ["| | asked | measured |", "| --- | ---: | ---: |"]
+    for v in verdicts(measurements):
+        value = f"{v.measured:.2f}" if v.holds else f"**{v.measured:.2f}**"
+        lines.append(f"| {v.what} | {'< ' if v.most else ''}{v.asked:g} | {value} |")
+    return lines if len(lines) > 2 else []
+
+
+def many_section() -> list[str]:
+    """Write the tables of many networks at once, on the CPU, and where there are some on a GPU."""
+    header, measurements = read(results.newest("many"))
+    lines = [
+        f"{machine_line(header)} {header['data']} data, sigmoid, float32; median of "
+        f"{header['rounds']} rounds, in turns. In parentheses: times as fast as the same networks "
+        "one by one through xpnet's own loop on the same library. `python -m benchmarks.many`.",
+        "",
+    ]
+    for optimizer in dict.fromkeys(m["case"]["optimizer"] for m in measurements):
+        own = [m for m in measurements if m["case"]["optimizer"] == optimizer]
+        lines += [f"### {optimizer.upper()}, by number of models", "", *many_table(own)]
+    lines += ["Asked and measured, times as fast:", "", *many_verdicts(measurements), ""]
+    for folder in sorted(results.FOLDER.glob("gpu-????-??-??*")):
+        found = [read(path) for path in sorted(folder.glob("many*.jsonl"))]
+        own = [m for _, each in found for m in each]
+        if own:
+            machine = found[0][0]["machine"]
+            gpu = (machine.get("gpu") or {"name": "GPU"})["name"]
+            lines += [
+                f"### On one {gpu}, {machine['date']}",
+                "",
+                *[line for _, each in found for line in many_table(each)],
+                *many_verdicts(own),
+                "",
+            ]
+    return lines
+
+
 def defaults_section() -> list[str]:
     """Write the defaults beside other libraries'; the times only where they are known."""
     times = sorted(results.FOLDER.glob("defaults-times-2*.jsonl"))[-1:]
@@ -542,6 +610,11 @@ def pages() -> dict[Path, list[str]]:
             "",
             *growth_section(),
             "![time and memory against the sizes](results/growth.png)",
+            "",
+            "## Many networks at once",
+            "",
+            *many_section(),
+            "![model-steps a second against the number of models](results/many-sgd.png)",
             "",
             "## Defaults",
             "",
