@@ -27,7 +27,7 @@ class Case(NamedTuple):
     settings: dict[str, Any]
     least: Mapping[str, float] = {}
     """By dtype, how many times as fast as scikit-learn xpnet should at least be on the CPU."""
-    what: Literal["fit", "search", "predict", "memory"] = "fit"
+    what: Literal["fit", "search", "batched", "predict", "memory"] = "fit"
     backend: str = "numpy"
     """xpnet's array library on the CPU."""
 
@@ -60,6 +60,13 @@ CASES: dict[str, Case] = {
     "search": Case(
         "GridSearchCV on iris, 24 fits", "iris", {"max_iter": 50}, _least(1.2, 1.2), "search"
     ),
+    "batched-search": Case(
+        "BatchedGridSearchCV on iris, 24 fits and the refit, beside GridSearchCV(n_jobs=2)",
+        "iris",
+        {"max_iter": 50},
+        _least(5.0, 5.0),
+        "batched",
+    ),
     **{
         f"predict-{name}": _FITS[name]._replace(what="predict", least=_LEVEL)
         for name in ("iris", "digits", "classification", "regression", "mnist-256", "text")
@@ -77,8 +84,8 @@ def named(name: str) -> str:
     """Return what a table calls a case; a case that is no longer measured keeps its name."""
     if name not in CASES:
         return name
-    words = {"fit": "fit ", "predict": "predict ", "memory": "memory of a fit, ", "search": ""}
-    return words[CASES[name].what] + CASES[name].title
+    words = {"fit": "fit ", "predict": "predict ", "memory": "memory of a fit, "}
+    return words.get(CASES[name].what, "") + CASES[name].title
 
 
 def data_of(case: Case, dtype: str, data_dir: str = "") -> tuple[Any, np.ndarray]:

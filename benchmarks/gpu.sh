@@ -297,9 +297,6 @@ if [[ $dry ]]; then
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "xpnet numpy one by one")
     stage many many 1 60 "$python" -m benchmarks.many --networks 12-5-3/4 --models 2 1 \
         "${how[@]}" --out "$out/many.jsonl"
-    PYTHONPATH=$simulator stage many many-rest 1 60 "$python" -m benchmarks.many --device cuda \
-        --networks 6-3-2/4 --models 2 --rounds 1 --seconds 0.001 --only "xpnet cupy" \
-        --out "$out/many-rest.jsonl"
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
     steps float32 12-5-3/4 1 60
     stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \

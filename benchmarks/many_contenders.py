@@ -32,11 +32,12 @@ from xpnet.models.stack import form_of
 from xpnet.trainer import Trainer
 
 __all__ = [
-    "ALONE", "CONTENDERS", "STACKS", "ManyProblem", "at_once", "batches", "many_problem",
-    "one_by_one", "reference",
+    "ALONE", "CONTENDERS", "STACKS", "TWO_PROCESSES", "ManyProblem", "at_once", "batches",
+    "many_problem", "one_by_one", "reference",
 ]  # fmt: skip
 
 HALVES = 2
+TWO_PROCESSES = "xpnet numpy two processes"
 SCAN_STEPS = 64  # in a call of JAX's scan on a GPU
 
 
@@ -397,7 +398,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "xpnet torch": partial(stacks, library="torch"),
         "xpnet torch one by one": partial(one_by_one, library="torch"),
         "torch func": torch_func,
-        "xpnet numpy two processes": two_processes,
+        TWO_PROCESSES: two_processes,
         "xpnet numpy one stack": partial(stack, library="numpy"),
         "xpnet jax one stack": partial(stack, library="jax"),
     },
@@ -415,5 +416,5 @@ STACKS = {f"xpnet {library}": library for library in ("numpy", "torch", "jax", "
 # How many models these train, whatever K is.
 ALONE = {
     **{f"xpnet {library} one by one": 1 for library in ("numpy", "torch", "jax", "cupy")},
-    "xpnet numpy two processes": HALVES,
+    TWO_PROCESSES: HALVES,
 }

@@ -526,7 +526,8 @@ def many_table(measurements: Sequence[Measurement]) -> list[str]:
 def _many_cell(m: Measurement | None) -> str:
     if m is None:
         return ""
-    cell = f"{'~' if m.get('provisional') else ''}{m['median']:,.{0 if m['median'] >= 100 else 1}f}"
+    digits = 0 if m["median"] >= 100 else 1 if m["median"] >= 10 else 2
+    cell = f"{'~' if m.get('provisional') else ''}{m['median']:,.{digits}f}"
     return f"{cell} ({m['times_alone']:.2f})" if "times_alone" in m else cell
 
 
@@ -542,9 +543,11 @@ def many_verdicts(measurements: Sequence[Measurement]) -> list[str]:
 def many_section() -> list[str]:
     """Write the tables of many networks at once, on the CPU, and where there are some on a GPU."""
     header, measurements = read(results.newest("many"))
+    cpu = header.get("clock") == "cpu"
     lines = [
         f"{machine_line(header)} {header['data']} data, sigmoid, float32; median of "
-        f"{header['rounds']} rounds, in turns. In parentheses: times as fast as the same networks "
+        f"{header['rounds']} rounds, in turns{', in seconds of one thread' if cpu else ''}; ~ is "
+        "a single turn before the rounds. In parentheses: times as fast as the same networks "
         "one by one through xpnet's own loop on the same library. `python -m benchmarks.many`.",
         "",
     ]

@@ -769,7 +769,7 @@ def test_the_gpus_command_goes_through(tmp_path: Path) -> None:
     step = "train_step-float32-12-5-3-4"
     assert names >= {"environment.txt", "train.txt", "tests.txt", "matmul.jsonl", "summary.txt"}
     assert names >= {f"{step}.jsonl", "train_step-compile-12-5-3-4.jsonl"}
-    assert names >= {"many.jsonl", "many-rest.jsonl"}
+    assert "many.jsonl" in names
     assert (tmp_path / "out" / step / "train-step-sigmoid-sgd.png").exists()
     table = (tmp_path / "out" / "summary.txt").read_text()
     assert found.stdout.endswith(table)

@@ -80,7 +80,7 @@ def test_many_measures_draws_and_reports(
 ) -> None:
     out = tmp_path / "many.jsonl"
     words = ["--networks", "12-5-3/4", "--models", "2", "1", "--rounds", "2"]
-    words += ["--seconds", "0.001", "--out", str(out), "--only", "xpnet numpy"]
+    words += ["--seconds", "0.001", "--clock", "cpu", "--out", str(out), "--only", "xpnet numpy"]
     assert many.main([*words, "xpnet numpy one by one", "by hand"]) == 0
     printed = capsys.readouterr().out
     assert "12-5-3 batch 4, sigmoid, SGD: 2 models\n" in printed
@@ -142,6 +142,7 @@ def test_what_was_asked_is_held_against_what_was_measured() -> None:
         (["--only", "xpnet abacus"], "--only xpnet abacus: expected some of xpnet numpy"),
         (["--networks", "12"], "network '12': expected S"),
         (["--models", "0"], "--models 0: expected 1 or more"),
+        (["--device", "cuda", "--clock", "cpu"], "--clock cpu: expected wall on a GPU"),
     ],
 )
 def test_many_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,10 +88,11 @@ def models_at_once(
     A stack of one model is slower than the ordinary step (0.8 on NumPy).
 
     A stack pays for what a step costs beside its products, and that is spent once for all models.
-    So a few models are enough where the products are the time. More of them lose nothing until the
-    stack leaves the last cache: at some 90 MiB here, so 16 MiB leaves room for a smaller one, and
-    for another process. XLA compiles the steps of a single network to one loop without that
-    cost, and its stacks lose where they leave a core's own cache.
+    So a few models are enough where the products are the time. More of them lose nothing before
+    the arrays of a stack leave the last cache, or reach the 32 MiB from which glibc maps them anew
+    for each step: 16 MiB leave room for a smaller cache, and for another process. XLA compiles the
+    steps of a single network to one loop without that cost, and its stacks lose where they leave a
+    core's own cache.
 
     Examples
     --------
