@@ -612,7 +612,7 @@ def test_other_data_are_not_gone_on_with(in_tmp: Path, capsys: pytest.CaptureFix
     assert run("--lr", "0.1,0.01", "--quiet") == 0
     write_data(n=121)
     assert train.main(["--resume", "run"]) == 2
-    assert "the data has changed" in capsys.readouterr().err
+    assert "the samples have changed" in capsys.readouterr().err
 
 
 def test_a_killed_sweep_with_a_lost_settings_file_says_so(

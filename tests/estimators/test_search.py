@@ -205,7 +205,9 @@ def test_a_cv_that_shuffles_anew_each_time_is_asked_once() -> None:
     assert len({id(est._engine) for est in fitted}) == 1  # none was trained by itself
 
 
-@pytest.mark.parametrize("refit", ["f1_macro", False, lambda results: 2], ids=["name", "none", "function"])
+@pytest.mark.parametrize(
+    "refit", ["f1_macro", False, lambda results: 2], ids=["name", "none", "function"]
+)
 def test_several_scores_and_refit(refit: Any) -> None:
     scoring = {"accuracy": "accuracy", "f1_macro": "f1_macro", "loss": "neg_log_loss"}
     options = {"scoring": scoring, "refit": refit, "return_train_score": True, "cv": 3}

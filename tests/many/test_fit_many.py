@@ -289,7 +289,10 @@ def test_only_the_model_that_becomes_nan_ends() -> None:
     assert models.histories[1].failure in models.notes
     assert np.isnan(models.scores[1])
     assert models.best_index == 0
-    assert len(list(models)) == len(models.ensemble()) == 2
+    assert models.succeeded == [0, 2]
+    assert len(models.ensemble()) == 2
+    with pytest.raises(xpnet.errors.UsageError, match=r"model 1 .* ended"):
+        list(models)
     with pytest.raises(xpnet.errors.UsageError, match=r"model 1 .* try a smaller learning rate"):
         models[1]
     for k in (0, 2):
@@ -408,3 +411,80 @@ def test_frames_text_labels_and_their_weights() -> None:
     assert set(models.best().predict(frame)) <= {"low", "mid", "high"}
     assert models.ensemble().predict(frame)[0] in {"low", "mid", "high"}
     assert models[0].columns == xpnet.data.Encoder.of(frame).names
+
+
+# -- What a set must not mix up --------------------------------------------------------
+
+
+def test_losses_that_treat_targets_differently_share_no_targets() -> None:
+    """One scales the targets of a regression, the other must not: each network has its own."""
+    counts = np.random.default_rng(3).poisson(4.0, (N, 1)).astype(float)
+    networks = [xpnet.mlp([5, 6, 1], loss=loss) for loss in ("squared", "poisson", "huber")]
+    models = xpnet.fit_many(networks, (X, counts), optim.Adam(0.01), epochs=3, seeds=2, **OPTIONS)
+    for m in models.members:
+        made = trainer(networks[m.network], m, optimizer=optim.Adam(0.01))
+        made.fit(X, counts, epochs=3)
+        assert difference(models, m.index, made) < 1e-12
+    with pytest.raises(
+        xpnet.errors.UsageError, match=r"predicts values.*predicts classes.*two sets"
+    ):
+        xpnet.fit_many([xpnet.mlp([5, 1], loss="sigmoid"), networks[0]], (X, (T > 0) * 1))
+
+
+@pytest.mark.parametrize("ended", ["patience", "callback"])
+def test_a_bootstrap_of_which_one_model_is_left(ended: str) -> None:
+    """A single model trains by the ordinary step, with weights of one axis."""
+    more: Any = {"callbacks": halving(1)}
+    if ended == "patience":
+        more = {"patience": 1, "optimizer": optim.Adam(0.1)}
+    models = xpnet.fit_many(
+        xpnet.mlp([5, 8, 3]), (X, T), seeds=4, bootstrap=True, epochs=12, validation=(X, T), **more
+    )
+    assert len({len(history.epochs) for history in models.histories}) > 1
+
+
+def test_no_training_score_stands_for_one_that_is_not_defined() -> None:
+    """R² of one sample, ROC AUC of one class."""
+    few = X[:6], VALUES[:6]
+    models = xpnet.fit_many(xpnet.mlp([5, 4, 1], loss="squared"), few, folds=6, epochs=2)
+    assert np.isnan(models.scores).all()
+    assert "r2 is not defined for 6 models" in models.notes[-1]
+    one_class = X[T == 0], np.zeros(np.sum(T == 0), int)
+    with np.errstate(all="ignore"):
+        models = xpnet.fit_many(
+            xpnet.mlp([5, 3]), (X, T), epochs=2, validation=one_class, metric="roc_auc"
+        )
+    assert np.isnan(models.scores).all()
+    assert "-" in str(models).splitlines()[-1].split()
+
+
+def test_weights_of_your_own_stay() -> None:
+    drawn = xpnet.mlp([5, 4, 3])
+    own = {name: np.full(p.shape, 0.123) for name, p in drawn.params.items()}
+    network = xpnet.mlp([5, 4, 3], params=own)
+    still = optim.SGD(1e-30)
+    for more in ({"grid": {"dropout": [0.0, 0.5]}}, {"seeds": 2}, {"grid": {"lr": [1e-30, 2e-30]}}):
+        models = xpnet.fit_many(network, (X, T), still, epochs=1, **more)  # type: ignore[arg-type]
+        for model in models:
+            assert np.all(model.to_host()["W1"] == np.float32(0.123))
+
+
+def test_callbacks_see_every_epoch_and_may_answer_with_a_generator() -> None:
+    seen: list[int] = []
+
+    def callback(progress: Progress) -> Any:
+        seen.append(progress.epoch)
+        return (k for k in progress.live[1:]) if progress.epoch == 2 else None
+
+    models = xpnet.fit_many(xpnet.mlp([5, 3]), (X, T), seeds=3, epochs=4, callbacks=callback)
+    assert seen == [1, 2, 3, 4]
+    assert [len(history.epochs) for history in models.histories] == [4, 2, 2]
+    for wrong in ([True, False, False], [[0]], "01", [7], [-1], np.array([True, False, False])):
+        with pytest.raises(xpnet.errors.UsageError, match="a callback returned"):
+            xpnet.fit_many(
+                xpnet.mlp([5, 3]), (X, T), seeds=3, epochs=2, callbacks=lambda p, w=wrong: w
+            )
+    models = xpnet.fit_many(
+        xpnet.mlp([5, 3]), (X, T), Noisy(), seeds=2, epochs=1, callbacks=halving(1)
+    )
+    assert models.notes[-1] == "callbacks do not see the models that train one by one"

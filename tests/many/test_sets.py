@@ -117,8 +117,9 @@ def test_a_set_in_a_file(tmp_path: Path) -> None:
     assert str(found) == str(models)
     assert found.notes == models.notes
     assert [h.reason for h in found.histories] == [h.reason for h in models.histories]
-    for mine, theirs in zip(found, models, strict=True):
-        np.testing.assert_array_equal(mine.scores(X), theirs.scores(X))
+    assert found.succeeded == models.succeeded
+    for k in models.succeeded:
+        np.testing.assert_array_equal(found[k].scores(X), models[k].scores(X))
     models[0].save(tmp_path / "one.npz")
     with pytest.raises(CheckpointError, match=r"holds a single model: open it with Model\.load"):
         xpnet.ModelSet.load(tmp_path / "one.npz")
@@ -166,14 +167,18 @@ def test_a_checkpoint_of_another_set_is_refused(tmp_path: Path) -> None:
         sets(seeds=2, folder=folder)
     with pytest.raises(CheckpointError, match="it had 2 models, now there are 3"):
         sets(seeds=3, folder=folder, resume=True)
-    with pytest.raises(CheckpointError, match=r"model 1: network was .* is "):
+    with pytest.raises(CheckpointError, match="model 1: seed was 1, is 2"):
         sets(seeds=[0, 2], folder=folder, resume=True)
-    with pytest.raises(CheckpointError, match="the data has changed"):
+    with pytest.raises(CheckpointError, match="the samples have changed"):
         xpnet.fit_many(
             NETWORK, (X + 1.0, T), optim.Adam(0.01), seeds=2, folder=folder, resume=True, **SMALL
         )
     with pytest.raises(CheckpointError, match="batch_size was 40, is 20"):
         sets(seeds=2, folder=folder, resume=True, batch_size=20)
+    with pytest.raises(CheckpointError, match="epochs was 2, is 3"):
+        sets(seeds=2, folder=folder, resume=True, epochs=3)
+    with pytest.raises(CheckpointError, match="the scaling has changed"):
+        sets(seeds=2, folder=folder, resume=True, scaling=None)
     single = tmp_path / "single"
     xpnet.Trainer(NETWORK).fit(X, T, epochs=1, folder=single)
     with pytest.raises(CheckpointError, match="is not the checkpoint of a set of models"):
@@ -181,6 +186,68 @@ def test_a_checkpoint_of_another_set_is_refused(tmp_path: Path) -> None:
     (path, *_) = checkpoint.numbered(folder)
     with pytest.raises(CheckpointError, match="holds the networks of a sweep that has not ended"):
         xpnet.Model.load(path)
+
+
+def test_an_interruption_beside_a_callback_loses_no_round(tmp_path: Path) -> None:
+    arguments: Any = {
+        "grid": {"lr": [0.1, 0.03, 0.01, 0.003]}, "epochs": 5, "batch_size": 20, "validation": 0.3,
+        "save_seconds": 0.0,
+    }  # fmt: skip
+    whole = xpnet.fit_many(NETWORK, (X, T), optim.SGD(0.1), callbacks=halving(2), **arguments)
+    for epoch in (2, 4):
+        folder = tmp_path / str(epoch)
+
+        def broken(progress: Any, epoch: int = epoch) -> None:
+            if progress.epoch == epoch:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            xpnet.fit_many(
+                NETWORK, (X, T), optim.SGD(0.1), callbacks=[broken, halving(2)], folder=folder,
+                **arguments,
+            )  # fmt: skip
+        found = xpnet.fit_many(
+            NETWORK, (X, T), optim.SGD(0.1), callbacks=halving(2), folder=folder, resume=True,
+            **arguments,
+        )  # fmt: skip
+        for mine, theirs in zip(found.histories, whole.histories, strict=True):
+            assert (mine.losses, mine.reason) == (theirs.losses, theirs.reason)
+
+
+def test_how_many_train_at_once_may_change_on_the_way(tmp_path: Path) -> None:
+    arguments: Any = {"seeds": 5, "dtype": "float64", "epochs": 3, "batch_size": 40}
+    whole = xpnet.fit_many(NETWORK, (X, T), optim.Adam(0.01), at_once=2, **arguments)
+    calls = iter(range(100))
+    xpnet.fit_many(
+        NETWORK, (X, T), optim.Adam(0.01), at_once=2, folder=tmp_path / "run",
+        stop=lambda: next(calls) == 4, **arguments,
+    )  # fmt: skip
+    found = xpnet.fit_many(
+        NETWORK, (X, T), optim.Adam(0.01), at_once=4, folder=tmp_path / "run", resume=True,
+        **arguments,
+    )  # fmt: skip
+    for mine, theirs in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(mine.scores(X), theirs.scores(X))
+
+
+def test_a_stopped_set_has_the_scores_of_the_weights_that_it_has() -> None:
+    calls = iter(range(100))
+    models = sets(
+        seeds=3, epochs=9, patience=8, validation=(X[:40], T[:40]), stop=lambda: next(calls) == 7
+    )
+    for k, model in enumerate(models):
+        assert models.histories[k].reason == "stop"
+        last = models.histories[k].epochs[-1].val_score
+        assert models.scores[k] == last
+        assert model.evaluate(X[:40], T[:40])["accuracy"] is not None
+
+
+def test_a_set_as_a_frame() -> None:
+    pytest.importorskip("pandas")
+    frame = sets(grid={"lr": [0.1, 0.01], "sizes": [[4, 3], [4, 5, 3]]}, seeds=2).to_frame("pandas")
+    assert list(frame.columns) == ["model", "lr", "sizes", "seed", "epochs", "ended", "accuracy"]
+    assert (frame["sizes"][2], frame["ended"][0], frame["epochs"].sum()) == ("4-5-3", "epochs", 16)
+    assert str(frame["lr"].dtype) == "float64"
 
 
 def test_a_refused_set_leaves_no_folder(tmp_path: Path) -> None:
@@ -233,6 +300,10 @@ def test_a_refused_set_leaves_no_folder(tmp_path: Path) -> None:
         ({"lr": 0.1}, "lr is the optimizer's own"),
         ({"sample_weight": np.ones(3)}, r"sample_weight: got shape \(3,\), expected \(120,\)"),
         ({"epochs": 0}, "epochs is 0; expected"),
+        ({"folder": 3}, "folder is 3; expected a path"),
+        ({"grid": {"optimizer": []}}, "grid: optimizer is an empty list"),
+        ({"grid": {"sizes": [4, 3]}}, "grid: sizes has 4; expected lists of sizes"),
+        ({"grid": {"lr": [0.1, np.float64(0.1)]}}, "grid: lr has 0.1 twice"),
     ],
     ids=str,
 )
@@ -242,7 +313,7 @@ def test_bad_arguments_end_in_one_line_before_any_step(
     with pytest.raises((UsageError, DataError), match=message) as caught:
         sets(**arguments)
     assert len(str(caught.value).splitlines()) == 1
-    if not {"callbacks", "resume", "patience", "metric"} & arguments.keys():
+    if not {"callbacks", "folder", "resume", "patience", "metric"} & arguments.keys():
         if "folds" in arguments and "validation" in arguments:
             return
         with pytest.raises((UsageError, DataError), match=message):

@@ -477,8 +477,8 @@ def _finish(
     }
     together: dict[str, float | None] = {}
     if config.ensemble:
-        for model in models:
-            _dressed(model, sweep, outcome.config)
+        for k in models.succeeded:
+            _dressed(models[k], sweep, outcome.config)
         members = [k for k in rows[0].models if models.histories[k].reason != "failed"]
         for k in members:
             models[k].threshold = outcome.model.threshold

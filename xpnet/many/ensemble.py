@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from xpnet.errors import UsageError, counted
+from xpnet.errors import UsageError, counted, shown
 from xpnet.metrics import classification_scores, regression_scores
 from xpnet.models.evaluation import class_indices
 from xpnet.models.model import Model
@@ -47,9 +47,14 @@ class Ensemble:
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
+        if not isinstance(models, Iterable):
+            raise UsageError(f"an ensemble of {shown(models)}; expected a list of models")
         self.models = list(models)
         if not self.models:
             raise UsageError("an ensemble of no models; expected at least one")
+        for model in self.models:
+            if not isinstance(model, Model):
+                raise UsageError(f"an ensemble of {shown(model)}; expected a list of models")
         first = self.models[0]
         for model in self.models:
             same = (model.classifies, model.network.outputs, model.classes) == (

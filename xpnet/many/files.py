@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from xpnet.many.stack import Stack
 from xpnet.many.training import Run
 from xpnet.models import checkpoint
 from xpnet.trainer.history import History
-from xpnet.trainer.resume import digest
+from xpnet.trainer.resume import WORDS, digest
 
 __all__ = ["SavedSet", "identity"]
 
@@ -38,6 +38,7 @@ def identity(
             "weight_decay": each.weight_decay,
             "clip_norm": each.clip_norm,
             "batch_size": each.batch_size,
+            "epochs": each.epochs,
             "seed": each.member.seed,
             "part": each.part,
         }
@@ -47,9 +48,14 @@ def identity(
     for number, part in parts.items():
         given = part.given
         held = [] if given.held is None else given.held
-        data[str(number)] = [
-            digest(given.x), digest(given.t), [*map(digest, held)], [*map(digest, given.weights)],
-        ]  # fmt: skip
+        scalings = (*(given.scaling or ()), *(given.target_scaling or ()))
+        data[str(number)] = {
+            "samples": digest(given.x),
+            "targets": digest(given.t),
+            "validation": [*map(digest, held)],
+            "sample_weight": [*map(digest, given.weights)],
+            "scaling": [digest(np.atleast_1d(np.asarray(v, np.float64))) for v in scalings],
+        }
     first = parts[chosen[0].part].model
     start = [
         digest(np.concatenate([np.ravel(p) for p in each.network.params.values()]))
@@ -113,6 +119,8 @@ class SavedSet:
             "run_of_set": FORMAT,
             "identity": self.identity,
             "histories": histories,
+            "stacks": [stack.members for stack in run.stacks],
+            "called": run.called,
             "live": [[each.member.index for each in stack.live] for stack in run.stacks],
             "done": run.done,
             "seconds": run.seconds,
@@ -133,8 +141,14 @@ class SavedSet:
                 "continue it (resume=True), or name another folder"
             )
 
-    def restore(self, run: Run) -> bool:
-        """Continue the run from the newest checkpoint; False if there is none.
+    def restore(self, build: Callable[[list[list[int]]], Run]) -> Run | None:
+        """Return the run of the newest checkpoint; None if there is none.
+
+        Parameters
+        ----------
+        build : callable
+            Makes a run before its first step, of stacks of these models. How many train at once
+            may have been another number then.
 
         Raises
         ------
@@ -142,7 +156,7 @@ class SavedSet:
             No checkpoint is whole, or the newest one is of another run.
         """
         if self.folder is None or not checkpoint.numbered(self.folder):
-            return False
+            return None
         arrays, meta, path, _ = checkpoint.load_latest(self.folder)
         if meta.get("run_of_set") != FORMAT:
             raise CheckpointError(f"{path}: is not the checkpoint of a set of models")
@@ -151,10 +165,11 @@ class SavedSet:
                 f"{path}: belongs to another run: {changed}. Put that back, or start a new run"
             )
         try:
+            run = build(meta["stacks"])
             self._fill(run, arrays, meta)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path}: is not as xpnet writes it: {error!r}") from error
-        return True
+        return run
 
     @staticmethod
     def _fill(run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -166,6 +181,7 @@ class SavedSet:
             run.histories[index].reason = course["why"]
             run.histories[index].failure = course["failure"]
         run.done, run.seconds = list(meta["done"]), list(meta["seconds"])
+        run.called = meta["called"]
         for number, (stack, live) in enumerate(zip(run.stacks, meta["live"], strict=True)):
             places = [i for i, each in enumerate(stack.live) if each.member.index in set(live)]
             if not places:
@@ -196,10 +212,23 @@ def _changed(then: Any, now: Mapping[str, Any]) -> str:
     for number, (was, this) in enumerate(itertools.zip_longest(then["models"], now["models"])):
         for name in this:
             if was.get(name) != this[name]:
-                return f"model {number}: {name} was {was.get(name)}, is {this[name]}"
-    if then.get("data") != now["data"]:
-        return "the data has changed"
+                return f"model {number}: {_difference(name, was.get(name), this[name])}"
+    for number, this in now["data"].items():
+        was = then.get("data", {}).get(number, {})
+        for name in this:
+            if was.get(name) != this[name]:
+                where = f", in part {number} of the data" if len(now["data"]) > 1 else ""
+                return f"{WORDS[name]}{where}"
     for name in now:
         if then.get(name) != now[name]:
             return f"{name} was {then.get(name)}, is {now[name]}"
     return ""
+
+
+def _difference(name: str, was: Any, this: Any) -> str:
+    """Return what differs of two values; of tables the first entry that does."""
+    if isinstance(was, dict) and isinstance(this, dict):
+        for key in {**was, **this}:
+            if was.get(key) != this.get(key):
+                return _difference(key, was.get(key), this.get(key))
+    return f"{name} was {was}, is {this}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,6 +153,8 @@ def fit_many(
         save_seconds = real("save_seconds", save_seconds, 0.0)
     if resume and folder is None:
         raise UsageError("resume needs the folder of the checkpoints")
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder is {shown(folder)}; expected a path")
     made = prepare_set(
         networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
         bootstrap=bootstrap, validation=validation, sample_weight=sample_weight,
@@ -166,9 +169,15 @@ def fit_many(
         saved.identity = identity(made.chosen, made.parts, {"patience": patience, "metric": metric})
     with saved.held():
         shared: dict[Any, Any] = {}
-        run = Run.of([Stack(stack, made.parts, shared) for stack in made.stacks], len(made.chosen))
-        if not (resume and saved.restore(run)):
+
+        def build(groups: list[list[int]]) -> Run:
+            stacks = [[made.chosen[index] for index in group] for group in groups]
+            return Run.of([Stack(stack, made.parts, shared) for stack in stacks], len(made.chosen))
+
+        found = saved.restore(build) if resume else None
+        if found is None:
             saved.begin()
+        run = found or build([[each.member.index for each in stack] for stack in made.stacks])
         _train(run, made, rules, saved, save_seconds, progress, say)
         models = _alone(run, made, rules, saved.folder, resume, save_seconds, progress)
     return _finished(run, made, rules, models, say)
@@ -315,6 +324,8 @@ def _finished(
         f"{counted(count, 'model')} trained one by one: {reason}"
         for reason, count in made.plan().one_by_one.items()
     ]
+    if notes and rules.callbacks:
+        notes.append("callbacks do not see the models that train one by one")
     failures = [h.failure for h in run.histories if h.reason == "failed"]
     notes += failures
     if failures:
@@ -327,5 +338,12 @@ def _finished(
     found = ModelSet(
         [each.member for each in made.chosen], run.histories, entries, rules.metric or kind, notes
     )
+    lost = [k for k in found.succeeded if math.isnan(found.scores[k])]
+    measured = [k for k in lost if made.parts[made.chosen[k].part].given.held is not None]
+    if measured and len(run.histories[measured[0]].epochs):
+        found.notes.append(
+            f"{found.score_name} is not defined for {counted(len(measured), 'model')}, the first "
+            f"is {measured[0]}: what is held out has too few samples, or not every class"
+        )
     say(*str(found).splitlines())
     return found

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from xpnet import optim
 from xpnet.errors import UsageError, listed, real, shown, whole
 from xpnet.many.rules import with_setting
@@ -143,6 +145,8 @@ def checked_grid(
     rules = [rule(1) if callable(rule) else rule or optim.AdamW()]
     if isinstance(choices := grid.get("optimizer"), Iterable):
         rules = list(choices)
+        if not rules:
+            raise UsageError("grid: optimizer is an empty list; expected at least one value")
         for rule in rules:
             if isinstance(rule, type) or not hasattr(rule, "rule"):
                 raise UsageError(
@@ -162,7 +166,7 @@ def checked_grid(
             )
         if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
             raise UsageError(f"grid: {name} is {shown(values)}; expected a list of values")
-        found[name] = list(values)
+        found[name] = [_plain_value(value) for value in values]
         if not found[name]:
             raise UsageError(f"grid: {name} is an empty list; expected at least one value")
         plain = [repr(value) for value in found[name]]
@@ -176,6 +180,11 @@ def checked_grid(
                 "it out, or give one network for each value"
             )
     return found
+
+
+def _plain_value(value: Any) -> Any:
+    """Return NumPy's numbers and arrays as Python's."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _settings(rule: Any) -> set[str]:
@@ -226,9 +235,20 @@ def _built(network: Network, settings: Mapping[str, Any], seed: int | None) -> N
         return network
     if seed is not None:
         changes["seed"] = seed
+    # Weights of your own stay: those that you gave, and without seeds all of them.
+    if not {"sizes", "init"} & changes.keys() and (seed is None or _has_own_weights(network)):
+        changes["params"] = network.params
     if "sizes" in changes and "activation" not in changes:
-        changes["activation"] = _activations(network, len(changes["sizes"]))
+        sizes = changes["sizes"]
+        if not isinstance(sizes, list | tuple):
+            raise UsageError(f"grid: sizes has {shown(sizes)}; expected lists of sizes: [64, 10]")
+        changes["activation"] = _activations(network, len(sizes))
     return BUILDERS[network.builder](**{**network.arguments, **changes})
+
+
+def _has_own_weights(network: Network) -> bool:
+    drawn = BUILDERS[network.builder](**network.arguments).params
+    return any(not np.array_equal(p, network.params[name]) for name, p in drawn.items())
 
 
 def _activations(network: Network, sizes: int) -> list[str]:

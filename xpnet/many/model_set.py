@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ class ModelSet:
     histories : list of History
         Its epochs, and why it ended.
     scores : array, shape=(K,)
-        Of each model, the score of its best epoch on what was held out; without that, of the
-        training samples after the last epoch. NaN for a model that failed.
+        Of each model, the score of its best epoch on what was held out; if nothing was, that of the
+        training samples after the last epoch. NaN for a model that failed or ended before it, and
+        where the score is not defined, such as R² on one sample.
     score_name : str
     notes : list of str
         What trained one by one and why, and which models failed.
@@ -83,7 +84,7 @@ class ModelSet:
         return len(self.members)
 
     def __getitem__(self, k: int) -> Model:
-        if not isinstance(k, int | np.integer):
+        if isinstance(k, bool) or not isinstance(k, int | np.integer):
             raise TypeError(f"models[{shown(k)}]; expected the number of a model")
         k = int(k)
         if not -len(self) <= k < len(self):
@@ -98,10 +99,14 @@ class ModelSet:
         return found
 
     def __iter__(self) -> Iterator[Model]:
-        """Yield the models that have not failed."""
-        for k, history in enumerate(self.histories):
-            if history.reason != "failed":
-                yield self[k]
+        """Yield the models in the order of `members`; one that has failed is an error, as `[k]`."""
+        for k in range(len(self)):
+            yield self[k]
+
+    @property
+    def succeeded(self) -> list[int]:
+        """The numbers of the models that have not failed."""
+        return [k for k, history in enumerate(self.histories) if history.reason != "failed"]
 
     @property
     def scores(self) -> np.ndarray:
@@ -151,8 +156,9 @@ class ModelSet:
         UsageError
             There is none, or their answers are not of one kind.
         """
-        models = list(self) if indices is None else [self[k] for k in indices]
-        return Ensemble(models)
+        if indices is not None and not isinstance(indices, Iterable):
+            raise UsageError(f"ensemble of {shown(indices)}; expected a list of numbers of models")
+        return Ensemble([self[k] for k in (self.succeeded if indices is None else indices)])
 
     def __repr__(self) -> str:
         failed = sum(history.reason == "failed" for history in self.histories)
@@ -238,7 +244,7 @@ class ModelSet:
             deviation = row["deviation"]
             line = [
                 *(_cell(row["settings"].get(name, "")) for name in names),
-                "failed" if math.isnan(row["mean"]) else f"{row['mean']:.4f}",
+                *_mean_cell(row),
                 "" if math.isnan(deviation) else f"{deviation:.4f}",
                 str(row["count"]),
             ]
@@ -267,7 +273,15 @@ class ModelSet:
 
     def to_frame(self, library: str | None = None) -> Any:
         """Return the models as a data frame, one row each; see `History.to_frame`."""
-        return frame_of(self.to_dict(), ("model", "seed", "epochs"), library)
+        columns = self.to_dict()
+        whole, text = [], []
+        for name, values in columns.items():
+            if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+                whole.append(name)
+            elif not all(value is None or isinstance(value, int | float) for value in values):
+                text.append(name)
+                columns[name] = [None if v is None else _cell(v) for v in values]
+        return frame_of(columns, whole, library, text)
 
     # -- Files -------------------------------------------------------------------------
 
@@ -300,6 +314,7 @@ class ModelSet:
                     "history": course,
                     "reason": history.reason,
                     "failure": history.failure,
+                    "of_best_epoch": bool(history.best_params),
                 }
             )
         meta = {"set": FORMAT, "score": self.score_name, "notes": self.notes, "models": metas}
@@ -328,7 +343,10 @@ class ModelSet:
         if meta.get("set") != FORMAT or not isinstance(meta.get("models"), list):
             what = "a single model: open it with Model.load" if "builder" in meta else "no set"
             raise CheckpointError(f"{path}: holds {what}; expected a file of ModelSet.save")
-        given = [network] if isinstance(network, Network) else list(network or ())
+        every: Any = network if isinstance(network, Iterable) else [network]
+        given = [] if network is None else list(every)
+        if not all(isinstance(each, Network) for each in given):
+            raise UsageError(f"network is {shown(network)}; expected a network, or a list of them")
         members: list[Member] = []
         histories: list[History] = []
         models: list[Model | None] = []
@@ -346,8 +364,18 @@ class ModelSet:
                     continue
                 found = schema.as_newest(each["model"], path)
                 schema.check(own, found, path)
-                built = given[members[-1].network] if given and not found["builder"] else None
+                place = members[-1].network
+                built = None
+                if given and not found["builder"]:
+                    if place >= len(given):
+                        raise CheckpointError(
+                            f"{path}: model {k} is of network {place}; give all the networks, in a "
+                            "list"
+                        )
+                    built = given[place]
                 models.append(Model.unpacked(own, found, path=path, network=built, **options))
+                if each["of_best_epoch"]:
+                    history.best_params = checkpoint.section(own, "params/")
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -359,7 +387,8 @@ def kept_epoch(history: History) -> Epoch | None:
     """Return the record of the epoch whose weights a model has; None if it has none or failed."""
     if history.reason == "failed" or not history.epochs:
         return None
-    if history.best_epoch and (history.best_params or history.reason == "patience"):
+    kept = bool(history.best_params) and history.reason != "stop"  # then it has the weights of now
+    if history.best_epoch and (kept or history.reason == "patience"):
         return history.epochs[history.best_epoch - 1]
     return history.epochs[-1]
 
@@ -373,10 +402,18 @@ def _score(history: History) -> float:
     epoch = kept_epoch(history)
     if epoch is None:
         return math.nan
-    for value in (epoch.val_metric, epoch.val_score, epoch.train_score):
-        if value is not None:
-            return value
-    return math.nan
+    value = epoch.train_score
+    if history.metric:
+        value = epoch.val_metric
+    elif any(each.val_loss is not None for each in history.epochs):  # something was held out
+        value = epoch.val_score
+    return math.nan if value is None else value
+
+
+def _mean_cell(row: Mapping[str, Any]) -> list[str]:
+    if math.isnan(row["mean"]):
+        return ["failed" if row["failed"] == row["count"] else "-"]
+    return [f"{row['mean']:.4f}"]
 
 
 def _plain(value: Any) -> Any:

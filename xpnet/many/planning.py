@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,8 +45,9 @@ OF_THE_DATA = (
 OF_THE_RUN = (
     "patience", "callbacks", "stop", "folder", "resume", "save_seconds", "verbose", "progress",
 )  # fmt: skip
-# Data of folds or groups that take more than this are trained part by part, not all in one stack.
-SHARED_BYTES = 256 << 20
+# Data of folds or groups that take more than this share of the memory are trained part by part, not
+# all in one stack, which would copy them.
+SHARED, LEAST_SHARED = 8, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Plan:
         Of parameters, optimizer state, activations and batches of all models.
     one_by_one : dict of str to int
         Why models train one by one, and how many.
+    parts, data_bytes : int
+        The parts of the data that are trained on, and the bytes of their samples: each fold, each
+        group, and for each seed what its share for validation leaves.
 
     Examples
     --------
@@ -75,13 +80,26 @@ class Plan:
     stacks: list[tuple[int, int]]
     bytes: int
     one_by_one: dict[str, int]
+    parts: int = 1
+    data_bytes: int = 0
 
     def in_words(self) -> list[str]:
         """Return the plan as lines."""
         lines = [f"{counted(self.models, 'model')}, {self.bytes / 2**20:,.1f} MiB"]
-        for models, at_once in self.stacks:
+        if self.parts > 1:
+            size = f"{self.data_bytes / 2**20:,.1f} MiB"
+            lines.append(
+                f"data in {self.parts} parts, {size}: folds, groups, or a seed's validation"
+            )
+        for (models, at_once), forms in Counter(self.stacks).items():
             how = "all at once" if at_once >= models else f"{at_once} at once"
-            lines.append(f"{counted(models, 'model')} of one form, {how}")
+            of_form = counted(models, "model")
+            if models == 1:
+                lines.append(f"{counted(forms, 'model')} of a form of its own, by itself")
+            elif forms == 1:
+                lines.append(f"{of_form} of one form, {how}")
+            else:
+                lines.append(f"{forms} forms of {of_form}, {how}")
         for reason, models in self.one_by_one.items():
             lines.append(f"{counted(models, 'model')} one by one: {reason}")
         return lines
@@ -102,7 +120,9 @@ class PreparedSet:
         reasons: dict[str, int] = {}
         for _, reason in self.alone:
             reasons[reason] = reasons.get(reason, 0) + 1
-        return Plan(len(self.chosen), self.forms, self.bytes, reasons)
+        samples = {id(part.given.x): part.given.x.nbytes for part in self.parts.values()}
+        size = sum(samples.values())
+        return Plan(len(self.chosen), self.forms, self.bytes, reasons, len(samples), size)
 
 
 def plan(
@@ -232,6 +252,13 @@ def prepare_set(
         class_weight, base.classes if base.predicts_names else None
     )
     classed = base.evaluation.classifies(t)
+    for network in nets:
+        kind = Model(network, **options, **fixed).evaluation.classifies(t)
+        if kind != classed:
+            raise UsageError(
+                f"networks: {network.in_words} {_task(kind)}, and the first {_task(classed)}; "
+                "train them as two sets, since their scores differ"
+            )
     rows = [Rows()]
     if folds is not None:
         rows = folds_of(folds, t, classed)
@@ -266,6 +293,10 @@ def prepare_set(
     return _grouped(candidates(nets, points, given_seeds, parts_of, training), parts, at_once)
 
 
+def _task(classes: bool) -> str:
+    return "predicts classes" if classes else "predicts values"
+
+
 def _is_auto(scaling: Any) -> bool:
     return isinstance(scaling, str) and scaling == "auto"
 
@@ -276,7 +307,7 @@ def _grouped(
     """Group candidates by their form, and cut each group into stacks that train at once."""
     groups: dict[Any, list[Candidate]] = {}
     alone: list[tuple[Candidate, str]] = []
-    needed = sum(part.given.x.nbytes for part in parts.values())
+    needed = sum({id(part.given.x): part.given.x.nbytes for part in parts.values()}.values())
     for each in chosen:
         part = parts[each.part]
         reason = unstackable(each.network) or unstackable_rule(each.rule)
@@ -288,7 +319,8 @@ def _grouped(
         if reason:
             alone.append((each, reason))
             continue
-        key = form(each, part), each.part if needed > SHARED_BYTES else None
+        most_shared = max(LEAST_SHARED, part.model.backend.memory // SHARED)
+        key = form(each, part), each.part if needed > most_shared else None
         groups.setdefault(key, []).append(each)
     stacks: list[list[Candidate]] = []
     forms: list[tuple[int, int]] = []

@@ -67,6 +67,8 @@ class Stack:
 
     Attributes
     ----------
+    members : list of int
+        The indices of all its models.
     live : list of Candidate
         Those that are in the arrays, in the order of their first axis.
     params, state : dict of str to array
@@ -76,6 +78,7 @@ class Stack:
         self, chosen: Sequence[Candidate], parts: Mapping[int, Part], shared: dict[Any, Any]
     ) -> None:
         self.live, self._parts, self._shared = list(chosen), parts, shared
+        self.members = [each.member.index for each in chosen]
         self._starts: dict[int, int] = {}
         self._place()
         first = chosen[0]
@@ -160,7 +163,9 @@ class Stack:
         self._n = 0
         for number in used:
             part = self._parts[number]
-            key = id(part.given.x), id(part.given.t), _bytes_of(part.model.feed.scaling)
+            feed = part.model.feed
+            scalings = _bytes_of(feed.scaling), _bytes_of(feed.target_scaling)
+            key = id(part.given.x), id(part.given.t), *scalings, part.model.classifies
             if key not in starts:
                 self._blocks[key], starts[key] = part, self._n
                 self._n += len(part.given.x)
@@ -202,7 +207,8 @@ class Stack:
         for row, number in zip(rows, numbers, strict=True):
             given, start = self._parts[number].given, self._starts[number]
             row[start : start + len(given.x)] = given.weights[0] if given.weights else 1.0
-        return rows.sum(axis=0) if self._one_each else rows
+        # A sample belongs to one part, so the sum is its weight.
+        return rows.sum(axis=0) if self._one_each or len(rows) == 1 else rows
 
     @property
     def steps(self) -> int:

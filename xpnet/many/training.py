@@ -99,6 +99,7 @@ class Run:
     unfinished: list[list[np.ndarray]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     stopped: bool = False
+    called: int = 0  # the epochs after which the callbacks were called
 
     @classmethod
     def of(cls, stacks: list[Stack], count: int) -> Run:
@@ -135,6 +136,9 @@ def train(
     # Once for all epochs: to hold the signals takes as long as a few steps.
     with held_signals() as deliver:
         while (epoch := _next_epoch(run)) is not None:
+            if epoch > run.called:  # after the checkpoint of an epoch, or in its place
+                _call_back(run, rules, epoch)
+                continue
             for number, stack in enumerate(run.stacks):
                 if not stack.live or run.done[number] != epoch:
                     continue
@@ -145,6 +149,7 @@ def train(
                 saved(run)
             said(run, epoch + 1)
             _call_back(run, rules, epoch + 1)
+            saved(run)
             deliver()
 
 
@@ -316,21 +321,29 @@ def _call_back(run: Run, rules: Rules, epoch: int) -> None:
         for each in stack.live
         if not run.histories[_index(each)].reason
     ]
-    if not live or not rules.callbacks:
-        return
     dropped: set[int] = set()
     for callback in rules.callbacks:
         answer = callback(Progress(epoch, list(live), run.histories))
         if answer is True:
             dropped.update(live)
         elif answer is not None and answer is not False:
-            if not isinstance(answer, Iterable) or not {*answer} <= {*range(len(run.histories))}:
-                raise UsageError(
-                    f"a callback returned {shown(answer)}; expected True, None, or the indices of "
-                    f"models to drop, of {counted(len(run.histories), 'model')}"
-                )
-            dropped.update(answer)
+            dropped.update(_indices(answer, len(run.histories)))
+    run.called = epoch
     for index in dropped & {*live}:
         run.histories[index].reason = "callback"
     for number in range(len(run.stacks)):
         _release(run, number)
+
+
+def _indices(answer: Any, count: int) -> list[int]:
+    """Return the models that a callback names."""
+    many = isinstance(answer, Iterable) and not isinstance(answer, str)
+    named: list[Any] = list(answer) if many else [None]
+    for index in named:
+        whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+        if not whole or not 0 <= index < count:
+            raise UsageError(
+                f"a callback returned {shown(answer)}; expected True, None, or the indices of "
+                f"models to drop, of {counted(count, 'model')}"
+            )
+    return [int(index) for index in named]

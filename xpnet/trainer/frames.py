@@ -17,9 +17,12 @@ LIBRARIES = ("pandas", "polars", "pyarrow")
 
 
 def frame_of(
-    columns: Mapping[str, Sequence[float | None]], whole: Collection[str], library: str | None
+    columns: Mapping[str, Sequence[Any]],
+    whole: Collection[str],
+    library: str | None,
+    text: Collection[str] = (),
 ) -> Any:
-    """Return columns as a data frame: those of whole numbers as int64, all others as float64.
+    """Return columns as a data frame: whole numbers as int64, text as text, others as float64.
 
     None becomes NaN in pandas, and null in polars and PyArrow.
 
@@ -28,6 +31,8 @@ def frame_of(
     columns : mapping of str to sequence
     whole : collection of str
         The names of the columns of whole numbers.
+    text : collection of str
+        Those of text.
     library : {"pandas", "polars", "pyarrow"}, optional
         By default the first of them that is installed.
 
@@ -45,7 +50,7 @@ def frame_of(
             if error.name != name:  # installed, but something that it needs is not
                 raise UsageError(f"to_frame: {name} cannot be imported: {error}") from error
             continue
-        return _frame(found, name, columns, whole)
+        return _frame(found, name, columns, whole, text)
     wanted = library or "pandas, polars or pyarrow"
     raise UsageError(
         f"to_frame needs {wanted}: pip install {library or 'pandas'}; to_dict needs nothing"
@@ -53,13 +58,20 @@ def frame_of(
 
 
 def _frame(
-    library: Any, name: str, columns: Mapping[str, Sequence[float | None]], whole: Collection[str]
+    library: Any,
+    name: str,
+    columns: Mapping[str, Sequence[Any]],
+    whole: Collection[str],
+    text: Collection[str],
 ) -> Any:
+    def kinds(real: Any, integer: Any, words: Any) -> dict[str, Any]:
+        return {k: words if k in text else integer if k in whole else real for k in columns}
+
     if name == "pandas":
-        kinds = {key: np.int64 if key in whole else np.float64 for key in columns}
-        return library.DataFrame({k: np.array(v, kinds[k]) for k, v in columns.items()})
+        dtypes = kinds(np.float64, np.int64, object)
+        return library.DataFrame({k: np.array(v, dtypes[k]) for k, v in columns.items()})
     if name == "polars":
-        schema = {key: library.Int64 if key in whole else library.Float64 for key in columns}
+        schema = kinds(library.Float64, library.Int64, library.String)
         return library.DataFrame(dict(columns), schema=schema)
-    types = {key: library.int64() if key in whole else library.float64() for key in columns}
+    types = kinds(library.float64(), library.int64(), library.string())
     return library.table({k: library.array(v, type=types[k]) for k, v in columns.items()})

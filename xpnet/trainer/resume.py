@@ -24,7 +24,7 @@ from xpnet.models.model import Model
 from xpnet.optim import Optimizer
 from xpnet.trainer.history import History, finite_or_none
 
-__all__ = ["SavedRun", "digest", "identity", "optimizer_state", "rules"]
+__all__ = ["WORDS", "SavedRun", "digest", "identity", "optimizer_state", "rules"]
 
 # Data of up to WHOLE bytes are compared completely, in blocks that fit the CPU's cache: this takes
 # 0.1 to 0.4 s. Larger data, which may still be on a disk, are compared in PIECES pieces.
