@@ -268,7 +268,7 @@ simulator=$root/tests/simulator:$PYTHONPATH
 if [[ $dry ]]; then
     # Status 1 means that checks failed, as a few must without a GPU.
     PYTHONPATH=$simulator stage probe probe 1 60 bash -c '"$python" -m benchmarks.gpu_probe "$out" \
-        --networks 20-6-3/8 --steps 20 --chain 2 --mega 6x64; (($? < 2))'
+        --networks 20-6-3/8 --steps 20 --chain 2 --stacks 2 --mega 6x64; (($? < 2))'
 else
     stage probe probe 5 50 "$python" -m benchmarks.gpu_probe "$out"
 fi

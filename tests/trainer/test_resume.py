@@ -178,7 +178,7 @@ def test_data_are_not_looked_at_without_a_folder(monkeypatch: pytest.MonkeyPatch
     def never(x: Any) -> None:
         raise AssertionError("only a resumed run compares data")
 
-    monkeypatch.setattr(resume, "_digest", never)
+    monkeypatch.setattr(resume, "digest", never)
     Trainer(xpnet.mlp([4, 2])).fit(X, T, epochs=1)
 
 
