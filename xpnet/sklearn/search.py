@@ -42,12 +42,8 @@ class BatchedGridSearchCV(GridSearchCV):
     or a loss given as an object, or any other estimator, run one by one, and so do fits that fail.
     `one_by_one_` says which and why; ``verbose=1`` prints it.
 
-    Parameters
-    ----------
-    estimator, param_grid, scoring, refit, cv, verbose, error_score, return_train_score
-        As those of GridSearchCV.
-    n_jobs, pre_dispatch : int, str
-        For a search whose fits all run one by one. Another runs in this process alone.
+    The constructor is that of GridSearchCV. ``n_jobs`` and ``pre_dispatch`` count for a search
+    whose fits all run one by one; another runs in this process alone.
 
     Attributes
     ----------
