@@ -69,6 +69,19 @@ def _spread(n: int, classes: int) -> Callable[[np.random.Generator], np.ndarray]
     )
 
 
+def batch_norms() -> list[Case]:
+    """Batch normalization of features and of images, in training and in inference."""
+    found = []
+    for name, shape in (("features", (6, 3)), ("images", (4, 3, 2, 3)), ("one sample", (1, 3))):
+        statistics = normal(3), positive(3)
+        for when, step in (("", fixed([2])), (", 0-d step", fixed(2)), (" in inference", none)):
+            found.append(
+                case(f"BatchNorm {name}{when}", layers.BatchNorm(), normal(*shape), normal(3),
+                     normal(3), *statistics, step, ulps=64)
+            )  # fmt: skip
+    return found
+
+
 CASES = [
     case("Add", gates.Add(), normal(3, 4), normal(3, 4)),
     case("Add broadcast", gates.Add(), normal(3, 4), normal(4)),
@@ -137,6 +150,89 @@ CASES = [
     case("ReLU", layers.ReLU(), apart(3, 4)),
     case("LeakyReLU", layers.LeakyReLU(0.1), apart(3, 4)),
     case("Identity", layers.Identity(), normal(3, 4)),
+    case(
+        "Convolution",
+        layers.Convolution(),
+        normal(3, 2, 5, 6),
+        normal(4, 2, 3, 2),
+        normal(4),
+        ulps=64,
+    ),
+    case(
+        "Convolution without bias",
+        layers.Convolution(),
+        normal(2, 1, 4, 4),
+        normal(3, 1, 3, 3),
+        ulps=64,
+    ),
+    case(
+        "Convolution by rows",
+        layers.Convolution(1, 1),
+        normal(2, 6, 5, 4),
+        normal(3, 6, 3, 3),
+        normal(3),
+        ulps=128,
+    ),
+    case(
+        "Convolution by rows, dilated",
+        layers.Convolution(1, 2, 2),
+        normal(2, 8, 7, 6),
+        normal(3, 8, 3, 2),
+        normal(3),
+        ulps=128,
+    ),
+    case(
+        "Convolution of wide padding",
+        layers.Convolution(1, (3, 2)),
+        normal(2, 2, 3, 3),
+        normal(2, 2, 2, 2),
+        normal(2),
+        ulps=64,
+    ),
+    case(
+        "Convolution stride",
+        layers.Convolution(2, 1),
+        normal(2, 2, 6, 5),
+        normal(3, 2, 3, 3),
+        normal(3),
+        ulps=64,
+    ),
+    case(
+        "Convolution stride, rest",
+        layers.Convolution((3, 2), (1, 0), (1, 2)),
+        normal(2, 2, 7, 8),
+        normal(3, 2, 2, 3),
+        normal(3),
+        ulps=64,
+    ),
+    case(
+        "Convolution 1 x 1",
+        layers.Convolution(),
+        normal(2, 20, 3, 4),
+        normal(5, 20, 1, 1),
+        normal(5),
+        ulps=64,
+    ),
+    case(
+        "Convolution 1 x 1 stride",
+        layers.Convolution(2),
+        normal(2, 3, 4, 5),
+        normal(5, 3, 1, 1),
+        normal(5),
+        ulps=64,
+    ),
+    case("MaxPool", layers.MaxPool(), normal(2, 3, 4, 6)),
+    case("MaxPool rest", layers.MaxPool(2), normal(2, 2, 5, 3)),
+    case("MaxPool overlapping", layers.MaxPool(3, 2, 1), normal(2, 2, 5, 6)),
+    case("MaxPool gaps", layers.MaxPool((1, 2), 3), normal(2, 2, 7, 6)),
+    case("MaxPool padded", layers.MaxPool(2, padding=1), normal(2, 2, 3, 4)),
+    case("AveragePool", layers.AveragePool(), normal(2, 3, 4, 6)),
+    case("AveragePool rest", layers.AveragePool((2, 3)), normal(2, 2, 5, 4)),
+    case("AveragePool overlapping", layers.AveragePool(3, (1, 2), 1), normal(2, 2, 5, 6)),
+    case("AveragePool of one", layers.AveragePool(1), normal(2, 2, 3, 3)),
+    case("GlobalAveragePool", layers.GlobalAveragePool(), normal(2, 3, 4, 5)),
+    case("Flatten", layers.Flatten(), normal(2, 3, 4, 5)),
+    *batch_norms(),
     case("Dropout", layers.Dropout(0.4, seed=3, layer=2), normal(20, 5), fixed([7])),
     case("Dropout 0-d step", layers.Dropout(0.4), normal(20, 5), fixed(7)),
     case("Dropout inference", layers.Dropout(0.4), normal(3, 4), none),

@@ -32,6 +32,7 @@ __all__ = [
     "one_hot",
     "sigmoid",
     "squares",
+    "sum_channels",
     "sum_rows",
     "sum_rows_per_model",
     "targets_like",
@@ -206,6 +207,14 @@ def within(x: Array, low: float, high: float) -> Array:
 def squares(x: Array) -> Array:
     """Return the sum of the squares of all elements, 0-d."""
     return namespace(x).sum(x * x)
+
+
+@replaceable
+def sum_channels(x: Array, y: Array | None = None) -> Array:
+    """Sum x, or the products x y, over all axes but the second: (N, C, ...) gives (C,)."""
+    if y is not None:
+        x = x * y
+    return namespace(x).sum(x, axis=(0, *range(2, x.ndim)))
 
 
 @replaceable

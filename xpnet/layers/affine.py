@@ -33,8 +33,8 @@ class Affine:
         the features are the fewest trailing axes whose sizes multiply to D, and the axes before
         them are the batch: (N, T, D) gives (N, T, M), and a single vector (D,) gives (M,).
     W : array, shape=(D, M), or (K, D, M) for K models at once
-    b : array, shape=(M,), or (K, M), or None
-        None means that the graph adds the bias itself, see `xpnet.gates.Gate`.
+    b : array, shape=(M,), or (K, M), optional
+        The graph leaves it out where it adds the bias itself, see `xpnet.gates.Gate`.
 
     For K models, x is (N, D), which all of them share, or (K, N, D). The output is (K, N, M), and
     each model's part is what it would compute alone.
@@ -54,7 +54,7 @@ class Affine:
 
     bias_input: ClassVar[int] = 2
 
-    def forward(self, x: Array, W: Array, b: Array | None) -> tuple[Array, AffineCache]:
+    def forward(self, x: Array, W: Array, b: Array | None = None) -> tuple[Array, AffineCache]:
         x_shape, W_shape = x.shape, W.shape
         if len(W_shape) == 3:
             return _stacked_forward(x, W, b)
@@ -88,7 +88,7 @@ class Affine:
                 dx = xp.reshape(dx, x_shape)
         if needs[1]:
             dW = matmul(x.T, dout)
-        if needs[2]:
+        if len(needs) > 2 and needs[2]:
             db = xp.sum(dout, axis=0)
         return dx, dW, db
 
@@ -116,7 +116,7 @@ def _stacked_backward(cache: AffineCache, dout: Array, needs: Sequence[bool]) ->
         dx = unbroadcast(matmul(dout, W.mT), x_shape)
     if needs[1]:
         dW = matmul(x.mT, dout)
-    if needs[2]:
+    if len(needs) > 2 and needs[2]:
         (db,) = sum_rows_per_model([dout])
     return dx, dW, db
 
