@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xpnet.graph.jacobian import jacobian
     from xpnet.many import ModelSet, fit_many
     from xpnet.models import Model, Network
+    from xpnet.models.cnn import cnn
     from xpnet.models.mlp import mlp
     from xpnet.show.explain import explain
     from xpnet.sklearn import MLPClassifier, MLPRegressor
@@ -29,6 +30,7 @@ __all__ = [
     "ModelSet",
     "Network",
     "Trainer",
+    "cnn",
     "data",
     "datasets",
     "explain",
@@ -60,6 +62,7 @@ _LATER = {
     "ModelSet": "xpnet.many:ModelSet",
     "Network": "xpnet.models:Network",
     "Trainer": "xpnet.trainer:Trainer",
+    "cnn": "xpnet.models.cnn:cnn",
     "explain": "xpnet.show.explain:explain",
     "fit": "xpnet.trainer:fit",
     "fit_many": "xpnet.many:fit_many",

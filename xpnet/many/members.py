@@ -12,7 +12,7 @@ import numpy as np
 from xpnet import optim
 from xpnet.errors import UsageError, listed, real, shown, whole
 from xpnet.many.rules import with_setting
-from xpnet.models.mlp import BUILDERS
+from xpnet.models.builders import BUILDERS
 from xpnet.models.network import Network
 from xpnet.trainer.defaults import defaults
 

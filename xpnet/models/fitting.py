@@ -17,7 +17,7 @@ import numpy as np
 
 from xpnet.data.dataset import Scaling
 from xpnet.errors import CheckpointError
-from xpnet.models.mlp import BUILDERS
+from xpnet.models.builders import BUILDERS
 from xpnet.models.network import Network
 
 __all__ = ["difference", "inputs_of", "misnamed", "misscaled", "rebuilt", "undivided"]
