@@ -23,13 +23,16 @@ def both(padding: Pair) -> tuple[Pair, Pair]:
 
 
 @replaceable
-def convolve(x: Array, W: Array, stride: Pair, padding: Pair, dilation: Pair) -> Array:
-    r"""Slide filters over images.
+def convolve(
+    x: Array, W: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    r"""Slide filters over images, and add a bias to each channel.
 
     Parameters
     ----------
     x : array, shape=(N, C, H, W)
     W : array, shape=(F, C, KH, KW)
+    b : array, shape=(F,), or None
     stride, padding, dilation : (int, int)
 
     Returns
@@ -38,7 +41,7 @@ def convolve(x: Array, W: Array, stride: Pair, padding: Pair, dilation: Pair) ->
 
     Notes
     -----
-    $$y_{nfhw} = \sum_{cij} W_{fcij}\, x_{n,c,\,hs+id,\,ws+jd}$$
+    $$y_{nfhw} = b_f + \sum_{cij} W_{fcij}\, x_{n,c,\,hs+id,\,ws+jd}$$
 
     with stride s and dilation d, in the padded images. (It is the cross-correlation of
     mathematics; the field calls it convolution.) A window's values in a column make one product of
@@ -56,18 +59,16 @@ def convolve(x: Array, W: Array, stride: Pair, padding: Pair, dilation: Pair) ->
         columns = xp.stack(windows(x, (kh, kw), stride, dilation), axis=2)
         columns = xp.reshape(columns, (n, channels * kh * kw, oh * ow))
         y = matmul(xp.reshape(W, (1, filters, channels * kh * kw)), columns)
-        return xp.reshape(y, (n, filters, oh, ow))
-    columns = _row_columns(x, kw, dilation[1])
-    y = None
-    for i in range(kh):
-        part = matmul(
-            xp.reshape(W[:, :, i, :], (1, filters, channels * kw)),
-            _rows(columns, i * dilation[0], oh),
-        )
-        if y is None:
+    else:
+        columns = _row_columns(x, kw, dilation[1])
+        y = 0.0
+        for i in range(kh):
+            row = xp.reshape(W[:, :, i, :], (1, filters, channels * kw))
+            part = matmul(row, _rows(columns, i * dilation[0], oh))
+            part += y
             y = part
-        else:
-            y += part
+    if b is not None:
+        y += b[:, None]
     return xp.reshape(y, (n, filters, oh, ow))
 
 
@@ -91,8 +92,10 @@ def convolve_backward_input(
     turned = xp.permute_dims(xp.flip(W, axis=(2, 3)), (1, 0, 2, 3))
     (top, bottom), (left, right) = edges
     if min(top, bottom, left, right) >= 0 and top == bottom and left == right:
-        return convolve(dout, turned, (1, 1), (top, left), dilation)
-    return convolve(pad(dout, ((top, bottom), (left, right))), turned, (1, 1), (0, 0), dilation)
+        return convolve(dout, turned, None, (1, 1), (top, left), dilation)
+    return convolve(
+        pad(dout, ((top, bottom), (left, right))), turned, None, (1, 1), (0, 0), dilation
+    )
 
 
 @replaceable

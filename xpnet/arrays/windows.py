@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from xpnet.arrays.dispatch import Array, replaceable
 from xpnet.arrays.ops import device, masked, namespace
 
 __all__ = [
-    "Edges", "Pair", "add_windows", "max_pool", "max_pool_backward", "pad", "places", "spread",
-    "stops", "windows",
+    "Edges", "Pair", "add_windows", "largest", "max_pool", "max_pool_backward", "pad", "places",
+    "spread", "stops", "windows",
 ]  # fmt: skip
 
 Pair = tuple[int, int]  # of rows and of columns
 Edges = tuple[Pair, Pair]  # (top, bottom), (left, right)
+NONE: Edges = ((0, 0), (0, 0))
 
 
 def stops(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
@@ -104,7 +106,7 @@ def spread(x: Array, stride: Pair) -> Array:
 
 @replaceable
 def add_windows(
-    parts: Sequence[Array], size: Pair, kernel: Pair, stride: Pair, edges: Edges
+    parts: Sequence[Array], size: Pair, kernel: Pair, stride: Pair, edges: Edges = NONE
 ) -> Array:
     """Put slices back where `windows` took them, and add where they overlap.
 
@@ -144,26 +146,29 @@ def add_windows(
 
 
 @replaceable
-def max_pool(x: Array, size: Pair, stride: Pair) -> Array:
-    """Return the largest value of each window; NaN where a window has one.
+def max_pool(x: Array, size: Pair, stride: Pair) -> tuple[Array, Any]:
+    """Return the largest value of each window, NaN where a window has one; and a hint.
 
     Parameters
     ----------
     x : array, shape=(N, C, H, W)
         Images, padded already.
     size, stride : (int, int)
+
+    Returns
+    -------
+    y : array, shape=(N, C, OH, OW)
+    hint : any
+        What a backend's `max_pool_backward` would compute again; these lines need none.
     """
-    xp = namespace(x)
-    first, *rest = windows(x, size, stride)
-    y = xp.asarray(first, copy=True) if not rest else first
-    for part in rest:
-        y = xp.maximum(y, part)
-    return y
+    # First within the rows, then between them: kh + kw - 2 maxima in place of kh kw - 1.
+    in_rows = largest(x, (1, size[1]), (1, stride[1]))
+    return largest(in_rows, (size[0], 1), (stride[0], 1)), None
 
 
 @replaceable
 def max_pool_backward(
-    x: Array, y: Array, dout: Array, size: Pair, stride: Pair, edges: Edges
+    x: Array, y: Array, hint: Any, dout: Array, size: Pair, stride: Pair, edges: Edges
 ) -> Array:
     """Return dx of `max_pool`: in each window, the first place with the largest value gets dout.
 
@@ -173,16 +178,33 @@ def max_pool_backward(
         Images, padded already.
     y, dout : array, shape=(N, C, OH, OW)
         The maxima, and the gradient with respect to them.
+    hint : any
+        From `max_pool`.
     size, stride : (int, int)
     edges : ((int, int), (int, int))
         What was padded around the images.
     """
+    in_rows = largest(x, (1, size[1]), (1, stride[1]))
+    dout = _to_first(in_rows, y, dout, (size[0], 1), (stride[0], 1))
+    dx = _to_first(x, in_rows, dout, (1, size[1]), (1, stride[1]))
+    (top, bottom), (left, right) = edges
+    return pad(dx, ((-top, -bottom), (-left, -right)))
+
+
+def largest(x: Array, size: Pair, stride: Pair) -> Array:
+    """Return the largest value of each window, which lies in one row or one column."""
     xp = namespace(x)
+    y, *rest = windows(x, size, stride)
+    for part in rest:
+        y = xp.maximum(y, part)
+    return y
+
+
+def _to_first(x: Array, y: Array, dout: Array, size: Pair, stride: Pair) -> Array:
+    """Give dout to the first value of each window that is equal to y."""
     parts = []
-    for part in windows(x, size, stride):
+    for part in windows(x, size, stride)[:-1]:
         first = part == y
         parts.append(masked(dout, first))
-        dout = masked(dout, xp.logical_not(first))  # what is left for later places
-    (top, bottom), (left, right) = edges
-    shape = x.shape[2] - top - bottom, x.shape[3] - left - right
-    return add_windows(parts, shape, size, stride, edges)
+        dout = masked(dout, namespace(x).logical_not(first))  # what is left for later places
+    return add_windows([*parts, dout], (x.shape[2], x.shape[3]), size, stride)

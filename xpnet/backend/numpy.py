@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import numpy as xp
 
 from xpnet.arrays.dispatch import with_kernels
+from xpnet.backend import numpy_images
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
 from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
@@ -133,6 +134,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "target_scores": _target_scores,
     "weighted_sum": _weighted_sum,
     "weighted_sums": _weighted_sums,
+    **numpy_images.KERNELS,
 }
 
 

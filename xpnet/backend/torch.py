@@ -16,6 +16,7 @@ import torch
 from array_api_compat import torch as xp
 
 from xpnet.arrays.dispatch import with_kernels
+from xpnet.backend import torch_images
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import (
@@ -107,7 +108,7 @@ class Torch(Backend):
     xp: Any = xp
 
     def __init__(self, kind: str, index: int, precision: str = "float32") -> None:
-        kernels = dict(_KERNELS)
+        kernels = _KERNELS | torch_images.kernels(precision, kind == "cuda")
         if kind == "cuda":
             self._device, name, memory = _gpu(index, precision)
         else:

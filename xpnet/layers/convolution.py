@@ -100,10 +100,7 @@ class Convolution:
                     f"{size + 2 * padding}; expected padding of at least "
                     f"{-(-(span - size) // 2)}, or smaller filters"
                 )
-        y = convolve(x, W, *self.settings)
-        if b is not None:
-            y += b[:, None, None]
-        return y, ConvolutionCache(x, W)
+        return convolve(x, W, b, *self.settings), ConvolutionCache(x, W)
 
     def backward(
         self, cache: ConvolutionCache, dout: Array, needs: Sequence[bool] = (True, True, True)

@@ -29,6 +29,7 @@ __all__ = ["AveragePool", "Flatten", "GlobalAveragePool", "MaxPool"]
 class MaxPoolCache(NamedTuple):
     x: Array  # padded
     y: Array
+    hint: Any
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,11 @@ class MaxPool:
     def forward(self, x: Array) -> tuple[Array, MaxPoolCache]:
         size, stride, edges = _fitting(self, x)
         x = pad(x, edges, -math.inf)
-        y = max_pool(x, size, stride)
-        return y, MaxPoolCache(x, y)
+        y, hint = max_pool(x, size, stride)
+        return y, MaxPoolCache(x, y, hint)
 
     def backward(self, cache: MaxPoolCache, dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        x, y = cache
-        return (max_pool_backward(x, y, dout, *_settings(self)),)
+        return (max_pool_backward(*cache, dout, *_settings(self)),)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from xpnet.layers.affine import Affine
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.normalization import BatchNorm
+from xpnet.layers.pooling import MaxPool
 from xpnet.losses import LOSSES
 from xpnet.models.initializers import initializer
 from xpnet.models.network import Network
@@ -69,17 +70,28 @@ class Building:
     def affine(self, fan_in: int, fan_out: int, activation: str, batch_norm: bool = False) -> None:
         """Add an affine layer, batch normalization if wanted, and an activation."""
         fans = fan_in, fan_out
-        self._layer(Affine(), (fan_in, fan_out), fans, fan_out, activation, batch_norm)
+        self._weigh(Affine(), (fan_in, fan_out), fans, fan_out, activation, batch_norm)
+        self._activate(activation)
 
     def convolution(
-        self, gate: Convolution, shape: tuple[int, ...], activation: str, batch_norm: bool
+        self,
+        gate: Convolution,
+        shape: tuple[int, ...],
+        activation: str,
+        batch_norm: bool,
+        pool: int,
     ) -> None:
-        """Add filters of `shape` = (F, C, KH, KW), batch normalization, and an activation."""
+        """Add filters of `shape` = (F, C, KH, KW), normalization, a pool if above 1, activation."""
         filters, channels, kh, kw = shape
         fans = channels * kh * kw, filters * kh * kw
-        self._layer(gate, shape, fans, filters, activation, batch_norm)
+        self._weigh(gate, shape, fans, filters, activation, batch_norm)
+        # All activations are increasing, so the largest value is the same before and after them;
+        # but after the pool they compute a quarter of the values.
+        if pool > 1:
+            self.apply(MaxPool(pool))
+        self._activate(activation)
 
-    def _layer(
+    def _weigh(
         self,
         gate: Any,
         shape: tuple[int, ...],
@@ -88,7 +100,7 @@ class Building:
         activation: str,
         batch_norm: bool,
     ) -> None:
-        activate = lookup("activation", activation, ACTIVATIONS)()
+        lookup("activation", activation, ACTIVATIONS)
         draw = initializer(self.init, activation)
         self._layers += 1
         i = self._layers
@@ -105,8 +117,10 @@ class Building:
                 self._parameter(f"var{i}", (outputs,), ones, self.statistics),
             ]
             self.node = self.graph.apply(BatchNorm(), self.node, *own, self._step)
+
+    def _activate(self, activation: str) -> None:
         if activation != "identity":
-            self.node = self.graph.apply(activate, self.node)
+            self.apply(ACTIVATIONS[activation]())
 
     def drop(self) -> None:
         """Add dropout after the newest layer, if there is to be any."""

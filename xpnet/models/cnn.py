@@ -14,7 +14,7 @@ from xpnet.errors import UsageError, shown, whole
 from xpnet.gates.protocol import Gate
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.images import pair
-from xpnet.layers.pooling import Flatten, GlobalAveragePool, MaxPool
+from xpnet.layers.pooling import Flatten, GlobalAveragePool
 from xpnet.models.building import Building, listed_of
 from xpnet.models.initializers import check_count
 from xpnet.models.network import Network
@@ -83,7 +83,8 @@ def cnn(
         odd kernel.
     stride : int, or (int, int)
     pool : int
-        Size and stride of the max pool after each block; 1 means no pool.
+        Size and stride of the max pool at the end of each block; 1 means no pool. It stands before
+        the activation: the result is the same, and the activation has less to compute.
     global_pool : bool
         Take the mean of each channel after the last block, instead of all its pixels.
     batch_norm : bool
@@ -134,9 +135,8 @@ def cnn(
         check_count(count, f"a network of channels {shown(blocks)} and sizes {sizes} has")
     made = Building(loss, dropout, init, seed, params)
     for filters, _ in steps:
-        made.convolution(filters.gate, filters.shape, activation, batch_norm)
-        if filters.last and pool > 1:
-            made.apply(MaxPool(pool))
+        after = pool if filters.last else 1
+        made.convolution(filters.gate, filters.shape, activation, batch_norm, after)
     made.apply(GlobalAveragePool() if global_pool else Flatten())
     for fan_in, fan_out in pairwise(sizes[:-1]):
         made.affine(fan_in, fan_out, activation, batch_norm)
