@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from xpnet.arrays.dispatch import with_kernels
+from xpnet.backend import jax_images
 from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.backend.interface import (
     Array,
@@ -54,7 +55,7 @@ class JAX(Backend):
             f"cuda:{index}" if self._on_gpu else "cpu",
             self._device.device_kind if self._on_gpu else cpu_name(),
             self._bytes("bytes_limit") if self._on_gpu else cpu_memory(),
-            kernels=_KERNELS.get(precision),
+            kernels=_KERNELS.get(precision, {}) | jax_images.kernels(precision, self._on_gpu),
             precision=precision,
         )
 
@@ -157,6 +158,7 @@ def _compiled_loop(
 ) -> Run:
     """Return the loop of one step; JAX compiles it when new shapes or dtypes first appear."""
     work = with_kernels(on_rows(step, gathering(_take, prepare)), dict(kernels))
+    on_gpu = device.platform != "cpu"
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def scan(
@@ -173,8 +175,13 @@ def _compiled_loop(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, Array]]:
         steps = order.shape[0]
+        most = CHUNK_STEPS
+        # In a loop of its own, XLA computes a convolution on a CPU eight times as slowly as in a
+        # single step (benchmarks/RESULTS.md). Networks with filters take single steps.
+        if not on_gpu and any(p.ndim == 4 for p in params.values()):
+            most = 1
         # All chunks but the last have one length, since JAX compiles the loop for each length.
-        length = -(-steps // max(1, -(-steps // CHUNK_STEPS)))
+        length = -(-steps // max(1, -(-steps // most)))
         for start in range(0, steps, length):
             with jax.default_matmul_precision(products):
                 params, state, losses = scan(params, state, data, order[start : start + length])

@@ -1,9 +1,12 @@
-"""XLA's own convolution, which calls cuDNN on a GPU."""
+"""XLA's own convolution, which calls cuDNN on a GPU.
+
+The gradients are convolutions of the same kind; those that JAX would derive are slow on a CPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +19,9 @@ __all__ = ["kernels"]
 
 Array = Any
 AXES = ("NCHW", "OIHW", "NCHW")
+# With fewer channels, XLA's sums over samples on a CPU are slower than our products of matrices:
+# 35 ms against 10 for one channel, 32 against 95 for 16 (benchmarks/RESULTS.md).
+LEAST_CHANNELS = 8
 
 
 def _convolve(
@@ -36,13 +42,16 @@ def _convolve(
 
 def _convolve_backward_weights(
     product: Callable[..., Array],
+    least_channels: int,
     x: Array,
     dout: Array,
     kernel: Pair,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
-) -> Array:
+) -> Any:
+    if x.shape[1] < least_channels:
+        return NotImplemented
     # The sum over samples and stops is a convolution too: of the images with the gradient, where
     # samples are channels; stride and dilation change places.
     dW = product(
@@ -68,12 +77,15 @@ def _product(dtype: Any, a: Array, b: Array, **options: Any) -> Array:
     return y if scale is None else y * scale
 
 
-def kernels(precision: str) -> dict[str, Callable[..., Any]]:
+@cache  # one object for all backends, so that their trainers share compiled loops
+def kernels(precision: str, on_gpu: bool) -> dict[str, Callable[..., Any]]:
     """Return the kernels for steps whose products have this precision."""
     product = lax.conv_general_dilated
     if precision in ("bfloat16", "float16"):
         product = partial(_product, getattr(jnp, precision))
     return {
         "convolve": partial(_convolve, product),
-        "convolve_backward_weights": partial(_convolve_backward_weights, product),
+        "convolve_backward_weights": partial(
+            _convolve_backward_weights, product, 1 if on_gpu else LEAST_CHANNELS
+        ),
     }
