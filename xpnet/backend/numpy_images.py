@@ -95,7 +95,7 @@ def _blocks(
     kernel = (1, kw) if by_rows(W_shape, stride) else (kh, kw)
     size = _stops(x, kernel, stride, padding, dilation)
     depth = channels * kernel[0] * kernel[1]
-    height = min(len(x), max(1, BLOCK // max(depth * size[0] * size[1] * x.itemsize, 1)))
+    height = max(1, min(len(x), BLOCK // (depth * size[0] * size[1] * x.itemsize)))
     # Zeros, since no place of a filter writes to where it sees only the padding.
     buffer = np.zeros((height, channels, kernel[0] * kernel[1], *size), x.dtype)
     seen = [
@@ -215,7 +215,11 @@ def _add_windows(
 
 
 def _sum_channels(x: np.ndarray, y: np.ndarray | None = None) -> Any:
-    if x.ndim != 4 or not (x.flags.c_contiguous and (y is None or y.flags.c_contiguous)):
+    if (
+        x.ndim != 4
+        or not x.size
+        or not (x.flags.c_contiguous and (y is None or y.flags.c_contiguous))
+    ):
         return NotImplemented
     rows = x.reshape(x.shape[0] * x.shape[1], -1)
     if y is None:  # a product with ones takes a third of the time of `sum`
