@@ -71,6 +71,7 @@ BAD: dict[str, list[Callable[[], Any]]] = {
     ],
     "patience": [
         *(fit(patience=v, validation=(X, T)) for v in (0, -1, 1.5, "2")),
+        *((lambda v=v: optim.plateau(0.1, patience=v)) for v in (0, -1, 1.5, NAN, None)),
         fit(patience=3),
     ],
     "save_seconds": [fit(save_seconds=v) for v in (-1.0, NAN, "60", None)],
@@ -115,7 +116,14 @@ BAD: dict[str, list[Callable[[], Any]]] = {
     "fraction": [
         (lambda v=v: split(T, v, 0, stratify=False)) for v in (1.0, -0.1, NAN, "0.5", None)
     ],
-    "factor": [(lambda v=v: optim.step_decay(0.1, 5, v)) for v in (0.0, 1.5, NAN)],
+    "factor": [
+        *((lambda v=v: optim.step_decay(0.1, 5, v)) for v in (0.0, 1.5, NAN)),
+        *((lambda v=v: optim.plateau(0.1, v)) for v in (0.0, 1.0, -1, NAN, "half")),
+    ],
+    "min_lr": [(lambda v=v: optim.plateau(0.1, min_lr=v)) for v in (-1.0, 0.2, NAN, None)],
+    "threshold": [(lambda v=v: optim.plateau(0.1, threshold=v)) for v in (-1.0, 1.0, NAN)],
+    "cooldown": [(lambda v=v: optim.plateau(0.1, cooldown=v)) for v in (-1, 1.5, NAN)],
+    "decay": [(lambda v=v: optim.inverse_time(0.1, v)) for v in (-1.0, INF, NAN, None)],
     "every": [(lambda v=v: optim.step_decay(0.1, v)) for v in (0, 2.5, NAN, None)],
     "steps": [
         (lambda v=v, make=make: make(0.1, v))
@@ -127,6 +135,8 @@ BAD: dict[str, list[Callable[[], Any]]] = {
         lambda: optim.constant(0.1, warmup=-1),
         lambda: optim.cosine(0.1, 5, warmup=2.5),
         lambda: optim.step_decay(0.1, 5, warmup=NAN),
+        lambda: optim.inverse_time(0.1, 5, warmup=-1),
+        lambda: optim.plateau(0.1, warmup=1.5),
     ],
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
@@ -34,6 +34,7 @@ __all__ = [
     "Optimizer",
     "PerModel",
     "RMSProp",
+    "Watch",
     "add_weight_decay",
     "clip_by_global_norm",
     "clip_per_model",
@@ -41,6 +42,8 @@ __all__ = [
     "cosine",
     "exponential",
     "init",
+    "inverse_time",
+    "plateau",
     "step_decay",
     "update",
 ]
@@ -399,7 +402,8 @@ class PerModel:
         if lr is None and not callable(self.lr) and not hasattr(self.optimizer, "rates"):
             rates = state.get("each.lr", self.lr)
         else:
-            rates = _rates_per_model(self, lr, state["step"], dtype, *settings)
+            level = state.get("level")
+            rates = _rates_per_model(self, lr, level, state["step"], dtype, *settings)
         return inner, rates
 
     def rule(self, p: Array, g: Array, rates: Any, *slots: Array) -> tuple[Array, ...]:
@@ -418,12 +422,11 @@ def _unchecked(settings: Any) -> Any:
 
 @elementwise
 def _rates_per_model(
-    rule: PerModel, lr: Array | None, step: Array, dtype: Any, *settings: Array
+    rule: PerModel, lr: Any, level: Array | None, step: Array, dtype: Any, *settings: Array
 ) -> Any:
     k = namespace(step).astype(step, dtype)
     optimizer = rule._with(rule.varied, settings)
-    if lr is None:
-        lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
+    lr = _rate(optimizer.lr, level, k) if lr is None else lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
@@ -452,7 +455,8 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
     -------
     dict of str to array
         "step" is a 0-d int32 zero. "W1.v", ...: for each parameter and each slot of the rule, an
-        array of zeros with the parameter's shape and dtype.
+        array of zeros with the parameter's shape and dtype. Under `plateau` also "level", 1 at
+        first: the part that is left of the rate, 0-d, or shape=(K,) for K models.
 
     Examples
     --------
@@ -466,6 +470,9 @@ def init(optimizer: Optimizer, params: Mapping[str, Array]) -> Params:
     for name, p in params.items():
         for slot in optimizer.slots:
             state[f"{name}.{slot}"] = xp.zeros_like(p)
+    if Watch.of(optimizer.lr) is not None:
+        shape = first.shape[:1] if isinstance(optimizer, PerModel) else ()
+        state["level"] = xp.ones(shape, dtype=first.dtype, device=device(first))
     return state
 
 
@@ -507,16 +514,15 @@ def update(
         lr = state.get("lr", optimizer.lr)
         if callable(lr) or hasattr(optimizer, "rates"):
             dtype = next(iter(params.values())).dtype
-            lr = _rates(optimizer, state.get("lr"), state["step"], dtype)
+            lr = _rates(optimizer, state.get("lr"), state.get("level"), state["step"], dtype)
     rows: list[tuple[Array, ...]] = [(p, grads[name]) for name, p in params.items()]
     if optimizer.slots:
         named = [[f"{name}.{slot}" for slot in optimizer.slots] for name in params]
         rows = [(*row, *[state[n] for n in names]) for row, names in zip(rows, named, strict=True)]
     updated, step = for_each(optimizer.rule, lr, rows, state["step"])
     new_params = {name: values[0] for name, values in zip(params, updated, strict=True)}
-    new_state = {"step": step}
-    if "lr" in state:
-        new_state["lr"] = state["lr"]
+    new_state: Params = {"step": step}
+    new_state |= {name: state[name] for name in ("lr", "level") if name in state}
     if isinstance(optimizer, PerModel):
         new_state.update((name, state[name]) for name in optimizer.names)
     if optimizer.slots:
@@ -526,12 +532,17 @@ def update(
 
 
 @elementwise
-def _rates(optimizer: Any, lr: Array | None, step: Array, dtype: Any) -> Any:
+def _rates(optimizer: Any, lr: Any, level: Array | None, step: Array, dtype: Any) -> Any:
     """Return the lr of this step, or the rates that the optimizer computes from it."""
     k = namespace(step).astype(step, dtype)  # the number of finished steps
-    if lr is None:
-        lr = optimizer.lr(k) if callable(optimizer.lr) else optimizer.lr
+    lr = _rate(optimizer.lr, level, k) if lr is None else lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
+
+
+def _rate(lr: float | Schedule, level: Array | None, k: Array) -> Any:
+    """Return the rate after k steps, at the level to which a plateau has lowered it."""
+    rate = lr(k) if callable(lr) else lr
+    return rate if level is None else rate * level
 
 
 def add_weight_decay(
@@ -698,6 +709,150 @@ def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Sched
     return _warm(_Cosine(lr, steps, end), lr, warmup)
 
 
+def inverse_time(lr: float, decay: float, *, warmup: int = 0) -> Schedule:
+    """Return lr / (1 + decay k) at step k: after 1 / decay steps, half the rate is left.
+
+    Source: Robbins and Monro, 1951, whose conditions on the rates it meets; Bottou, "Stochastic
+    gradient descent tricks", 2012, section 5.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [round(float(inverse_time(0.1, 0.01)(np.array(k))), 4) for k in (0.0, 100.0, 900.0)]
+    [0.1, 0.05, 0.01]
+    """
+    lr, warmup = _checked(lr, warmup)
+    return _warm(_InverseTime(lr, real("decay", decay, 0.0)), lr, warmup)
+
+
+def plateau(
+    lr: float,
+    factor: float = 0.5,
+    patience: int = 5,
+    min_lr: float = 0.0,
+    *,
+    threshold: float = 1e-4,
+    cooldown: int = 0,
+    warmup: int = 0,
+) -> Schedule:
+    """Return a rate that is multiplied by `factor` when training no longer gets better.
+
+    `xpnet.Trainer.fit` and `xpnet.fit_many` look after each epoch, for each model, at the metric
+    that you name, else at the validation loss; without validation data at the training loss. A loop
+    of your own asks `Watch`. The level of the rate lies in the optimizer's state, so nothing is
+    compiled or captured anew.
+
+    Parameters
+    ----------
+    lr : float
+        The rate at the start.
+    factor : float
+        From above 0 to below 1.
+    patience : int
+        After so many epochs without a better one, the rate falls, and the count begins anew.
+        PyTorch's ``ReduceLROnPlateau`` tolerates so many: its patience=4 is 5 here, as in Keras.
+    min_lr : float
+        The rate falls no further.
+    threshold : float
+        An epoch is better if it improves on the best one by more than this share.
+    cooldown : int
+        So many epochs after a fall, nothing is counted.
+    warmup : int
+        As for `constant`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+    >>> rule = SGD(plateau(1e-9, patience=2))  # nothing moves at this rate
+    >>> trainer = xpnet.Trainer(xpnet.mlp([4, 2]), rule)
+    >>> history = trainer.fit(x, t, epochs=6)
+    >>> trainer.rate  # fell after epochs 3 and 5
+    2.5e-10
+    """
+    lr, warmup = _checked(lr, warmup)
+    made = _Plateau(
+        lr,
+        real("factor", factor, 0.0, 1.0, "()"),
+        whole("patience", patience, 1),
+        real("min_lr", min_lr, 0.0, lr, "[]"),
+        real("threshold", threshold, 0.0, 1.0, "[)"),
+        whole("cooldown", cooldown),
+    )
+    return _warm(made, lr, warmup)
+
+
+@dataclass
+class Watch:
+    """Say after each epoch whether the rate of a `plateau` falls.
+
+    The answer follows from the epochs alone, so a training that goes on counts those before first.
+
+    Attributes
+    ----------
+    schedule : Schedule
+        The plateau, without its warmup. `Watch.of` finds it.
+    best : float or None
+        Of all epochs.
+    waited, resting : int
+        The epochs without a better one since, and those of the cooldown that are left.
+
+    Examples
+    --------
+    >>> watch = Watch.of(plateau(0.1, factor=0.5, patience=2))
+    >>> [watch.falls(-loss) for loss in (1.0, 0.5, 0.5, 0.6, 0.5)]
+    [False, False, False, True, False]
+    >>> watch.lowered(1.0)
+    0.5
+    """
+
+    schedule: _Plateau
+    best: float | None = None
+    waited: int = 0
+    resting: int = 0
+
+    @classmethod
+    def of(cls, lr: Any) -> Watch | None:
+        """Return a new watch for this rate; None if it is not that of a plateau."""
+        schedule = getattr(lr, "schedule", lr)
+        return cls(schedule) if isinstance(schedule, _Plateau) else None
+
+    def falls(self, merit: float | None) -> bool:
+        """Say whether the rate falls now.
+
+        Parameters
+        ----------
+        merit : float or None
+            Of the epoch, the larger the better: minus its loss, or a metric. None is no better.
+        """
+        plateau = self.schedule
+        if merit is not None and (self.best is None or merit > self._least(self.best)):
+            self.best, self.waited = merit, 0
+        else:
+            self.waited += 1
+        if self.resting:
+            self.resting, self.waited = self.resting - 1, 0
+        if self.waited < plateau.patience:
+            return False
+        self.resting, self.waited = plateau.cooldown, 0
+        return True
+
+    def _least(self, best: float) -> float:
+        """Return what a better epoch exceeds, also where the best merit is below 0."""
+        return best * (1.0 + math.copysign(self.schedule.threshold, best))
+
+    def catch_up(self, merits: Iterable[float | None]) -> None:
+        """Count the epochs before; their falls are in the state already."""
+        for merit in merits:
+            self.falls(merit)
+
+    def lowered(self, level: float) -> float:
+        """Return the level after a fall: state["level"], the part that is left of the rate."""
+        plateau = self.schedule
+        return min(level, max(level * plateau.factor, plateau.min_lr / plateau.lr))
+
+
 def _checked(lr: float, warmup: int) -> tuple[float, int]:
     return real("lr", lr, *_RANGES["lr"]), whole("warmup", warmup)
 
@@ -749,6 +904,30 @@ class _Cosine:
         xp = namespace(k)
         angle = at_most(k / self.steps, 1.0) * math.pi
         return (self.lr * self.end) + (0.5 * self.lr * (1.0 - self.end)) * (1.0 + xp.cos(angle))
+
+
+@dataclass(frozen=True)
+class _InverseTime:
+    lr: float
+    decay: float
+
+    def __call__(self, k: Array) -> Array:
+        return self.lr / (1.0 + self.decay * k)
+
+
+@dataclass(frozen=True)
+class _Plateau:
+    """The rate before any fall; what is left of it is in the state."""
+
+    lr: float
+    factor: float = 0.5
+    patience: int = 5
+    min_lr: float = 0.0
+    threshold: float = 1e-4
+    cooldown: int = 0
+
+    def __call__(self, k: Array) -> float:
+        return self.lr
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 import xpnet  # noqa: E402
 from xpnet import optim  # noqa: E402
 from xpnet.arrays.dispatch import with_kernels  # noqa: E402
+from xpnet.backend import captured  # noqa: E402
 from xpnet.backend import torch as backend_module  # noqa: E402
 from xpnet.backend.captured import captured_loop  # noqa: E402
 from xpnet.backend.loop import gathering, on_rows  # noqa: E402
@@ -112,7 +113,11 @@ def take(array: Any, rows: Any) -> Any:
 
 
 def train(
-    loop: Any = None, optimizer: Any = None, clip_norm: float | None = None, **options: Any
+    loop: Any = None,
+    optimizer: Any = None,
+    clip_norm: float | None = None,
+    epochs: int = 2,
+    **options: Any,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     data, _ = xpnet.datasets.load("digits")
     backend = xpnet.select("cpu", "torch")
@@ -130,7 +135,7 @@ def train(
         scaling=data.scaling,
         clip_norm=clip_norm,
     )
-    history = trainer.fit(data.x, data.t, epochs=2, batch_size=100)
+    history = trainer.fit(data.x, data.t, epochs=epochs, batch_size=100)
     params = {name: backend.to_numpy(p) for name, p in trainer.params.items()}
     return np.array(history.losses), params
 
@@ -149,6 +154,7 @@ def test_replays_are_the_loop_to_the_bit(graphs: Any, activation: str, dropout: 
 
 SCHEDULES = [
     optim.constant(0.02, warmup=5), optim.step_decay(0.02, 9, warmup=3),
+    optim.inverse_time(0.02, 0.1, warmup=3), optim.plateau(0.02, warmup=3),
     optim.exponential(0.02, 40, warmup=3), optim.cosine(0.02, 40, warmup=3),
 ]  # fmt: skip
 RULES = [
@@ -169,6 +175,29 @@ RULES = [
 def test_every_rule_schedule_and_loss_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
     losses, _ = train(lambda step: captured_loop(step, graphs, []), **options)
     np.testing.assert_array_equal(losses, train(**options)[0])
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Momentum, optim.AdamW])
+def test_a_plateau_lowers_the_rate_of_what_is_recorded(
+    graphs: Any, rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At this rate every epoch is a plateau; the graphs of the first epoch serve to the end."""
+    made: list[Any] = []
+    record = captured._record
+    monkeypatch.setattr(captured, "_record", lambda *args: made.append(record(*args)) or made[-1])
+    options: dict[str, Any] = {
+        "epochs": 5, "optimizer": rule(optim.plateau(0.01, 0.1, 1, threshold=0.9))
+    }  # fmt: skip
+    losses, params = train(lambda step: captured_loop(step, graphs, []), **options)
+    assert len(made) == 2  # of full batches and of the last one
+    expected, expected_params = train(**options)
+    np.testing.assert_array_equal(losses, expected)
+    for name, p in expected_params.items():
+        np.testing.assert_array_equal(params[name], p)
+    unlowered = train(**options | {"optimizer": rule(0.01)})[0]
+    far = np.abs(losses - unlowered) / unlowered > 1e-4
+    assert not far[: 2 * 18].any()
+    assert far[2 * 18 + 1 :].all()
 
 
 @pytest.mark.parametrize("name", CASES)

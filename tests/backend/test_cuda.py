@@ -231,21 +231,24 @@ ARGUMENTS: dict[str, list[Any]] = {
     ],
     "optim._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
     "optim._rates": [
-        [optimizer, lr, np.asarray(np.int32(5)), np.float32]
-        for optimizer, lr in (
-            (optim.Adam(0.01), None),
-            (optim.Adam(0.01), np.asarray(np.float32(0.3))),
-            (optim.AdamW(0.01), None),
-            (optim.AdamW(optim.cosine(0.1, 20, warmup=3)), None),
-            (optim.SGD(optim.step_decay(0.1, 2)), None),
-            (optim.SGD(optim.exponential(0.1, 20)), None),
+        [optimizer, lr, level, np.asarray(np.int32(5)), np.float32]
+        for optimizer, lr, level in (
+            (optim.Adam(0.01), None, None),
+            (optim.Adam(0.01), np.asarray(np.float32(0.3)), None),
+            (optim.AdamW(0.01), None, None),
+            (optim.AdamW(optim.cosine(0.1, 20, warmup=3)), None, None),
+            (optim.SGD(optim.step_decay(0.1, 2)), None, None),
+            (optim.SGD(optim.exponential(0.1, 20)), None, None),
+            (optim.SGD(optim.inverse_time(0.1, 0.5)), None, None),
+            (optim.SGD(optim.plateau(0.1)), None, np.asarray(np.float32(0.5))),
+            (optim.Adam(optim.plateau(0.1, warmup=9)), None, np.asarray(np.float32(0.5))),
         )
     ],
 }
 
 
 ARGUMENTS["optim._rates_per_model"] = [
-    [optim.PerModel(rule, varied), lr, np.asarray(np.int32(5)), np.float32, *settings]
+    [optim.PerModel(rule, varied), lr, None, np.asarray(np.int32(5)), np.float32, *settings]
     for rule, varied, lr, settings in (
         (optim.Adam(0.01), ("lr",), None, [np.array([0.1, 0.2])]),
         (optim.Adam(0.01), ("beta1", "beta2"), None, [np.array([0.0, 0.9]), np.array([0.9, 0.99])]),
@@ -260,8 +263,16 @@ ARGUMENTS["optim._rates_per_model"] = [
         ),
         (optim.SGD(optim.step_decay(0.1, 2)), ("lr.lr",), None, [np.array([0.1, 0.2])]),
         (optim.SGD(optim.exponential(0.1, 20)), ("lr.rate",), None, [np.array([0.1, 0.2])]),
+        (optim.SGD(optim.inverse_time(0.1, 9)), ("lr.decay",), None, [np.array([0.1, 0.2])]),
     )
-]
+] + [
+    [optim.PerModel(rule, varied), None, np.array([1.0, 0.5]), np.asarray(np.int32(5)), np.float64,
+     *settings]
+    for rule, varied, settings in (
+        (optim.SGD(optim.plateau(0.1)), (), []),
+        (optim.Adam(optim.plateau(0.1)), ("lr.lr", "lr.patience"), [np.array([0.1, 0.2])] * 2),
+    )
+]  # fmt: skip
 
 
 def aliased(x: Any, y: Any) -> Any:

@@ -153,6 +153,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "optim.cosine": (with_schedule, {
         "kind": "cosine", "lr": 0.1, "steps": 9, "end": 0.0, "warmup": 2,
     }),
+    "optim.inverse_time": (with_schedule, {
+        "kind": "inverse_time", "lr": 0.1, "decay": 0.1, "warmup": 0,
+    }),
+    "optim.plateau": (with_schedule, {
+        "kind": "plateau", "lr": 0.1, "factor": 0.5, "patience": 2, "min_lr": 0.0,
+        "threshold": 0.0, "cooldown": 0, "warmup": 0,
+    }),
     "optim.step_decay": (with_schedule, {
         "kind": "step_decay", "lr": 0.1, "every": 2, "factor": 0.1, "warmup": 0,
     }),

@@ -6,10 +6,13 @@ import random
 import string
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from xpnet.commands.config import Config, parse, to_toml
+from xpnet import optim
+from xpnet.commands.config import Config, parse, schedule_of, settled, to_toml
 from xpnet.errors import UsageError
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
@@ -52,6 +55,7 @@ def settings(rng: random.Random, folder: Path) -> Config:
         optimizer=rng.choice([*OPTIMIZERS]),
         lr=number(rng, 5e-324, 1.0),
         warmup=rng.randint(0, 10**9),
+        schedule=rng.choice([None, "constant", "step", "cosine", "inverse", "plateau"]),
         weight_decay=number(rng, 0.0, 1.0),
         clip_norm=rng.choice([None, 1e308, number(rng, 5e-324, 1.0)]),
         epochs=rng.randint(1, 10**9),
@@ -69,6 +73,25 @@ def test_what_is_printed_is_read_back(tmp_path: Path, encoding: str) -> None:
         given = settings(rng, tmp_path)
         file.write_bytes(to_toml(given, encoding).encode(encoding))
         assert replace(parse(["--config", str(file)]), config=None) == given
+
+
+def test_schedules_over_a_run() -> None:
+    """Where each schedule begins and ends, in a run of 1000 steps."""
+    ends = {"constant": 0.2, "step": 0.002, "exponential": 0.002, "cosine": 0.0, "inverse": 0.02}
+    for name, end in ends.items():
+        config = settled(parse(["--optimizer", "sgd", "--lr", "0.2", "--schedule", name]), 100)
+        rate: Any = schedule_of(config, 1000)
+        found = [rate(np.asarray(k)) if callable(rate) else rate for k in (0.0, 1000.0)]
+        assert found == pytest.approx([0.2, end], abs=1e-4)
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(None, 5), (20, 5), (9, 4), (3, 1), (1, 1)])
+def test_a_plateau_waits_less_than_the_run(patience: int | None, expected: int) -> None:
+    """At least one fall before --patience ends the run, if there is room for one."""
+    words = ["--schedule", "plateau", "--lr", "0.2", "--warmup", "7", "--val-fraction", "0.1"]
+    words += [] if patience is None else ["--patience", str(patience)]
+    found = schedule_of(settled(parse(words), 100), 1000)
+    assert found == optim.plateau(0.2, patience=expected, warmup=7)
 
 
 @pytest.mark.parametrize("word", ["none", "-d", "-1", "a b", "=", "é"])

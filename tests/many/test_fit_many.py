@@ -71,7 +71,7 @@ def test_a_grid_follows_its_trainings(backend: Any) -> None:
         network, (X, T), optim.Adam(0.01), grid=grid, seeds=[3], epochs=40, batch_size=50,
         backend=backend, **OPTIONS,
     )  # fmt: skip
-    assert len(models) == 32
+    assert len(models) == 64
 
     def alone(m: Member) -> xpnet.Trainer:
         s = dict(m.settings)
@@ -83,7 +83,7 @@ def test_a_grid_follows_its_trainings(backend: Any) -> None:
         made.fit(X, T, epochs=40, batch_size=50)
         return made
 
-    chosen = [0, 5, 10, 19, 31]
+    chosen = [0, 11, 20, 39, 63]
     worst = max(difference(models, k, alone(models.members[k])) for k in chosen)
     assert worst < 1e-10
 
@@ -95,6 +95,7 @@ def test_a_grid_follows_its_trainings(backend: Any) -> None:
         optim.RMSProp(0.01), optim.Adam(0.01), optim.AdamW(0.01, 0.1),
         optim.AdamW(optim.cosine(0.01, 20, warmup=3)), optim.SGD(optim.step_decay(0.1, 7)),
         optim.Momentum(optim.exponential(0.1, 30)), optim.SGD(optim.constant(0.1, warmup=5)),
+        optim.Nesterov(optim.inverse_time(0.1, 0.2)),
     ],
     ids=repr,
 )  # fmt: skip
@@ -110,6 +111,7 @@ def test_every_optimizer_and_schedule(optimizer: Any) -> None:
             lr = m.settings["lr"]
             schedule: Any = {
                 "AdamW": optim.cosine(lr, 20, warmup=3), "Momentum": optim.exponential(lr, 30),
+                "Nesterov": optim.inverse_time(lr, 0.2),
             }.get(type(rule).__name__)  # fmt: skip
             if schedule is None:
                 step = type(rule.lr).__name__ == "_StepDecay"

@@ -143,7 +143,9 @@ def test_odd_arrays(tmp_path: Path, files: Any, kind: str) -> None:
 
 def test_counts_that_do_not_fit_each_other(tmp_path: Path, files: Any) -> None:
     arrays, meta = files["checkpoint"]
-    for changed in ({"state/step": np.asarray(-1, np.int32)}, {"losses": np.zeros(2)}):
+    levels = ({"state/level": np.asarray(v, "float32")} for v in (-0.5, 1.5, [1.0]))
+    steps = {"state/step": np.asarray(-1, np.int32)}
+    for changed in (steps, {"losses": np.zeros(2)}, *levels):
         checkpoint.save(tmp_path / "m.npz", {**arrays, **changed}, meta)
         assert "is not as xpnet writes it" in refusal(tmp_path / "m.npz")
     for changed in (

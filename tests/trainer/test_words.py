@@ -143,11 +143,12 @@ def test_rates_in_words() -> None:
         for lr in (
             0.1, optim.constant(0.1, warmup=5), optim.step_decay(0.1, 10),
             optim.exponential(0.1, 9), optim.cosine(0.1, 9, warmup=1000),
+            optim.inverse_time(0.1, 9), optim.plateau(0.1, warmup=3),
         )
     ]  # fmt: skip
     assert found == [
         "lr 0.1 constant", "lr 0.1 constant, warmup 5", "lr 0.1 step", "lr 0.1 exponential",
-        "lr 0.1 cosine, warmup 1,000",
+        "lr 0.1 cosine, warmup 1,000", "lr 0.1 inverse", "lr 0.1 plateau, warmup 3",
     ]  # fmt: skip
 
 

@@ -34,8 +34,9 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     models = isinstance(optimizer, optim.PerModel)  # its parameters have one axis more
     if isinstance(optimizer, optim.PerModel) and not optimizer.varied:
         optimizer = optimizer.optimizer
-    lr = state.get("lr", optimizer.lr)
-    if type(optimizer) not in (optim.Adam, optim.AdamW) or getattr(lr, "ndim", False):
+    lr, level = state.get("lr", optimizer.lr), state.get("level")
+    each = any(getattr(rate, "ndim", False) for rate in (lr, level))  # one for each model
+    if type(optimizer) not in (optim.Adam, optim.AdamW) or each:
         return NotImplemented
     # The fused kernels ignore the layout of an array, and our products may be transposed.
     rows = [
@@ -47,6 +48,7 @@ def update(optimizer: Any, grads: Params, state: Params, params: Params) -> Any:
     count = state["step"]
     if callable(lr):
         lr = lr(count.to(rows[0][0].dtype))
+        lr = lr if level is None else lr * level
     # On a GPU, the kernels read the rate as float32.
     if isinstance(lr, torch.Tensor) and lr.is_cuda and lr.dtype != torch.float32:
         return NotImplemented

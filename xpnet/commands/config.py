@@ -213,7 +213,9 @@ Dropped = Annotated[
 ]
 Rule = Annotated[str | None, _choice(*OPTIMIZERS), _chosen("default: adamw")]
 Fall = Annotated[
-    str | None, _choice("constant", "step", "exponential", "cosine"), _chosen("default: cosine")
+    str | None,
+    _choice("constant", "step", "exponential", "cosine", "inverse", "plateau"),
+    _chosen("default: cosine"),
 ]
 Init = Annotated[str | float | None, _one("NAME|STD,...", several(_init)), _chosen("default: auto")]
 
@@ -366,7 +368,9 @@ class Config:
     lr: LearningRate = None
     schedule: Fall = None
     """How the learning rate falls: step divides it by 10 after each third of the run, exponential
-    lowers it to 1 %, cosine to 0."""
+    lowers it to 1 %, cosine to 0, inverse as 1/t to 10 %. plateau halves it when the validation
+    loss (or --metric; without a validation part the training loss) has not improved for 5 epochs,
+    or for half of --patience if that is less."""
     warmup: int = 0
     """Steps in which the learning rate grows linearly before the schedule starts."""
     weight_decay: Decay = None
@@ -804,6 +808,10 @@ def to_toml(config: Config, encoding: str = "utf-8") -> str:
     return "".join(c if c.isascii() else f"\\U{ord(c):08x}" for c in text)
 
 
+# --schedule plateau waits for so many epochs, unless --patience would end the run by then.
+LONGEST_WAIT = 5
+
+
 def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
     """Return the learning rate, or its schedule over a run of `steps` steps."""
     assert config.lr is not None  # it is settled
@@ -816,4 +824,9 @@ def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
             return optim.exponential(lr, rest, warmup=config.warmup)
         case "cosine":
             return optim.cosine(lr, rest, warmup=config.warmup)
+        case "inverse":
+            return optim.inverse_time(lr, 9 / rest, warmup=config.warmup)
+        case "plateau":
+            most = LONGEST_WAIT if config.patience is None else max(1, config.patience // 2)
+            return optim.plateau(lr, patience=min(LONGEST_WAIT, most), warmup=config.warmup)
     return optim.constant(lr, warmup=config.warmup)

@@ -60,7 +60,7 @@ class _Log:
             self._append(epoch)
         except OSError as error:  # the whole file is written again at the end
             warnings.warn(f"cannot write the metrics; training continues: {error}", stacklevel=2)
-        self.lines.epoch(trainer.backend, epoch)
+        self.lines.epoch(trainer, epoch)
 
     def _append(self, epoch: Epoch) -> None:
         if not self.trimmed and self.path.exists():

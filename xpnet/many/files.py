@@ -210,9 +210,9 @@ def _changed(then: Any, now: Mapping[str, Any]) -> str:
     if len(then.get("models", ())) != len(now["models"]):
         return f"it had {len(then.get('models', ()))} models, now there are {len(now['models'])}"
     for number, (was, this) in enumerate(itertools.zip_longest(then["models"], now["models"])):
-        for name in this:
-            if was.get(name) != this[name]:
-                return f"model {number}: {_difference(name, was.get(name), this[name])}"
+        for name in {**was, **this}:
+            if was.get(name) != this.get(name):
+                return f"model {number}: {_difference(name, was.get(name), this.get(name))}"
     for number, this in now["data"].items():
         was = then.get("data", {}).get(number, {})
         for name in this:

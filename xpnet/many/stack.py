@@ -131,7 +131,8 @@ class Stack:
     def keep(self, wanted: Sequence[int]) -> None:
         """Leave only these models in the arrays, by their places on the first axis."""
         rows = self.backend.asarray(np.asarray(wanted, np.int64))
-        slots = {f"{n}.{slot}" for n in self.params for slot in self._rule.slots}
+        own = {f"{n}.{slot}" for n in self.params for slot in self._rule.slots}
+        own |= self.state.keys() & {"level"}
 
         def take(array: Array) -> Array:
             return namespace(array).take(array, rows, axis=0)
@@ -141,7 +142,7 @@ class Stack:
         self.params = {name: take(p) for name, p in self.params.items()}
         self.state = {
             "step": self.state["step"],
-            **{name: take(self.state[name]) for name in slots},
+            **{name: take(self.state[name]) for name in own},
             **self.feed.copies(self._each),
         }
         self._data = ()
@@ -258,17 +259,25 @@ class Stack:
                 yield losses
             return
         params = {name: p[0, ...] for name, p in self.params.items()}
-        slots = [f"{name}.{slot}" for name in params for slot in self._rule.slots]
-        state = {"step": self.state["step"]} | {name: self.state[name][0, ...] for name in slots}
+        own = [f"{name}.{slot}" for name in params for slot in self._rule.slots]
+        own += self.state.keys() & {"level"}
+        state = {"step": self.state["step"]} | {name: self.state[name][0, ...] for name in own}
         for chunk in self.run(params, state, data, order):
             params, state, losses = chunk
             self.params = {name: p[None, ...] for name, p in params.items()}
             self.state = {
                 **self.state,
                 "step": state["step"],
-                **{name: state[name][None, ...] for name in slots},
+                **{name: state[name][None, ...] for name in own},
             }
             yield losses[:, None]
+
+    def lower(self, falling: Mapping[int, optim.Watch]) -> None:
+        """Let the rate of some models fall, by their places; a plateau's watch says how far."""
+        levels = np.array(self.backend.to_numpy(self.state["level"]))
+        for place, watch in falling.items():
+            levels[place] = watch.lowered(float(levels[place]))
+        self.state |= self.feed.copies({"level": levels})
 
     # -- Numbers -----------------------------------------------------------------------
 

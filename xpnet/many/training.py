@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet import optim
 from xpnet.errors import UsageError, counted, shown
 from xpnet.many.members import Candidate
 from xpnet.many.parts import Part
@@ -100,6 +101,7 @@ class Run:
     seconds: list[float] = field(default_factory=list)
     stopped: bool = False
     called: int = 0  # the epochs after which the callbacks were called
+    watches: dict[int, optim.Watch | None] = field(default_factory=dict)  # by index
 
     @classmethod
     def of(cls, stacks: list[Stack], count: int) -> Run:
@@ -201,6 +203,7 @@ def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> No
     measured = _measured(stack, parts, rules, last)
     mean = stack.network.loss_gate.reduction == "mean"
     held: dict[str, np.ndarray] = {}
+    falling: dict[int, optim.Watch] = {}
     for place, each in enumerate(stack.live):
         history = run.histories[_index(each)]
         if history.reason:
@@ -226,7 +229,11 @@ def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> No
         )
         history.metric = rules.metric or ""
         best = history.is_best(record)
+        validated = parts[each.part].given.held is not None
+        watch = _watch(run, each, validated)
         history.close(record)
+        if watch is not None and watch.falls(history.progress(record, validated)):
+            falling[place] = watch
         if best:
             history.best_epoch = epoch
             if rules.patience is not None:
@@ -236,7 +243,20 @@ def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> No
             history.reason = "patience"
         elif last:
             history.reason = "epochs"
+    if falling:
+        stack.lower(falling)
     _release(run, number)
+
+
+def _watch(run: Run, each: Candidate, validated: bool) -> optim.Watch | None:
+    """Return what watches a model's plateau; at first it sees the epochs before."""
+    index = _index(each)
+    if index not in run.watches:
+        run.watches[index] = watch = optim.Watch.of(each.rule.lr)
+        if watch is not None:
+            history = run.histories[index]
+            watch.catch_up(history.progress(epoch, validated) for epoch in history.epochs)
+    return run.watches[index]
 
 
 def _fail(run: Run, stack: Stack, place: int, losses: np.ndarray, epoch: int) -> None:

@@ -185,6 +185,8 @@ def _bad_arrays(arrays: Mapping[str, np.ndarray], dtype: str, is_run: bool) -> s
             kind, shape = "float64", (array.size,)
         elif is_run and name == "state/step":
             kind, shape = "int32", ()
+        elif is_run and name == "state/level":  # of the rate of a plateau
+            shape = ()
         elif is_run and section == "state":
             shape = params.get(parameter.rpartition(".")[0])
         elif section != "params" and not (is_run and section == "best"):
@@ -204,6 +206,8 @@ def _bad_arrays(arrays: Mapping[str, np.ndarray], dtype: str, is_run: bool) -> s
         return f"{name} is missing"
     if not arrays.get("target_scaling/scale", np.ones(())).all():
         return "target_scaling/scale is 0"
+    if is_run and not 0 <= arrays.get("state/level", np.ones(())) <= 1:
+        return f"state/level is {arrays['state/level']}, expected a share"
     return "state/step is negative" if is_run and arrays["state/step"] < 0 else ""
 
 

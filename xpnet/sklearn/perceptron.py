@@ -21,6 +21,7 @@ from xpnet.errors import DeviceError, shown, whole
 from xpnet.models.initializers import check_memory
 from xpnet.models.mlp import mlp
 from xpnet.models.model import Model
+from xpnet.optim import Watch
 from xpnet.sklearn import files
 from xpnet.sklearn.arrays import (
     NUMPY,
@@ -108,6 +109,11 @@ class Perceptron(BaseEstimator):
         self._activations(len(self._hidden_sizes()))
         if isinstance(self.solver, type):
             raise ValueError(f"solver is the class {self.solver.__name__}; expected an optimizer")
+        if Watch.of(getattr(self.solver, "lr", None)) is not None:
+            raise ValueError(
+                "solver has a plateau schedule, which an estimator does not watch for; expected "
+                "another schedule, or solver='sgd' with learning_rate='adaptive'"
+            )
         called = self.callbacks if isinstance(self.callbacks, list | tuple) else []
         for callback in called:
             if not callable(callback):

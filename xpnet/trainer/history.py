@@ -345,6 +345,10 @@ class History:
             return value
         return -value
 
+    def progress(self, epoch: Epoch, validated: bool) -> float | None:
+        """Return what a plateau watches: `merit`, or without validation minus the training loss."""
+        return self.merit(epoch) if validated else -epoch.train_loss
+
     @property
     def epochs_since_best(self) -> int:
         """Epochs since the best one; since early stopping began, if there is none yet."""

@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from xpnet.errors import CheckpointError, one_line
 from xpnet.files import locked, make_folder
 from xpnet.models import checkpoint, schema
 from xpnet.models.model import Model
-from xpnet.optim import Optimizer
+from xpnet.optim import Optimizer, Watch
 from xpnet.trainer.history import History, finite_or_none
 
 __all__ = ["WORDS", "SavedRun", "digest", "identity", "optimizer_state", "rules"]
@@ -85,6 +85,8 @@ def rules(
         settings[f"lr at the steps {STEPS}"] = [finite_or_none(float(f"{r:.6g}")) for r in rates]
     else:
         settings["lr"] = float(lr)
+    if (watch := Watch.of(lr)) is not None:
+        settings |= {f"plateau's {k}": v for k, v in asdict(watch.schedule).items() if k != "lr"}
     plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | list)}
     return {"optimizer": plain, "weight_decay": weight_decay, "clip_norm": clip_norm}
 
@@ -100,11 +102,18 @@ def optimizer_state(
     The rule must be the same, the state must have the shapes of `state`, and the rate must be a
     number: a schedule counts its steps from 0, and the state from the step of the checkpoint.
     """
-    found = checkpoint.section(arrays, "state/")
+    found = _state(arrays, state)
     same = meta.get("identity", {}).get("optimizer") == type(optimizer).__name__
     if not same or callable(optimizer.lr) or _shapes(found) != _shapes(state):
         return None
     return None if _negative(found, optimizer) else found
+
+
+def _state(arrays: Mapping[str, np.ndarray], here: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Return the state of a checkpoint; the level of a plateau comes and goes with the schedule."""
+    found = checkpoint.section(arrays, "state/")
+    level = found.pop("level", np.ones(()))
+    return {**found, "level": level} if "level" in here else found
 
 
 def _negative(state: Mapping[str, np.ndarray], optimizer: Any) -> str:
@@ -230,7 +239,7 @@ class SavedRun:
             raise CheckpointError(
                 f"{path}: belongs to another run: {changed}. Put that back, or start a new run"
             )
-        found = {name: checkpoint.section(arrays, f"{name}/") for name in ("params", "state")}
+        found = {"params": checkpoint.section(arrays, "params/"), "state": _state(arrays, state)}
         for name, here in (("params", params), ("state", state)):
             if _shapes(found[name]) != _shapes(here):
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")

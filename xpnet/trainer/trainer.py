@@ -103,6 +103,8 @@ class Trainer:
         and replaces them: read them again after each `fit`.
     run : callable
         The backend's epoch loop of this trainer's step, see `xpnet.backend.Backend`.
+    rate : float
+        The learning rate of the next step.
     classifies : bool
         Whether `predict` returns classes. `fit` sets it from its targets.
 
@@ -264,6 +266,17 @@ class Trainer:
         return self.model.classifies
 
     @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        if "lr" in self.state:
+            return float(self.state["lr"])
+        lr: Any = self.optimizer.lr
+        if callable(lr):
+            k = self.backend.asarray(np.asarray(int(self.state["step"]), np.float32))
+            lr = f"{float(lr(k)):.7g}"  # float32 has no more digits
+        return float(lr) * float(self.state.get("level", 1.0))
+
+    @property
     def params(self) -> dict[str, Array]:
         """The parameters as they are now, arrays of the backend."""
         return self.model.params
@@ -410,6 +423,8 @@ class Trainer:
             self._finds = False, False
             if history.metric != (metric or ""):
                 history.metric, history.best_epoch, history.best_params = metric or "", 0, {}
+                # They are of another metric: no epoch to come is better or worse than those.
+                history.epochs = [replace(epoch, val_metric=None) for epoch in history.epochs]
             if patience is None:
                 history.best_params, history.patience_from = {}, None
             elif not history.best_params and history.patience_from is None:
@@ -419,7 +434,7 @@ class Trainer:
             log = None
             if verbose:
                 log = Log(quietly(print_lines), epochs, history.score, history.metric or None)
-                callbacks.insert(0, lambda trainer, epoch: log.epoch(trainer.backend, epoch))
+                callbacks.insert(0, log.epoch)
                 log.say(
                     *described(
                         self.model, self.optimizer, given.x, given.t, given.held, epochs,
@@ -502,6 +517,9 @@ class Trainer:
             data = (samples, *map(self.backend.asarray, data[1:]))
         self._keep()
         begun = history.steps
+        watch = optim.Watch.of(self.optimizer.lr)
+        if watch is not None:
+            watch.catch_up(history.progress(each, held is not None) for each in history.epochs)
         if not _ended(history, epochs, patience):
             # A folder that refuses writes fails now, and a crash finds the current settings.
             self._save(saved, history, required=True)
@@ -526,6 +544,8 @@ class Trainer:
             asked = [callback(self, record) for callback in callbacks]  # call all of them
             if any(asked):
                 history.reason = "callback"
+            if watch is not None and watch.falls(history.progress(record, held is not None)):
+                self._lower(watch)
         history.reason = history.reason or _ended(history, epochs, patience)
         if history.steps > begun:
             self._save(saved, history, required=True)
@@ -582,6 +602,11 @@ class Trainer:
                 _, params, state = self._kept
                 self.params, self.state = self.feed.copies(params), self.feed.copies(state)
             raise
+
+    def _lower(self, watch: optim.Watch) -> None:
+        """Let the rate of a plateau fall."""
+        level = watch.lowered(float(self.backend.to_numpy(self.state["level"])))
+        self.state |= self.feed.copies({"level": np.asarray(level, self.feed.dtype)})
 
     def _keep(self) -> None:
         """Copy parameters and state, to restore them if one of the next steps fails."""

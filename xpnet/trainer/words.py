@@ -16,6 +16,7 @@ from xpnet.data.user_files import layout
 from xpnet.errors import one_line
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.optim import Watch
 from xpnet.trainer.history import Epoch, History
 
 __all__ = [
@@ -139,7 +140,7 @@ def rate(lr: Any) -> str:
     schedule, warmup = getattr(lr, "schedule", lr), getattr(lr, "warmup", 0)
     if (peak := getattr(schedule, "lr", None)) is None:
         return "lr by a function"
-    names = {"_StepDecay": "step"}
+    names = {"_StepDecay": "step", "_InverseTime": "inverse"}
     kind = type(schedule).__name__
     words = names.get(kind, kind.lstrip("_").lower())
     return f"lr {peak:g} {words}" + (f", warmup {warmup:,}" if warmup else "")
@@ -169,12 +170,18 @@ def fields(epoch: Epoch, score: str, metric: str | None) -> dict[str, Any]:
     return {**found, f"val_{metric}": watched} if metric else found
 
 
-def epoch_line(epoch: Epoch, epochs: int, score: str, metric: str | None = None) -> str:
-    """Return the numbers of an epoch in one line; the parameters are those of `fields`."""
+def epoch_line(
+    epoch: Epoch, epochs: int, score: str, metric: str | None = None, rate: float | None = None
+) -> str:
+    """Return the numbers of an epoch in one line; `rate` was its learning rate, where it is told.
+
+    The other parameters are those of `fields`.
+    """
     words = [f"epoch {epoch.epoch:3d}/{epochs}"]
     for name, value in fields(epoch, score, metric).items():
         if name.startswith(("train_", "val_")) and value is not None:
             words.append(f"{name.replace('_', ' ')} {value:.4f}")
+    words += [] if rate is None else [f"lr {rate:.4g}"]
     return "  ".join([*words, f"{epoch.samples_per_second:,.0f} samples/s"])
 
 
@@ -265,18 +272,21 @@ class Log:
     epochs: int
     score: str
     metric: str | None = None
+    rate: float | None = None  # of the last epoch, if a plateau lowers it
     last: int = 0  # the epoch whose line came last
     told: int = 0  # of the backend's fallbacks
 
-    def epoch(self, backend: Backend, epoch: Epoch) -> None:
-        """Print the line of an epoch, or not, if there are many."""
-        self.fallbacks(backend)
+    def epoch(self, trainer: Any, epoch: Epoch) -> None:
+        """Print the line of an epoch, or not, if there are many; a callback of `Trainer.fit`."""
+        self.fallbacks(trainer.backend)
+        if Watch.of(trainer.optimizer.lr) is not None:
+            self.rate = trainer.rate
         if is_shown(epoch.epoch, self.epochs):
             self._line(epoch)
 
     def _line(self, epoch: Epoch) -> None:
         self.last = epoch.epoch
-        self.say(epoch_line(epoch, self.epochs, self.score, self.metric))
+        self.say(epoch_line(epoch, self.epochs, self.score, self.metric, self.rate))
 
     def fallbacks(self, backend: Backend) -> None:
         """Report what is new among the backend's fallbacks."""
