@@ -124,6 +124,12 @@ BAD: dict[str, list[Callable[[], Any]]] = {
     "threshold": [(lambda v=v: optim.plateau(0.1, threshold=v)) for v in (-1.0, 1.0, NAN)],
     "cooldown": [(lambda v=v: optim.plateau(0.1, cooldown=v)) for v in (-1, 1.5, NAN)],
     "decay": [(lambda v=v: optim.inverse_time(0.1, v)) for v in (-1.0, INF, NAN, None)],
+    "l1": [
+        *(made(l1=v) for v in (-1.0, NAN, INF, "0.1", True)),
+        *((lambda v=v: xpnet.fit(X, T, epochs=1, l1=v)) for v in (-1.0, NAN)),
+        *((lambda v=v: xpnet.fit_many(mlp([3, 2]), (X, T), l1=v)) for v in (-1.0, "x")),
+        *((lambda v=v: xpnet.fit_many(mlp([3, 2]), (X, T), grid={"l1": [v]})) for v in (-1, NAN)),
+    ],
     "every": [(lambda v=v: optim.step_decay(0.1, v)) for v in (0, 2.5, NAN, None)],
     "steps": [
         (lambda v=v, make=make: make(0.1, v))

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, weight decay and gradient clipping.
+"""Optimizers, learning-rate schedules, penalties on weights and gradient clipping.
 
 An optimizer defines the update of one parameter: ``rule(p, g, lr, *slots)`` returns the new
 parameter and its new slots (the velocity, the moments). `init` and `update` apply the rule to flat
@@ -35,6 +35,7 @@ __all__ = [
     "PerModel",
     "RMSProp",
     "Watch",
+    "add_l1",
     "add_weight_decay",
     "clip_by_global_norm",
     "clip_per_model",
@@ -561,8 +562,40 @@ def add_weight_decay(
     >>> {name: g.tolist() for name, g in add_weight_decay(grads, params, 0.1).items()}
     {'W': [[1.2]], 'b': [1.0]}
     """
+    return _penalized(_decayed, grads, params, decay, per_model)
+
+
+def add_l1(
+    grads: Params, params: Mapping[str, Array], l1: Any, *, per_model: bool = False
+) -> Params:
+    """Add the gradient of the L1 term λ Σ|W|: g ← g + λ sign(W), where λ is `l1`.
+
+    The sign of 0 is 0, the subgradient that lets a weight stay there. Weights come close to 0, and
+    swing around it by about lr λ; few are 0 exactly. Biases and `per_model` are as for
+    `add_weight_decay`. Source: Tibshirani, "Regression shrinkage and selection via the lasso", J.
+    R. Statist. Soc. B 58, 1996.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = {"W": np.array([[2.0, 0.0, -3.0]]), "b": np.array([2.0])}
+    >>> grads = {"W": np.array([[1.0, 1.0, 1.0]]), "b": np.array([1.0])}
+    >>> {name: g.tolist() for name, g in add_l1(grads, params, 0.5).items()}
+    {'W': [[1.5, 1.0, 0.5]], 'b': [1.0]}
+    """
+    return _penalized(_pulled, grads, params, l1, per_model)
+
+
+def _penalized(
+    term: Callable[..., Array],
+    grads: Params,
+    params: Mapping[str, Array],
+    size: Any,
+    per_model: bool,
+) -> Params:
+    """Apply ``term(g, p, size)`` to the weights; biases have fewer than two axes."""
     return {
-        name: _decayed(g, params[name], along(decay, g)) if g.ndim - per_model > 1 else g
+        name: term(g, params[name], along(size, g)) if g.ndim - per_model > 1 else g
         for name, g in grads.items()
     }
 
@@ -571,6 +604,14 @@ def add_weight_decay(
 @underflowing
 def _decayed(g: Array, p: Array, decay: Any) -> Array:
     return g + decay * p
+
+
+@elementwise
+@underflowing
+def _pulled(g: Array, p: Array, l1: Any) -> Array:
+    xp = namespace(p)
+    # PyTorch's `sign` writes where NaN is, which a CUDA graph cannot record.
+    return g + l1 * (xp.astype(p > 0, p.dtype) - xp.astype(p < 0, p.dtype))
 
 
 @underflowing

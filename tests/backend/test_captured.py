@@ -116,6 +116,7 @@ def train(
     loop: Any = None,
     optimizer: Any = None,
     clip_norm: float | None = None,
+    l1: float | None = None,
     epochs: int = 2,
     **options: Any,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -134,6 +135,7 @@ def train(
         backend=backend,
         scaling=data.scaling,
         clip_norm=clip_norm,
+        l1=l1,
     )
     history = trainer.fit(data.x, data.t, epochs=epochs, batch_size=100)
     params = {name: backend.to_numpy(p) for name, p in trainer.params.items()}
@@ -169,6 +171,8 @@ RULES = [
         *({"optimizer": optim.Adam(lr)} for lr in SCHEDULES),
         *({"loss": loss} for loss in ("squared", "sigmoid", "hinge")),
         {"clip_norm": 0.5},
+        {"clip_norm": 1e3},
+        {"l1": 0.01},
         {"init": 0.01},
     ],
 )

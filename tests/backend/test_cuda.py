@@ -230,6 +230,7 @@ ARGUMENTS: dict[str, list[Any]] = {
         [[normal(5, 7)], 100.0],
     ],
     "optim._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
+    "optim._pulled": [[normal(5, 7), np.where(normal(5, 7) > 0, normal(5, 7), np.float32(0)), 0.1]],
     "optim._rates": [
         [optimizer, lr, level, np.asarray(np.int32(5)), np.float32]
         for optimizer, lr, level in (

@@ -57,6 +57,7 @@ def settings(rng: random.Random, folder: Path) -> Config:
         warmup=rng.randint(0, 10**9),
         schedule=rng.choice([None, "constant", "step", "cosine", "inverse", "plateau"]),
         weight_decay=number(rng, 0.0, 1.0),
+        l1=number(rng, 0.0, 1.0),
         clip_norm=rng.choice([None, 1e308, number(rng, 5e-324, 1.0)]),
         epochs=rng.randint(1, 10**9),
         patience=rng.randint(1, 99) if validated else None,
@@ -92,6 +93,14 @@ def test_a_plateau_waits_less_than_the_run(patience: int | None, expected: int) 
     words += [] if patience is None else ["--patience", str(patience)]
     found = schedule_of(settled(parse(words), 100), 1000)
     assert found == optim.plateau(0.2, patience=expected, warmup=7)
+
+
+@pytest.mark.parametrize("word", ["-1", "nan", "inf", "x", "0.1,-1"])
+def test_l1_is_0_or_more(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises((UsageError, SystemExit)) as caught:
+        parse([f"--l1={word}"])
+    said = str(caught.value) + capsys.readouterr().err
+    assert "--l1" in said or "l1" in said
 
 
 @pytest.mark.parametrize("word", ["none", "-d", "-1", "a b", "=", "é"])

@@ -79,14 +79,15 @@ def test_one_value_is_no_sweep() -> None:
 def test_several_values_of_each_option() -> None:
     words = (
         "--hidden 50/100,50/none --activation relu/tanh --init he,0.1 --dropout 0,0.5 "
-        "--lr 0.1,1e-3 --weight-decay 0,1e-4 --beta2 0.9,0.99 --clip-norm none,1 "
-        "--batch-size 16,32 --epochs 3,5 --seed 0..2,7"
+        "--lr 0.1,1e-3 --weight-decay 0,1e-4 --l1 0,0.1 --beta2 0.9,0.99 --clip-norm none,1 "
+        "--batch-size 16,32 --epochs 3,5 --seed 0..1,7"
     )
     found = swept(parse(words.split()))
     assert found == {
         "hidden": ((50,), (100, 50), ()), "activation": (("relu",), ("tanh",)), "init": ("he", 0.1),
-        "dropout": (0.0, 0.5), "lr": (0.1, 1e-3), "weight_decay": (0.0, 1e-4), "beta2": (0.9, 0.99),
-        "clip_norm": (None, 1.0), "batch_size": (16, 32), "epochs": (3, 5), "seed": (0, 1, 2, 7),
+        "dropout": (0.0, 0.5), "lr": (0.1, 1e-3), "weight_decay": (0.0, 1e-4), "l1": (0.0, 0.1),
+        "beta2": (0.9, 0.99),
+        "clip_norm": (None, 1.0), "batch_size": (16, 32), "epochs": (3, 5), "seed": (0, 1, 7),
     }  # fmt: skip
     assert [*found] == [*SWEPT]
 
@@ -111,6 +112,7 @@ def random_sweep(rng: random.Random) -> Config:
         "dropout": [0.0, 0.1, 1 / 3],
         "lr": [0.1, 5e-324, 1 / 3, 1e5],
         "weight_decay": [0.0, 1e-4, 2.0],
+        "l1": [0.0, 1e-4, 2.0],
         "clip_norm": [None, 1.0, 0.5],
         "batch_size": [1, 16, 10**9],
         "epochs": [1, 7, 100],
@@ -264,20 +266,24 @@ def test_each_model_is_the_one_that_a_run_of_its_own_trains(in_tmp: Path) -> Non
         assert last["train_loss"] == pytest.approx(float(row["train_loss"]), abs=1e-10)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_decay_clipping_and_dropout_of_each_model(in_tmp: Path, optimizer: str) -> None:
-    """L2 of the trainer and decoupled decay both follow their lists."""
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"), [("sgd", "step"), ("adam", "inverse"), ("adamw", "plateau")]
+)
+def test_decay_clipping_and_dropout_of_each_model(
+    in_tmp: Path, optimizer: str, schedule: str
+) -> None:
+    """L2 of the trainer, decoupled decay and L1 follow their lists."""
     write_data()
     words = ["--data", "d.csv", "--device", "cpu", "--quiet", "--optimizer", optimizer, "--epochs",
-             "4", "--schedule", "step", "--dtype", "float64", "--warmup", "3"]  # fmt: skip
-    lists = ["--weight-decay", "0,0.1", "--clip-norm", "none,0.1", "--dropout", "0,0.3"]
+             "4", "--schedule", schedule, "--dtype", "float64", "--warmup", "3"]  # fmt: skip
+    lists = ["--weight-decay", "0,0.1", "--clip-norm", "none,0.1", "--l1", "0,0.01"]
     assert train.main([*words, *lists, "--seed", "0,1", "--ensemble", "--out", "run"]) == 0
     found, rows = ModelSet.load("run/models.npz"), table()
     for k, row in enumerate(rows):
         if row["seed"] != "0":
             continue
         own = ["--weight-decay", row["weight_decay"], "--clip-norm", row["clip_norm"],
-               "--dropout", row["dropout"], "--val-fraction", "0.1"]  # fmt: skip
+               "--l1", row["l1"], "--val-fraction", "0.1"]  # fmt: skip
         assert train.main([*words, *own, "--out", f"single{k}"]) == 0
         for name, value in params(f"single{k}").items():
             np.testing.assert_allclose(found[k].to_host()[name], value, rtol=0, atol=1e-10)

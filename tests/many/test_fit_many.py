@@ -65,7 +65,7 @@ def test_a_grid_follows_its_trainings(backend: Any) -> None:
     network = xpnet.mlp([5, 8, 3], "sigmoid", dropout=0.2)
     grid = {
         "lr": [0.1, 0.01], "beta1": [0.9, 0.5], "weight_decay": [0.0, 0.1], "dropout": [0.1, 0.3],
-        "clip_norm": [0.5, 5.0],
+        "clip_norm": [0.5, 5.0], "l1": [0.0, 0.01],
     }  # fmt: skip
     models = xpnet.fit_many(
         network, (X, T), optim.Adam(0.01), grid=grid, seeds=[3], epochs=40, batch_size=50,
@@ -78,7 +78,7 @@ def test_a_grid_follows_its_trainings(backend: Any) -> None:
         drawn = xpnet.mlp([5, 8, 3], "sigmoid", dropout=s["dropout"])
         made = trainer(
             drawn, m, backend, optimizer=optim.Adam(s["lr"], beta1=s["beta1"]),
-            weight_decay=s["weight_decay"], clip_norm=s["clip_norm"],
+            weight_decay=s["weight_decay"], l1=s["l1"], clip_norm=s["clip_norm"],
         )  # fmt: skip
         made.fit(X, T, epochs=40, batch_size=50)
         return made

@@ -97,7 +97,7 @@ def test_a_resumed_run_goes_on_to_the_same_bits(tmp_path: Path, chunks: int) -> 
     options: Any = {"validation": HELD, "folder": tmp_path / "run", **NOISY}
 
     def patient() -> xpnet.Trainer:
-        return trainer(optim.Adam(optim.plateau(0.1, 0.3, 2, cooldown=1, warmup=10)))
+        return trainer(optim.Adam(optim.plateau(0.1, 0.3, 2, cooldown=1, warmup=10)), l1=1e-3)
 
     whole = patient()
     history = whole.fit(X[:90], T[:90], validation=HELD, **NOISY)
@@ -223,7 +223,7 @@ def test_a_set_goes_on_to_the_same_bits(tmp_path: Path, chunks: int) -> None:
     def fit(**options: Any) -> xpnet.ModelSet:
         return xpnet.fit_many(
             xpnet.mlp([4, 8, 2]), (X[:90], T[:90]), optim.Adam(optim.plateau(0.1, patience=1)),
-            grid={"lr": [0.3, 0.1, 0.03, 0.01]}, validation=HELD, patience=6,
+            grid={"lr": [0.3, 0.1, 0.01], "l1": [0.0, 1e-3]}, validation=HELD, patience=6,
             **NOISY, **options,
         )  # fmt: skip
 

@@ -123,6 +123,7 @@ def test_another_network_built_by_hand_is_refused(tmp_path: Path, was: Any, now:
         ({"optimizer": optim.Momentum(0.01, 0.5)}, "momentum was 0.9, is 0.5$"),
         ({"optimizer": optim.Momentum(0.02, 0.5)}, "momentum was 0.9, is 0.5; lr was 0.01, is 0.0"),
         ({"weight_decay": 0.1}, "weight_decay was 0.0, is 0.1$"),
+        ({"l1": 0.1}, "l1 was 0.0, is 0.1$"),
         ({"clip_norm": 1.0}, "clip_norm was None, is 1.0$"),
         ({"optimizer": optim.Momentum(optim.cosine(0.01, 20))}, r"lr at .* is \[0.01, 0.005, 0.0,"),
     ],

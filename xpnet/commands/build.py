@@ -107,6 +107,7 @@ def build_trainer(
     optimizer, decay = rule_of(config, steps)
     options: dict[str, Any] = {
         "weight_decay": decay,
+        "l1": config.l1,
         "clip_norm": config.clip_norm,
         "seed": config.seed,
     }

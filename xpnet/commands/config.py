@@ -254,6 +254,7 @@ Decay = Annotated[
     _floats(lambda v: v == 0 or _is_positive(v), "from 0 on", _or_none(float)),
     _chosen("by default 0; for adamw chosen by the number of samples"),
 ]
+L1 = Annotated[float, _floats(lambda v: v == 0 or _is_positive(v), "from 0 on")]
 Clip = Annotated[
     float | None,
     _floats(lambda v: v is None or _is_positive(v), "above 0", _or_none(float)),
@@ -303,7 +304,7 @@ class Config:
     Several values make a sweep: --lr 0.1,0.01 --seed 0..9 trains a network for each combination,
     many at once, lists the settings, the best first, and keeps the best network. This is for
     --hidden and --activation (with a slash between two: 50/100,50), --init, --dropout, --lr,
-    --weight-decay, --beta2, --clip-norm, --batch-size, --epochs and --seed.
+    --weight-decay, --l1, --beta2, --clip-norm, --batch-size, --epochs and --seed.
     """
 
     device: str = "auto"
@@ -375,6 +376,8 @@ class Config:
     """Steps in which the learning rate grows linearly before the schedule starts."""
     weight_decay: Decay = None
     """L2 penalty on the weights; adamw decouples it."""
+    l1: L1 = 0.0
+    """L1 penalty on the weights: many come close to 0."""
     beta2: Beta = None
     """How slowly adam and adamw forget the squares of old gradients."""
     clip_norm: Clip = None
@@ -442,7 +445,7 @@ GROUPS = {
         "threshold",
     ),
     "Training": (
-        "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
+        "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay", "l1",
         "beta2", "clip_norm", "class_weight", "patience", "metric", "seed", "folds", "ensemble",
     ),
     "Device": ("device", "backend", "dtype", "precision"),
@@ -628,8 +631,8 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     if not isinstance(stored, dict):
         settings = _read(file)
         needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
-        # Not every rule has a beta2, and a run of version 0.2.0 has no preset.
-        free = {*CALL_ONLY, "preset", "beta2", "ensemble"}
+        # Not every rule has a beta2, and a run of version 0.2.0 has no preset and no l1.
+        free = {*CALL_ONLY, "preset", "beta2", "ensemble", "l1"}
         if isinstance(settings.get("batch_size"), list):
             free.add("epochs")  # each size has its own
         if missing := sorted(needed - free - settings.keys()):
@@ -729,6 +732,7 @@ def _check_one(config: Config) -> None:
     for name, high, ends in (
         ("val_fraction", 1.0, "[)"), ("test_fraction", 1.0, "()"), ("dropout", 1.0, "[)"),
         ("lr", math.inf, "()"), ("clip_norm", math.inf, "()"), ("weight_decay", math.inf, "[)"),
+        ("l1", math.inf, "[)"),
         ("target_acc", 1.0, "[]"), ("quantile", 1.0, "()"), ("beta2", 1.0, "[)"),
     ):  # fmt: skip
         if (value := getattr(config, name)) is not None:

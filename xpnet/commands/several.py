@@ -22,7 +22,7 @@ C = TypeVar("C")
 
 # The options that take several values, in the order of tables and plans.
 SWEPT = (
-    "hidden", "activation", "init", "dropout", "lr", "weight_decay", "beta2", "clip_norm",
+    "hidden", "activation", "init", "dropout", "lr", "weight_decay", "l1", "beta2", "clip_norm",
     "batch_size", "epochs", "seed",
 )  # fmt: skip
 # The most models of a sweep, before folds.

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "--warmup": "warmup-steps warm-up num-warmup-steps",
     "--weight-decay": "l2 wd alpha reg-lambda l2-reg l2-regularization l2-penalty penalty "
     "regularization weight-penalty lambda",
+    "--l1": "lasso l1-reg l1-regularization l1-penalty reg-alpha l1-lambda l1-weight",
     "--clip-norm": "gradient-clip-val gradient-clip grad-clip clip clipnorm clip-grad "
     "clip-gradient clip-grad-norm max-grad-norm global-clipnorm grad-norm",
     "--dropout": "drop-rate dropout-rate drop-prob dropout-prob dropout-p",

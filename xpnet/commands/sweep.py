@@ -150,6 +150,7 @@ class Sweep:
             "validation": None if val is None else (val.x, val.t),
             "class_weight": class_weight_of(one, train),
             "weight_decay": None if "weight_decay" in some else rule_of(one, 1)[1],
+            "l1": None if "l1" in some else one.l1,
             "clip_norm": None if "clip_norm" in some else one.clip_norm,
             "metric": config.metric,
             "backend": self.trainer.backend,
@@ -192,9 +193,10 @@ class Sweep:
         assert one.epochs is not None  # it is settled
         assert one.batch_size is not None
         line = words.training_line(
-            self.trainer.optimizer, one.epochs, one.batch_size, one.dtype, one.weight_decay
+            self.trainer.optimizer, one.epochs, one.batch_size, one.dtype, one.weight_decay, one.l1
         )
-        of_first = [name for name in ("lr", "weight_decay", "batch_size", "epochs") if name in some]
+        shown = ("lr", "weight_decay", "l1", "batch_size", "epochs")
+        of_first = [name for name in shown if name in some]
         return f"{line} (the first model)" if of_first else line
 
     def _chosen_by(self) -> list[str]:

@@ -84,7 +84,7 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
         words.network_line(trainer.network, start),
         words.training_line(
             trainer.optimizer, config.epochs, config.batch_size, trainer.feed.dtype,
-            config.weight_decay,
+            config.weight_decay, config.l1,
         ),
         words.backend_line(trainer.backend),
     ]  # fmt: skip

@@ -36,6 +36,7 @@ def identity(
             "network": each.network.arguments or each.network.gates,
             "rule": [type(each.rule).__name__, form_and_numbers(each.rule)[1]],
             "weight_decay": each.weight_decay,
+            **({"l1": each.l1} if each.l1 else {}),  # there was none before 0.3.0
             "clip_norm": each.clip_norm,
             "batch_size": each.batch_size,
             "epochs": each.epochs,

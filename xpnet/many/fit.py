@@ -50,6 +50,7 @@ def fit_many(
     class_weight: str | Mapping[Any, float] | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
+    l1: float | None = None,
     clip_norm: float | None = None,
     patience: int | None = None,
     metric: str | None = None,
@@ -87,9 +88,9 @@ def fit_many(
         number of steps of a model and returns its optimizer: models may differ in their schedules.
     grid : mapping of str to list, optional
         Values to try, in all combinations: of the optimizer's settings (lr, momentum, beta1 ...),
-        of the trainer's (weight_decay, clip_norm, batch_size, epochs, optimizer), of `xpnet.mlp`'s
-        (sizes, activation, dropout, init). A number for lr becomes the rate of
-        a schedule. weight_decay is the optimizer's own, if it has one.
+        of the trainer's (weight_decay, l1, clip_norm, batch_size, epochs, optimizer), of
+        `xpnet.mlp`'s (sizes, activation, dropout, init). A number for lr becomes the rate of a
+        schedule. weight_decay is the optimizer's own, if it has one.
     seeds : int or sequence of int, optional
         Seeds, or how many: 3 means 0, 1, 2. A seed decides the initial weights, dropout, the order
         of the batches and a validation part; networks that you built by hand keep their weights.
@@ -101,7 +102,7 @@ def fit_many(
     bootstrap : bool
         Draw as many samples as there are, with replacement, for each seed: a sample counts as often
         as it was drawn. Without it, the models of an ensemble differ by their seeds alone.
-    epochs, batch_size, sample_weight, class_weight, lr, weight_decay, clip_norm
+    epochs, batch_size, sample_weight, class_weight, lr, weight_decay, l1, clip_norm
         As for `xpnet.Trainer` and its `fit`.
     validation : (x, t) or float, optional
         As for `xpnet.Trainer.fit`; not with folds.
@@ -147,7 +148,7 @@ def fit_many(
     >>> models.table()[0]["settings"], len(models)
     ({'lr': 0.1}, 6)
     """
-    training = Training(optimizer, lr, weight_decay, clip_norm, epochs, batch_size)
+    training = Training(optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size)
     rules = _rules(patience, metric, callbacks, stop, validation, folds)
     if save_seconds != math.inf:
         save_seconds = real("save_seconds", save_seconds, 0.0)
@@ -274,7 +275,7 @@ def _alone(
         params = each.network.values
         trainer = Trainer(
             part.model.sibling(each.network, params), each.rule, weight_decay=each.weight_decay,
-            clip_norm=each.clip_norm, seed=each.member.seed,
+            l1=each.l1, clip_norm=each.clip_norm, seed=each.member.seed,
         )  # fmt: skip
         given = part.given
         try:

@@ -18,7 +18,7 @@ from xpnet.trainer.defaults import defaults
 
 __all__ = ["Candidate", "Member", "Training", "candidates", "checked_grid", "checked_seeds"]
 
-TRAINERS = ("weight_decay", "clip_norm", "batch_size", "epochs", "optimizer")
+TRAINERS = ("weight_decay", "l1", "clip_norm", "batch_size", "epochs", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Training:
     optimizer: optim.Optimizer | Callable[[int], optim.Optimizer] | None = None
     lr: float | None = None
     weight_decay: float | None = None
+    l1: float | None = None
     clip_norm: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -90,7 +91,7 @@ class Candidate:
     network : Network
         With the weights that its seed draws.
     rule : Optimizer
-    weight_decay, clip_norm : float, float or None
+    weight_decay, l1, clip_norm : float, float, float or None
         Of the step, beside the rule.
     batch_size, epochs : int
     part : int
@@ -101,6 +102,7 @@ class Candidate:
     network: Network
     rule: Any
     weight_decay: float
+    l1: float
     clip_norm: float | None
     batch_size: int
     epochs: int
@@ -263,6 +265,7 @@ def _decided(member: Member, network: Network, part: int, n: int, given: Trainin
     epochs = settings.pop("epochs", given.epochs)
     chosen = defaults(n, None if batch_size is None else whole("batch_size", batch_size, 1))
     epochs = chosen.epochs if epochs is None else whole("epochs", epochs, 1)
+    l1 = settings.pop("l1", given.l1)
     clip = settings.pop("clip_norm", given.clip_norm)
     rule = settings.pop("optimizer", given.optimizer)
     if callable(rule):
@@ -293,6 +296,7 @@ def _decided(member: Member, network: Network, part: int, n: int, given: Trainin
         network,
         rule,
         real("weight_decay", decay or 0.0, 0.0),
+        0.0 if l1 is None else real("l1", l1, 0.0),
         None if clip is None else real("clip_norm", clip, 0.0, ends="()"),
         chosen.batch_size,
         epochs,

@@ -140,6 +140,7 @@ def plan(
     validation: tuple[Any, Any] | float | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
+    l1: float | None = None,
     clip_norm: float | None = None,
     at_once: int | None = None,
     **options: Any,
@@ -162,7 +163,7 @@ def plan(
     """
     for name in options.keys() - {*OF_THE_DATA, *OF_THE_RUN}:
         raise TypeError(f"plan() got an unexpected keyword argument {name!r}")
-    training = Training(optimizer, lr, weight_decay, clip_norm, epochs, batch_size)
+    training = Training(optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size)
     return prepare_set(
         networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
         bootstrap=bootstrap, validation=validation, at_once=at_once,

@@ -108,24 +108,29 @@ class Stack:
         dtype = self.feed.dtype
         self._rule, settings = per_model([each.rule for each in self.live], dtype)
         decays = [each.weight_decay for each in self.live]
+        l1s = [each.l1 for each in self.live]
         norms = [each.clip_norm for each in self.live]
         decay: float | None = decays[0]
+        l1: float | None = l1s[0]
         norm: float | str | None = norms[0]
         if len({*decays}) > 1:
             settings["each.l2"], decay = np.array(decays, dtype), None
+        if len({*l1s}) > 1:
+            settings["each.l1"], l1 = np.array(l1s, dtype), None
         if len({*norms}) > 1:
             settings["each.clip_norm"], norm = np.array(norms, dtype), "each"
         inputs = masks([each.network for each in self.live], dtype)
         self._each = settings | inputs
         step: Any = make_many_step(
             self.network, self._form, self._rule,
-            weight_decay=decay, clip_norm=norm, inputs=tuple(inputs),
+            weight_decay=decay, l1=l1, clip_norm=norm, inputs=tuple(inputs),
         )  # fmt: skip
         if len(self.live) == 1:  # the ordinary step takes four fifths of the time
             one = self.live[0]
             step = make_step(
-                one.network, one.rule, weight_decay=one.weight_decay, clip_norm=one.clip_norm
-            )
+                one.network, one.rule,
+                weight_decay=one.weight_decay, l1=one.l1, clip_norm=one.clip_norm,
+            )  # fmt: skip
         self.run = self.backend.loop(step, self.feed.prepare)
 
     def keep(self, wanted: Sequence[int]) -> None:

@@ -24,13 +24,14 @@ class ManyStep:
     losses, shape=(K,). x, t and weight have that axis too, or all networks share a batch. What
     differs between the networks is in the state: "each.lr" and the like, see
     `xpnet.optim.PerModel`; the inputs of dropout, see `xpnet.models.stack.masks`; and, if they are
-    not numbers of the step, "each.l2" and "each.clip_norm", shape=(K,).
+    not numbers of the step, "each.l2", "each.l1" and "each.clip_norm", shape=(K,).
     """
 
     form: Hashable
     network: Network = field(compare=False, repr=False)  # stacked
     rule: optim.PerModel
     weight_decay: float | None  # None: in the state
+    l1: float | None  # as well
     clip_norm: float | str | None  # "each": in the state
     inputs: tuple[str, ...]  # of the graph, in the state
 
@@ -47,11 +48,15 @@ class ManyStep:
         kept = dict(extra)
         kept.pop("weight", None)
         kept.pop("step", None)
-        if self.weight_decay is None:
-            kept["each.l2"] = state["each.l2"]
-        decay = state["each.l2"] if self.weight_decay is None else self.weight_decay
-        if self.weight_decay is None or self.weight_decay:
-            grads = optim.add_weight_decay(grads, params, decay, per_model=True)
+        for name, size, add in (
+            ("each.l2", self.weight_decay, optim.add_weight_decay),
+            ("each.l1", self.l1, optim.add_l1),
+        ):
+            if size is None:
+                kept[name] = state[name]
+            if size is None or size:
+                size = state[name] if size is None else size
+                grads = add(grads, params, size, per_model=True)
         if self.clip_norm == "each":
             kept["each.clip_norm"] = state["each.clip_norm"]
             grads = optim.clip_per_model(grads, state["each.clip_norm"])
@@ -67,6 +72,7 @@ def make_many_step(
     rule: optim.PerModel,
     *,
     weight_decay: float | None = 0.0,
+    l1: float | None = 0.0,
     clip_norm: float | str | None = None,
     inputs: tuple[str, ...] = (),
 ) -> ManyStep:
@@ -79,7 +85,7 @@ def make_many_step(
     form : hashable
         From `xpnet.models.stack.form_of`: steps of equal forms share what is compiled.
     rule : PerModel
-    weight_decay : float, or None for "each.l2" in the state
+    weight_decay, l1 : float, or None for "each.l2" and "each.l1" in the state
     clip_norm : float or None, or "each" for "each.clip_norm" in the state
     inputs : tuple of str
         The names of the arrays from `xpnet.models.stack.masks`.
@@ -87,4 +93,4 @@ def make_many_step(
     # A cached loop must not keep the initial values alive, so a step stores only their names.
     names: dict[str, Any] = dict.fromkeys(network.params)
     whole = replace(stacked(network, names), params=names)
-    return ManyStep(form, whole, rule, weight_decay, clip_norm, inputs)
+    return ManyStep(form, whole, rule, weight_decay, l1, clip_norm, inputs)

@@ -39,6 +39,7 @@ def fit(
     optimizer: optim.Optimizer | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
+    l1: float | None = None,
     clip_norm: float | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -65,7 +66,7 @@ def fit(
         As for `xpnet.mlp`.
     loss : str, gate, or (str, mapping)
         As for `xpnet.mlp`; auto is softmax for classes and squared for a regression.
-    optimizer, weight_decay, clip_norm, dtype, scaling, target_scaling
+    optimizer, weight_decay, l1, clip_norm, dtype, scaling, target_scaling
         As for `xpnet.Trainer`.
     lr : float, optional
         The learning rate at the start, in place of 0.01; with `optimizer`, it has its own.
@@ -125,6 +126,7 @@ def fit(
         optimizer,
         lr=lr,
         weight_decay=weight_decay,
+        l1=l1,
         clip_norm=clip_norm,
         seed=seed,
         backend=backend if isinstance(backend, Backend) else select(device, backend, dtype),

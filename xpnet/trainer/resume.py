@@ -75,7 +75,12 @@ def identity(
 
 
 def rules(
-    optimizer: Optimizer, backend: Backend, *, weight_decay: float, clip_norm: float | None
+    optimizer: Optimizer,
+    backend: Backend,
+    *,
+    weight_decay: float,
+    l1: float,
+    clip_norm: float | None,
 ) -> dict[str, Any]:
     """Return the numbers of an update, which you may change when you resume a run."""
     settings = dict(getattr(optimizer, "__dict__", {}))
@@ -88,7 +93,7 @@ def rules(
     if (watch := Watch.of(lr)) is not None:
         settings |= {f"plateau's {k}": v for k, v in asdict(watch.schedule).items() if k != "lr"}
     plain = {k: v for k, v in settings.items() if isinstance(v, int | float | str | list)}
-    return {"optimizer": plain, "weight_decay": weight_decay, "clip_norm": clip_norm}
+    return {"optimizer": plain, "weight_decay": weight_decay, "l1": l1, "clip_norm": clip_norm}
 
 
 def optimizer_state(
@@ -245,7 +250,8 @@ class SavedRun:
                 raise CheckpointError(f"{path}: its {name} do not fit this network and optimizer")
         if name := _negative(found["state"], optimizer):
             raise CheckpointError(f"{path}: {name} is negative; expected a sum of squares")
-        if changed := _change("", meta["rules"], checkpoint.plain(self.rules)):
+        then = {"l1": 0.0, **meta["rules"]}  # before 0.3.0, there was none
+        if changed := _change("", then, checkpoint.plain(self.rules)):
             # The user asked for this change, so it is no warning.
             with suppress(OSError, ValueError):  # a full or closed stderr must not stop the run
                 words = f"{path}: going on with other settings: {changed}"

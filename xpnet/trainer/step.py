@@ -20,7 +20,7 @@ Params = dict[str, Array]
 class Step:
     """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
 
-    It computes the gradients of the loss, adds weight decay, clips them, and applies the
+    It computes the gradients of the loss, adds those of the penalties, clips them, and applies the
     optimizer's rule. Shapes are fixed and the step reads no values on the host, so a Python loop, a
     JAX scan or a CUDA graph can run it. It consumes state and params, which also hold the
     network's statistics.
@@ -34,6 +34,7 @@ class Step:
     optimizer: optim.Optimizer
     weight_decay: float
     clip_norm: float | None
+    l1: float = 0.0
 
     def __call__(
         self, params: Params, state: Params, x: Array, t: Array, *weight: Array
@@ -50,6 +51,8 @@ class Step:
             params = {name: params[name] for name in network.params}
         if self.weight_decay:
             grads = optim.add_weight_decay(grads, params, self.weight_decay)
+        if self.l1:
+            grads = optim.add_l1(grads, params, self.l1)
         if self.clip_norm is not None:
             grads = optim.clip_by_global_norm(grads, self.clip_norm)
         params, state = optim.update(self.optimizer, grads, state, params)
@@ -61,6 +64,7 @@ def make_step(
     optimizer: optim.Optimizer,
     *,
     weight_decay: float = 0.0,
+    l1: float = 0.0,
     clip_norm: float | None = None,
 ) -> Step:
     """Make the `Step` of a network and an optimizer.
@@ -72,16 +76,16 @@ def make_step(
     ----------
     network : Network
     optimizer : Optimizer
-    weight_decay : float
-        Coefficient of the L2 penalty; see `xpnet.optim.add_weight_decay`.
+    weight_decay, l1 : float
+        Coefficients of the L2 and the L1 penalty; see `xpnet.optim.add_weight_decay` and `add_l1`.
     clip_norm : float, optional
         Largest norm of all gradients together; None does not clip.
     """
-    weight_decay = real("weight_decay", weight_decay, 0.0)
+    weight_decay, l1 = real("weight_decay", weight_decay, 0.0), real("l1", l1, 0.0)
     if clip_norm is not None:
         clip_norm = real("clip_norm", clip_norm, 0.0, ends="()")
     kind = getattr(type(optimizer), "__dataclass_params__", None)
     form = network.form if kind is not None and kind.frozen else object()
     # A cached loop must not keep the initial values alive, so a step stores only their names.
     names: dict[str, Any] = dict.fromkeys(network.params)
-    return Step(form, replace(network, params=names), optimizer, weight_decay, clip_norm)
+    return Step(form, replace(network, params=names), optimizer, weight_decay, clip_norm, l1)

@@ -86,6 +86,9 @@ class Trainer:
     weight_decay : float, optional
         λ of the L2 term ½ λ ΣW² (weights, not biases). The reported loss excludes this term.
         Without `optimizer`, it is AdamW's own λ in place of the one that suits the data.
+    l1 : float, optional
+        λ of the L1 term λ Σ|W| (weights, not biases): many weights come close to 0. The reported
+        loss excludes this term too.
     clip_norm : float, optional
         Largest norm of all gradients together.
     seed : int
@@ -127,6 +130,7 @@ class Trainer:
         *,
         lr: float | None = None,
         weight_decay: float | None = None,
+        l1: float | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
         backend: Backend | None = None,
@@ -171,6 +175,7 @@ class Trainer:
             weight_decay = real("weight_decay", weight_decay, 0.0)
         self._rules: dict[str, Any] = {
             "weight_decay": weight_decay,
+            "l1": None if l1 is None else real("l1", l1, 0.0),
             "clip_norm": clip_norm,
             "seed": self.seed,
         }
@@ -183,16 +188,17 @@ class Trainer:
         self.optimizer = optimizer
         self.state = self.feed.copies(optim.init(optimizer, self.network.params))
         self.run = self.backend.loop(
-            make_step(
-                self.network, optimizer,
-                weight_decay=self._l2, clip_norm=self._rules["clip_norm"],
-            ),
-            self.feed.prepare,
-        )  # fmt: skip
+            make_step(self.network, optimizer, **self._beside), self.feed.prepare
+        )
 
     @property
-    def _l2(self) -> float:
-        return 0.0 if self._chooses else self._rules["weight_decay"] or 0.0
+    def _beside(self) -> dict[str, Any]:
+        """What a step does beside the rule; a rule that `fit` chose decays the weights itself."""
+        return {
+            "weight_decay": 0.0 if self._chooses else self._rules["weight_decay"] or 0.0,
+            "l1": self._rules.get("l1") or 0.0,  # the pickles of 0.2.0 have none
+            "clip_norm": self._rules["clip_norm"],
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle or a copy continues from here, with a new compiled loop.
@@ -228,10 +234,10 @@ class Trainer:
         """Return the optimizer in words, with what a step does beside its rule."""
         undecided = self._chooses and self.history is None
         words = ["AdamW, by the size of the data" if undecided else in_words(self.optimizer)]
-        if self._l2:
-            words.append(f"weight decay {self._l2:g}")
-        if (norm := self._rules["clip_norm"]) is not None:
-            words.append(f"gradients clipped to {norm:g}")
+        decay, l1, norm = self._beside.values()
+        words += [f"weight decay {decay:g}"] if decay else []
+        words += [f"L1 penalty {l1:g}"] if l1 else []
+        words += [] if norm is None else [f"gradients clipped to {norm:g}"]
         return ", ".join(words)
 
     @staticmethod
@@ -435,10 +441,11 @@ class Trainer:
             if verbose:
                 log = Log(quietly(print_lines), epochs, history.score, history.metric or None)
                 callbacks.insert(0, log.epoch)
+                penalties = {name: self._beside[name] for name in ("weight_decay", "l1")}
                 log.say(
                     *described(
                         self.model, self.optimizer, given.x, given.t, given.held, epochs,
-                        batch_size, self._l2,
+                        batch_size, **penalties,
                     )
                 )  # fmt: skip
             begun = history.steps
@@ -565,10 +572,7 @@ class Trainer:
             sample_weight=given.weights[0] if given.weights else None,
             batch_size=batch_size, seed=self.seed,
         )  # fmt: skip
-        numbers = rules(
-            self.optimizer, self.backend,
-            weight_decay=self._l2, clip_norm=self._rules["clip_norm"],
-        )  # fmt: skip
+        numbers = rules(self.optimizer, self.backend, **self._beside)
         return SavedRun(folder, described, numbers, extra or {})
 
     def _train_epoch(
@@ -708,6 +712,7 @@ class Trainer:
         network: Network | None = None,
         optimizer: optim.Optimizer | None = None,
         weight_decay: float | None = None,
+        l1: float | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
         **options: Any,
@@ -721,7 +726,7 @@ class Trainer:
         ----------
         path, network, **options
             As for `Model.load`: backend, ...
-        optimizer, weight_decay, clip_norm, seed
+        optimizer, weight_decay, l1, clip_norm, seed
             As for `Trainer`.
 
         Raises
@@ -731,7 +736,8 @@ class Trainer:
         """
         arrays, meta = schema.load(path)
         model = Model.unpacked(arrays, meta, path=path, network=network, **options)
-        trainer = cls(model, optimizer, weight_decay=weight_decay, clip_norm=clip_norm, seed=seed)
+        rules: dict[str, Any] = {"weight_decay": weight_decay, "l1": l1, "clip_norm": clip_norm}
+        trainer = cls(model, optimizer, **rules, seed=seed)
         if state := optimizer_state(arrays, meta, trainer.optimizer, trainer.state):
             trainer.state = trainer.feed.copies(state)
         return trainer

@@ -41,6 +41,7 @@ def described(
     epochs: int,
     batch_size: int,
     weight_decay: float,
+    l1: float,
 ) -> list[str]:
     """Return lines about data, network, training and backend; see the functions below."""
     classes = max(model.network.outputs or 0, 2) if model.classifies else None
@@ -49,7 +50,7 @@ def described(
         data_line(x, t, held, classes),
         *([f"samples   {images}"] if images else []),
         network_line(model.network),
-        training_line(optimizer, epochs, batch_size, model.feed.dtype, weight_decay),
+        training_line(optimizer, epochs, batch_size, model.feed.dtype, weight_decay, l1),
         backend_line(model.backend),
     ]  # fmt: skip
 
@@ -103,11 +104,16 @@ def network_line(network: Network, start: str = "") -> str:
 
 
 def training_line(
-    optimizer: Any, epochs: int, batch_size: int, dtype: str, weight_decay: float | None = None
+    optimizer: Any,
+    epochs: int,
+    batch_size: int,
+    dtype: str,
+    weight_decay: float | None = None,
+    l1: float | None = None,
 ) -> str:
     """Return the rule, its rate, and how long it trains, in one line.
 
-    `weight_decay` is that of the trainer; AdamW has its own.
+    `weight_decay` and `l1` are those of the trainer; AdamW has its own decay.
 
     Examples
     --------
@@ -120,6 +126,7 @@ def training_line(
         type(optimizer).__name__.lower(),
         rate(optimizer.lr),
         *([f"weight decay {decay:g}"] if decay else []),
+        *([f"l1 {l1:g}"] if l1 else []),
         "1 epoch" if epochs == 1 else f"{epochs} epochs",
         f"batch {batch_size}",
         dtype,
