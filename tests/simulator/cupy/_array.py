@@ -369,7 +369,7 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
             dtype or obj.dtype, copy=bool(copy)
         )  # fmt: skip
     if isinstance(obj, list | tuple) and any(isinstance(i, ndarray) for i in obj):
-        return apply("stack", np.stack, [asarray(i) for i in obj]).astype(
+        return namespace["stack"]([asarray(i) for i in obj]).astype(
             dtype or np.result_type(*(i.dtype for i in obj)), copy=False
         )
     a = np.array(obj, dtype=dtype, order=order, ndmin=ndmin)
@@ -494,7 +494,7 @@ def _function(name, original, blas=False):
             return namespace["true_divide"](total, args[0].size // total.size, out=total)
         result = apply(name, adapted, *args, out=out, **kwargs)
         if name in _JOINING:
-            _join(name, args[0])
+            _join(name, args[0], result.dtype)
         return result
 
     function.__name__ = function.__qualname__ = name
@@ -510,15 +510,18 @@ def _copied_as_it_lies(target, source, **rest):
     return dense and (source.dtype, source.size) == (target.dtype, target.size)
 
 
-def _join(name, arrays):
+def _join(name, arrays, dtype):
     """What joining costs beside its first node: `_concatenate` in _core/_routines_manipulation.pyx.
 
-    Up to eight arrays are copied one by one; more, if they are small and of one dtype, by one
-    kernel that reads a table of their addresses, which the host uploads.
+    Up to eight arrays are copied one by one. More, if they are small and of the result's dtype, by
+    one kernel that reads a table of their addresses, which the host uploads; with a second table of
+    their sizes and a third of their strides, unless they are dense and of one size along the axis.
     """
-    small = sum(a.nbytes for a in arrays) < (2 << 20) * len(arrays)
-    if len(arrays) > 8 and small and len({a.dtype for a in arrays}) == 1:
-        asarray(np.zeros(len(arrays), np.int64))
+    small = sum(a.size for a in arrays) * dtype.itemsize < (2 << 20) * len(arrays)
+    if len(arrays) > 8 and small and {a.dtype for a in arrays} == {dtype}:
+        alike = all(a.flags.c_contiguous for a in arrays) and len({a.shape for a in arrays}) == 1
+        for _ in range(1 if alike else 3):
+            asarray(np.zeros(len(arrays), np.int64))
         return
     for _ in arrays[1:]:
         submit(name, lambda: None)
