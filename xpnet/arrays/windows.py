@@ -8,6 +8,7 @@ products and maxima of whole slices, on every library; no index is ever computed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -16,8 +17,8 @@ from xpnet.arrays.dispatch import Array, replaceable
 from xpnet.arrays.ops import device, masked, namespace
 
 __all__ = [
-    "Edges", "Pair", "add_windows", "largest", "max_pool", "max_pool_backward", "pad", "places",
-    "spread", "stops", "windows",
+    "Edges", "Pair", "add_windows", "average_pool", "average_pool_backward", "largest", "max_pool",
+    "max_pool_backward", "pad", "places", "spread", "stops", "windows",
 ]  # fmt: skip
 
 Pair = tuple[int, int]  # of rows and of columns
@@ -208,3 +209,32 @@ def _to_first(x: Array, y: Array, dout: Array, size: Pair, stride: Pair) -> Arra
         parts.append(masked(dout, first))
         dout = masked(dout, namespace(x).logical_not(first))  # what is left for later places
     return add_windows([*parts, dout], (x.shape[2], x.shape[3]), size, stride)
+
+
+@replaceable
+def average_pool(x: Array, size: Pair, stride: Pair) -> Array:
+    """Return the mean of each window, of images that are padded already."""
+    first, *rest = windows(x, size, stride)
+    y = first * 1.0
+    for part in rest:
+        y += part
+    y *= 1.0 / math.prod(size)
+    return y
+
+
+@replaceable
+def average_pool_backward(
+    dout: Array, images: Pair, size: Pair, stride: Pair, edges: Edges
+) -> Array:
+    """Return dx of `average_pool`: each place of a window gets its share of dout.
+
+    Parameters
+    ----------
+    dout : array, shape=(N, C, OH, OW)
+    images : (int, int)
+        Rows and columns of the images without their edges.
+    size, stride, edges
+        As for `max_pool_backward`.
+    """
+    count = math.prod(size)
+    return add_windows([dout * (1.0 / count)] * count, images, size, stride, edges)

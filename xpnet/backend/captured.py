@@ -59,6 +59,9 @@ class Graphs(Protocol):
     def place(self, array: Array) -> Hashable:
         """Return an array's address and strides."""
 
+    def memory(self, array: Array) -> Hashable:
+        """Return the address of the allocation in which an array lies, or of which it is a view."""
+
     def mark(self) -> Callable[[], None]:
         """Mark the work queued so far; call the result to wait until it is done."""
 
@@ -257,7 +260,8 @@ def _write(graphs: Graphs, old: Sequence[Params], new: Sequence[Params]) -> None
     moved = []
     for mine, given in zip(old, new, strict=True):
         moved += [(a, given[name]) for name, a in mine.items() if given[name] is not a]
-    # A value may be the array of another name, so read all of them before you write any.
-    values = [graphs.copy(value) for _, value in moved]
+    # A value may be the array of another name, or a view of it: copy those before you write any.
+    held = {graphs.memory(a) for mine in old for a in mine.values()}
+    values = [graphs.copy(v) if graphs.memory(v) in held else v for _, v in moved]
     for (array, _), value in zip(moved, values, strict=True):
         array[...] = value

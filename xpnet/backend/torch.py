@@ -211,6 +211,9 @@ class TorchGraphs:
     def place(self, array: Array) -> Hashable:
         return int(array.data_ptr()), tuple(array.stride())
 
+    def memory(self, array: Array) -> Hashable:
+        return int(array.untyped_storage().data_ptr())
+
     def mark(self) -> Callable[[], None]:
         event = torch.cuda.Event()
         event.record()

@@ -67,7 +67,7 @@ class Back(NamedTuple):
     node: Node
     needs: list[bool]  # per input: whether it needs a gradient
     wanted: list[tuple[int, str]]  # positions and names of the inputs that do
-    bias: int | None  # position of the bias, if its whole gradient comes from this gate
+    bias: int | None  # position of a row's bias, if its whole gradient comes from this gate
 
 
 BackwardPlan = list[Back]  # last to first
@@ -150,9 +150,15 @@ def _is_frozen(gate: Any) -> bool:
 
 
 def _bias_of(node: Node) -> int | None:
-    """Return the position of the input that the gate adds to each row of its output, or None."""
+    """Return the position of the input that the gate adds along an axis of its output, or None."""
     bias = promise(node.gate, "bias_input")
     return bias if type(bias) is int and bias < len(node.inputs) else None
+
+
+def _bias_axis(gate: Any) -> int:
+    """Return the axis of the output along which a bias lies: the last, or that of channels."""
+    axis = promise(gate, "bias_axis")
+    return axis if type(axis) is int else -1
 
 
 def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
@@ -170,7 +176,7 @@ def make_backward_plan(order: list[Node], wrt: tuple[str, ...]) -> BackwardPlan:
     computed = {back.node.name for back in plan}
     for number, back in enumerate(plan):
         i = _bias_of(back.node)
-        if i is not None and back.needs[i]:
+        if i is not None and back.needs[i] and _bias_axis(back.node.gate) == -1:
             source = back.node.inputs[i]
             if uses[source] == 1 and source not in computed:
                 plan[number] = back._replace(bias=i)
@@ -217,8 +223,10 @@ def _without_bias(node: Node, args: list[Array]) -> tuple[Array, Any, Array | No
     if bias is not None:
         y, cache = gate.forward(*args[:i], None, *args[i + 1 :])
         if bias.dtype == y.dtype:
-            if bias.shape == y.shape[-1:]:
-                return y, cache, bias
+            axis = _bias_axis(gate)
+            if bias.shape == (y.shape[axis],):
+                rest = 0 if axis == -1 else y.ndim - 1 - axis
+                return y, cache, bias[(slice(None), *[None] * rest)] if rest else bias
             if getattr(cache, "stacked", False):  # one bias for each model, shape=(K, M)
                 return y, cache, bias[:, None, :]
     return *gate.forward(*args), None  # forward refuses a bias that does not fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from xpnet.arrays.convolution import (
     convolve,
@@ -75,6 +75,8 @@ class Convolution:
     stride: int | Pair = 1
     padding: int | Pair = 0
     dilation: int | Pair = 1
+    bias_input: ClassVar[int] = 2
+    bias_axis: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for name, low in (("stride", 1), ("padding", 0), ("dilation", 1)):

@@ -106,20 +106,21 @@ class BatchNorm:
         count = math.prod(x.shape) // max(x.shape[1], 1)
         measured = step is not None and count > 1
         if measured:
-            batch_mean = sum_channels(x)
-            batch_mean *= 1.0 / count
-            centered = x - along_channels(batch_mean, x)
-            batch_var = sum_channels(centered, centered)
-            batch_var *= 1.0 / count
-            unbiased = count / (count - 1)
-            after = _running(mean, var, batch_mean, batch_var, step, self.momentum, unbiased)
+            total = sum_channels(x)
+            centered = _centered(x, along_channels(total, x), 1.0 / count)
+            inverse, scale, *after = _measured(
+                total, sum_channels(centered, centered), gamma, mean, var, step, 1.0 / count,
+                count / (count - 1), self.momentum, self.eps,
+            )  # fmt: skip
         else:
-            centered, batch_var, after = x - along_channels(mean, x), var, (mean, var)
-        inverse, scale = _scales(batch_var, gamma, self.eps)
+            centered, after = x - along_channels(mean, x), [mean, var]
+            inverse, scale = _scales(var, gamma, self.eps)
         y, normalized = _normalized(
             centered, *(along_channels(a, x) for a in (inverse, gamma, beta))
         )
-        return y, BatchNormCache(normalized, along_channels(scale, x), measured, after)
+        return y, BatchNormCache(
+            normalized, along_channels(scale, x), measured, (after[0], after[1])
+        )
 
     def observed(self, cache: BatchNormCache) -> tuple[Array, Array]:
         """Return the running mean and variance after the batch of `cache`."""
@@ -135,14 +136,19 @@ class BatchNorm:
             dx = dout * scale
         elif needs[0]:
             share = dout.shape[1] / math.prod(dout.shape)
-            means = (along_channels(a * share, dout) for a in (dbeta, dgamma))
-            dx = _dx(dout, normalized, scale, *means)
+            across = along_channels(dbeta, dout), along_channels(dgamma, dout)
+            dx = _dx(dout, normalized, scale, *across, share)
         return dx, dgamma, dbeta, None, None, None
 
 
 def along_channels(a: Array, x: Array) -> Array:
     """Return an array (C,) in a shape that broadcasts along the channels of x."""
     return a if x.ndim == 2 else a[:, None, None]
+
+
+@elementwise
+def _centered(x: Array, total: Array, share: float) -> Array:
+    return x - total * share
 
 
 @elementwise
@@ -162,24 +168,32 @@ def _normalized(centered: Array, inverse: Array, gamma: Array, beta: Array) -> t
 
 @elementwise
 def _dx(
-    dout: Array, normalized: Array, scale: Array, mean_dout: Array, mean_product: Array
+    dout: Array, normalized: Array, scale: Array, dbeta: Array, dgamma: Array, share: float
 ) -> Array:
-    dx = normalized * mean_product
-    dx += mean_dout
+    dx = normalized * (dgamma * share)
+    dx += dbeta * share
     dx = dout - dx
     dx *= scale
     return dx
 
 
 @elementwise
-def _running(
-    mean: Array, var: Array, batch_mean: Array, batch_var: Array, step: Any, momentum: float,
-    unbiased: float,
-) -> tuple[Array, Array]:  # fmt: skip
+def _measured(
+    total: Array, squares: Array, gamma: Array, mean: Array, var: Array, step: Any, share: float,
+    unbiased: float, momentum: float, eps: float,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Return the scales of a batch, and the statistics after it.
+
+    `total` are the sums of a feature's values, and `squares` those of the centred values' squares.
+    Times `share` they are the mean and the variance; times `unbiased`, the unbiased one.
+    """
+    batch_var = squares * share
+    inverse, scale = _scales(batch_var, gamma, eps)
     xp = namespace(mean)
     # The first batches count alike: the rate is 1, 1/2, 1/3, ... down to 1 - momentum.
     rate = at_least(1.0 / (xp.astype(step, mean.dtype) + 1.0), 1.0 - momentum)
     return (
-        mean + rate * (batch_mean - mean),
+        inverse, scale,
+        mean + rate * (total * share - mean),
         var + rate * (batch_var * unbiased - var),
-    )
+    )  # fmt: skip

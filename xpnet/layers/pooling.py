@@ -12,12 +12,12 @@ from xpnet.arrays.ops import Array, device, namespace
 from xpnet.arrays.windows import (
     Edges,
     Pair,
-    add_windows,
+    average_pool,
+    average_pool_backward,
     max_pool,
     max_pool_backward,
     pad,
     stops,
-    windows,
 )
 from xpnet.errors import UsageError
 from xpnet.gates.protocol import ONE, Grads
@@ -105,18 +105,10 @@ class AveragePool:
 
     def forward(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         size, stride, edges = _fitting(self, x)
-        first, *rest = windows(pad(x, edges), size, stride)
-        y = first * 1.0
-        for part in rest:
-            y += part
-        y *= 1.0 / math.prod(size)
-        return y, x.shape
+        return average_pool(pad(x, edges), size, stride), x.shape
 
     def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
-        size, stride, edges = _settings(self)
-        count = math.prod(size)
-        parts = [dout * (1.0 / count)] * count
-        return (add_windows(parts, (cache[2], cache[3]), size, stride, edges),)
+        return (average_pool_backward(dout, (cache[2], cache[3]), *_settings(self)),)
 
 
 class GlobalAveragePool:

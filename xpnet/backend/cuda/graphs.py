@@ -65,6 +65,9 @@ class CupyGraphs:
     def place(self, array: Any) -> Hashable:
         return int(array.data.ptr), array.strides
 
+    def memory(self, array: Any) -> Hashable:
+        return int(array.data.mem.ptr)
+
     def mark(self) -> Callable[[], None]:
         event = cupy.cuda.Event(disable_timing=True)
         event.record()

@@ -14,6 +14,7 @@ from typing import Any
 import cupy
 import numpy as np
 
+from xpnet.backend.cuda.convolution import Convolutions
 from xpnet.backend.cuda.cublas import WORKSPACE_BYTES, Cublas, layout, load
 from xpnet.backend.cuda.fuse import (
     NUMBER,
@@ -25,8 +26,9 @@ from xpnet.backend.cuda.fuse import (
     trace,
 )  # fmt: skip
 from xpnet.backend.cuda.products import SmallProducts
-from xpnet.backend.cuda.sums import Softmax, SumRows, WeightedSum
+from xpnet.backend.cuda.sums import Softmax, SumChannels, SumRows, WeightedSum
 from xpnet.backend.cuda.update import Update
+from xpnet.backend.cuda.windows import WindowKernels
 
 __all__ = ["make_kernels"]
 
@@ -39,8 +41,10 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
     They append to `fallbacks` what they could not fuse; see `Backend.fallbacks`.
     """
     sums, weighted = SumRows(), WeightedSum()
+    products, windows = Products(precision), WindowKernels()
+    convolutions = Convolutions(products)
     return {
-        "matmul": Products(precision),
+        "matmul": products,
         "elementwise": _Fused(fallbacks),
         "for_each": Update(fallbacks),
         "softmax_cross_entropy": Softmax(),
@@ -48,6 +52,15 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
         "sum_rows_per_model": sums.per_model,
         "weighted_sum": weighted,
         "weighted_sums": weighted.per_model,
+        "convolve": convolutions.convolve,
+        "convolve_backward_input": convolutions.backward_input,
+        "convolve_backward_weights": convolutions.backward_weights,
+        "pad": windows.pad,
+        "max_pool": windows.max_pool,
+        "max_pool_backward": windows.max_pool_backward,
+        "average_pool": windows.average_pool,
+        "average_pool_backward": windows.average_pool_backward,
+        "sum_channels": SumChannels(sums),
     }
 
 

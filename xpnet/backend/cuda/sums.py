@@ -13,11 +13,11 @@ import cupy
 import numpy as np
 
 from xpnet.backend.cuda.fuse import C_TYPES
+from xpnet.backend.cuda.source import REALS, Source
 
-__all__ = ["Softmax", "SumRows", "WeightedSum"]
+__all__ = ["Softmax", "SumChannels", "SumRows", "WeightedSum"]
 
 Array = Any
-REALS = ("float32", "float64")
 
 # One warp handles a row, so that its lanes read neighbouring elements; it sums in a fixed order.
 SOFTMAX_CROSS_ENTROPY = r"""
@@ -79,16 +79,20 @@ SUM_THREADS, MOST_SUMMED = 256, 1 << 20
 
 # A block has 32 by 32 threads and sums 32 columns. Each thread adds every 32nd row of a column,
 # then a warp adds the column's 32 partial sums in a fixed order. A layer of blocks sums the rows of
-# one model.
+# one model. With factors, it sums their products with the rows; only those of one model have any.
 SUM_ROWS = r"""
-__device__ __noinline__ void sum_rows(const T* x, T* out, int rows, int columns) {
+__device__ __noinline__ void sum_rows(
+        const T* x, const T* factors, T* out, int rows, int columns) {
     __shared__ T sums[32][33];
     x += (long long)blockIdx.z * rows * columns;
     out += (long long)blockIdx.z * columns;
     int column = blockIdx.x * 32 + threadIdx.x;
     T sum = 0;
     if (column < columns)
-        for (long long i = threadIdx.y; i < rows; i += 32) sum += x[i * columns + column];
+        for (long long i = threadIdx.y; i < rows; i += 32) {
+            T value = x[i * columns + column];
+            sum += factors ? value * factors[i * columns + column] : value;
+        }
     sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     // Each warp adds the partial sums of one column.
@@ -102,12 +106,36 @@ MOST_ROWS = 1 << 16
 MOST_MODELS = 65535  # layers of blocks in a launch
 ARRAYS = 100  # at most, per kernel, since its parameters may take only 4 KiB
 
+# A block sums the pixels of one channel, those of all images.
+SUM_CHANNELS = r"""
+extern "C" __global__ void xpnet_sum_channels(
+        const T* __restrict__ x, const T* __restrict__ factors, T* __restrict__ out,
+        long long count, int channels, int pixels) {
+    __shared__ T sums[32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    T sum = 0;
+    #pragma unroll 4
+    for (INDEX i = threadIdx.x; i < count; i += blockDim.x) {
+        const INDEX place = (i / pixels * channels + blockIdx.x) * pixels + i % pixels;
+        sum += factors ? x[place] * factors[place] : x[place];
+    }
+    for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
+    if (lane == 0) sums[warp] = sum;
+    __syncthreads();
+    if (warp > 0) return;
+    sum = lane < blockDim.x / 32 ? sums[lane] : 0;
+    for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
+    if (lane == 0) out[blockIdx.x] = sum;
+}
+"""
+CHANNEL_THREADS = 1024  # at most
+
 
 class Softmax:
     """Losses and their gradient in one kernel, for class indices (not one-hot or soft targets)."""
 
     def __init__(self) -> None:
-        self._kernels = _OfReals(SOFTMAX_CROSS_ENTROPY, "xpnet_softmax_cross_entropy")
+        self._kernels = Source(SOFTMAX_CROSS_ENTROPY, "xpnet_softmax_cross_entropy")
 
     def __call__(self, x: Array, t: Array, factor: Any) -> Any:
         rows, classes = x.size // max(x.shape[-1], 1), x.shape[-1]
@@ -132,7 +160,7 @@ class WeightedSum:
     """
 
     def __init__(self) -> None:
-        self._kernels = _OfReals(WEIGHTED_SUM, "xpnet_weighted_sum")
+        self._kernels = Source(WEIGHTED_SUM, "xpnet_weighted_sum")
 
     def __call__(self, losses: Array, factor: Any) -> Any:
         return self._sums(losses, factor, ())
@@ -172,7 +200,14 @@ class SumRows:
             return NotImplemented
         return self._sums(arrays, models)
 
-    def _sums(self, arrays: Sequence[Array], models: tuple[int, ...]) -> Any:
+    def of_products(self, x: Array, factors: Array) -> Any:
+        """Sum the rows of x · factors, shape=(N, M)."""
+        result = self._sums([x], (), factors)
+        return result if result is NotImplemented else result[0]
+
+    def _sums(
+        self, arrays: Sequence[Array], models: tuple[int, ...], factors: Array | None = None
+    ) -> Any:
         dtype, layers = arrays[0].dtype, math.prod(models)
         shapes = [(a.size // max(layers * a.shape[-1], 1), a.shape[-1]) for a in arrays]
         if dtype.name not in REALS or not all(
@@ -184,10 +219,11 @@ class SumRows:
         for start in range(0, len(arrays), ARRAYS):
             part = slice(start, start + ARRAYS)
             kernel = self._kernel(dtype.name, len(arrays[part]))
+            others = np.int64(0) if factors is None else factors
             arguments = [
                 value
                 for a, out, (n, m) in zip(arrays[part], sums[part], shapes[part], strict=True)
-                for value in (a, out, np.int32(n), np.int32(m))
+                for value in (a, others, out, np.int32(n), np.int32(m))
             ]
             grid = -(-max(m for _, m in shapes[part]) // 32), len(arrays[part]), layers
             kernel(grid, (32, 32), tuple(arguments))
@@ -196,9 +232,11 @@ class SumRows:
     def _kernel(self, dtype: str, count: int) -> Any:
         key = dtype, count
         if key not in self._kernels:
-            parameters = [f"const T* x{k}, T* y{k}, int n{k}, int m{k}" for k in range(count)]
+            parameters = [
+                f"const T* x{k}, const T* f{k}, T* y{k}, int n{k}, int m{k}" for k in range(count)
+            ]
             calls = [
-                f"    if (blockIdx.y == {k}) sum_rows(x{k}, y{k}, n{k}, m{k});\n"
+                f"    if (blockIdx.y == {k}) sum_rows(x{k}, f{k}, y{k}, n{k}, m{k});\n"
                 for k in range(count)
             ]
             source = (
@@ -210,19 +248,44 @@ class SumRows:
         return self._kernels[key]
 
 
-class _OfReals:
-    """A kernel's source with the type T, compiled for each real dtype when it is first needed."""
+class SumChannels:
+    """The sums over the channels of images in one kernel, or those of their products.
 
-    def __init__(self, text: str, name: str) -> None:
-        self._text, self._name = text, name
-        self._kernels: dict[str, Any] = {}
+    Parameters
+    ----------
+    sums : SumRows
+        For features: their sums are those of rows.
+    """
 
-    def get(self, dtype: str) -> Any:
-        """Return the kernel, or None if the dtype is neither float32 nor float64."""
-        if dtype not in self._kernels and dtype in REALS:
-            source = f"#define T {C_TYPES[dtype]}\n{self._text}"
-            self._kernels[dtype] = cupy.RawKernel(source, self._name)
-        return self._kernels.get(dtype)
+    def __init__(self, sums: SumRows) -> None:
+        self._sums = sums
+        self._kernels = Source(SUM_CHANNELS, "xpnet_sum_channels")
+
+    def __call__(self, x: Array, factors: Array | None = None) -> Any:
+        """Replace `xpnet.arrays.ops.sum_channels`."""
+        dtype, size = x.dtype, x.size
+        if dtype.name not in REALS or x.ndim < 2 or not size:
+            return NotImplemented
+        if factors is not None:
+            if (factors.dtype, factors.shape) != (dtype, x.shape):
+                return NotImplemented
+            factors = cupy.ascontiguousarray(factors)
+        x = cupy.ascontiguousarray(x)
+        channels = x.shape[1]
+        pixels = size // (len(x) * channels)
+        if pixels == 1:
+            x = x.reshape(len(x), channels)
+            if factors is not None:
+                return self._sums.of_products(x, factors)
+            sums = self._sums([x])
+            return sums if sums is NotImplemented else sums[0]
+        count = len(x) * pixels
+        kernel = self._kernels.get(dtype.name, INDEX="int" if size < 1 << 30 else "long long")
+        out = cupy.empty(channels, dtype)
+        threads = min(CHANNEL_THREADS, 32 * -(-count // 32))
+        arguments = x, np.int64(0) if factors is None else factors, out, np.int64(count)
+        kernel((channels,), (threads,), (*arguments, np.int32(channels), np.int32(pixels)))
+        return out
 
 
 def _factors(factor: Any, dtype: Any) -> tuple[Any, Any]:
