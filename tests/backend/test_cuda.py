@@ -13,7 +13,6 @@ import itertools
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pytest
 from conftest import usable_cupy
+from on_cuda import CONVOLUTIONS, changed, rows_of, taking, uncaptured
 
 import xpnet
 from benchmarks.contenders import captured_by
@@ -33,7 +33,6 @@ from xpnet.arrays.convolution import convolve
 from xpnet.arrays.dispatch import elementwise, with_kernels
 from xpnet.arrays.windows import max_pool
 from xpnet.backend import Backend
-from xpnet.backend.loop import gathering, on_rows, plain_loop
 from xpnet.data import Scaling
 from xpnet.data.loader import Feed
 from xpnet.errors import DeviceError, NotCapturedWarning
@@ -61,33 +60,6 @@ def simulator(cupy: Any) -> Any:
     return cupy.simulator
 
 
-def taking(prepare: Any) -> Any:
-    """CuPy's own gather, array by array."""
-    import cupy
-
-    return gathering(lambda array, rows: cupy.take(array, rows, axis=0), prepare)
-
-
-def changed(backend: Backend, **attributes: Any) -> Backend:
-    """A copy with other attributes or methods."""
-    other = copy(backend)
-    vars(other).update(attributes)
-    return other
-
-
-def uncaptured(backend: Backend) -> Backend:
-    """The same kernels, one after the other."""
-    import cupy
-
-    def loop(step: Any, prepare: Any) -> Any:
-        return plain_loop(
-            with_kernels(on_rows(step, taking(prepare)), backend.kernels),
-            lambda losses: cupy.asnumpy(cupy.stack(losses)),
-        )
-
-    return changed(backend, loop=loop)
-
-
 def normal(*shape: int, dtype: str = "float32") -> np.ndarray:
     return RNG.standard_normal(shape).astype(dtype)
 
@@ -109,18 +81,6 @@ def elementwise_functions() -> dict[str, Callable[..., Any]]:
             if closure.get("function") is wrapped is not None and value.__module__ == module.name:
                 found[f"{module.name.removeprefix('xpnet.')}.{name}"] = value
     return found
-
-
-# Shapes of images and filters, stride, padding, dilation.
-CONVOLUTIONS = [
-    ((5, 2, 6, 7), (3, 2, 3, 3), (1, 1), (0, 0), (1, 1)),
-    ((5, 2, 6, 7), (3, 2, 3, 3), (1, 1), (1, 1), (1, 1)),
-    ((2, 1, 9, 8), (4, 1, 3, 2), (2, 3), (2, 1), (2, 1)),
-    ((3, 4, 5, 5), (2, 4, 1, 1), (1, 1), (0, 0), (1, 1)),
-    ((3, 4, 5, 5), (2, 4, 1, 1), (2, 2), (1, 1), (1, 1)),
-    ((1, 1, 4, 4), (1, 1, 4, 4), (1, 1), (0, 0), (1, 1)),
-    ((2, 2, 7, 7), (2, 2, 2, 2), (3, 3), (0, 0), (1, 1)),  # pixels that no window sees
-]
 
 
 def convolutions() -> dict[str, list[Any]]:
@@ -1085,17 +1045,6 @@ def test_nothing_waits_for_the_host_within_an_epoch(
     assert simulator.uploads == 0
     # The losses, read once; and a mark for each graph that is two launches behind.
     assert simulator.syncs <= 1 + launched - 2
-
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text()
-
-
-def rows_of(heading: str) -> list[list[str]]:
-    """The table in docs/gpu.md whose first column has this heading."""
-    table = PAGE.split(f"| {heading} |")[1].split("\n\n")[0]
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
-    ]
 
 
 def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:

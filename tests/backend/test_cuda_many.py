@@ -6,12 +6,12 @@ As `test_cuda`, on a GPU or on the simulator of one.
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import usable_cupy
+from on_cuda import rows_of
 from stacks import CASES, Stack, alone, together
 
 import xpnet
@@ -335,15 +335,6 @@ def test_a_model_that_diverges_takes_no_other_with_it(cuda: Backend) -> None:
 
 
 # -- What a graph contains -------------------------------------------------------------
-
-
-def rows_of(heading: str) -> list[list[str]]:
-    """The table in docs/gpu.md whose first column has this heading."""
-    page = (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text()
-    table = page.split(f"| {heading} |")[1].split("\n\n")[0]
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
-    ]
 
 
 @pytest.fixture

@@ -192,6 +192,61 @@ def test_a_gate_that_may_break_its_promise_is_not_joined(gate: Any) -> None:
     assert asked.sums == [1]
 
 
+def of_images(*gates: Any, first: Any = None) -> tuple[list[Any], Asked]:
+    """The values with kernels, by `Asked`, of gates after a convolution."""
+    graph = Graph()
+    x, W, b = graph.inputs("x W b")
+    y = graph.apply(first or layers.Convolution(padding=1), x, W, b)
+    for gate in gates:
+        y = graph.apply(gate, y)
+    inputs = {"x": normal(2, 3, 6, 5), "W": normal(5, 2), "b": normal(2)}
+    if first is None:
+        inputs |= {"W": normal(4, 3, 3, 3), "b": normal(4)}
+    value, _ = graph.forward(inputs, y)
+    values, _, asked = both(graph, inputs, y, wrt="W b", douts=[normal(*value.shape)])
+    return values, asked
+
+
+@pytest.mark.parametrize("pools", [0, 1, 2])
+def test_the_bias_of_channels_is_added_after_the_pool(pools: int) -> None:
+    _, asked = of_images(*[layers.MaxPool(2, 1, 1)] * pools, layers.ReLU())
+    assert asked.functions.count("add_bias_then") == 1
+    assert asked.sums == []  # its gradient is no sum of rows
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [
+        [layers.AveragePool(2), layers.ReLU()],  # its padding gets no bias
+        [layers.MaxPool(2)],
+        [layers.MaxPool(2), layers.Flatten(), layers.ReLU()],
+    ],
+    ids=len,
+)
+def test_a_bias_that_would_be_another_is_not_moved(gates: list[Any]) -> None:
+    _, asked = of_images(*gates)
+    assert "add_bias_then" not in asked.functions
+
+
+def test_the_bias_of_rows_is_not_moved_past_a_pool() -> None:
+    _, asked = of_images(layers.MaxPool((2, 1)), layers.ReLU(), first=layers.Affine())
+    assert "add_bias_then" not in asked.functions
+    _, asked = of_images(layers.ReLU(), first=layers.Affine())
+    assert asked.functions.count("add_bias_then") == 1
+
+
+def test_a_pooled_output_that_is_asked_for_has_its_bias() -> None:
+    graph = Graph()
+    x, W, b = graph.inputs("x W b")
+    pooled = graph.apply(layers.MaxPool(2), graph.apply(layers.Convolution(), x, W, b))
+    y = graph.apply(layers.ReLU(), pooled)
+    inputs = {"x": normal(2, 3, 6, 5), "W": normal(4, 3, 3, 3), "b": normal(4)}
+    expected, _ = graph.forward(inputs, pooled, y)
+    found, _ = with_kernels(graph.forward, Asked().kernels)(inputs, pooled, y)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @dataclass(frozen=True)
 class Boom:
     elementwise: ClassVar[bool] = True

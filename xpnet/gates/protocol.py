@@ -43,13 +43,15 @@ class Gate(Protocol):
     A gate with ``takes_number = True``, such as a loss, accepts the Python number 1.0 as dout if
     the graph differentiates its output. So the graph creates no array for it.
 
-    Three more attributes let a graph run two gates in one kernel, if the backend has such kernels.
+    Four more attributes let a graph run two gates in one kernel, if the backend has such kernels.
     A gate with ``elementwise = True`` has one input, computes each element independently in both
     passes, follows the rules of `xpnet.arrays.dispatch.elementwise`, and is immutable (a frozen
     dataclass). A gate with ``bias_input = i`` adds its input i, shape=(M,), along the last axis of
     its output, or along ``bias_axis``: a convolution's is 1, that of the channels. The graph may
     pass None for it, and then adds the bias itself, in one kernel with the elementwise gate that
-    follows. A subclass that overrides a pass must set these attributes again, if they still hold.
+    follows. A gate with ``passes_bias = True``, such as a max pool, may stand between: it has one
+    input, and a number added to a whole channel of it is added to that of the output. A subclass
+    that overrides a pass must set these attributes again, if they still hold.
 
     Examples
     --------

@@ -114,18 +114,23 @@ def make_plan(nodes: Mapping[str, Node], ends: tuple[str, ...]) -> Plan:
 
 
 def _joined(order: list[Node], ends: tuple[str, ...]) -> set[str]:
-    """Return the gates with a bias whose output goes only to one elementwise gate."""
+    """Return the gates with a bias whose output goes only to one elementwise gate.
+
+    Gates that pass a bias on may stand between, where the bias is that of channels.
+    """
     uses = Counter([source for node in order for source in node.inputs] + list(ends))
     known = {node.name: node for node in order}
-    return {
-        node.inputs[0]
-        for node in order
-        if len(node.inputs) == 1
-        and uses[node.inputs[0]] == 1
-        and promise(node.gate, "elementwise")
-        and _is_frozen(node.gate)
-        and _bias_of(known[node.inputs[0]]) is not None
-    }
+    found = set()
+    for node in order:
+        if len(node.inputs) == 1 and promise(node.gate, "elementwise") and _is_frozen(node.gate):
+            source = known[node.inputs[0]]
+            passed = False
+            while uses[source.name] == 1 and promise(source.gate, "passes_bias"):
+                source, passed = known[source.inputs[0]], True
+            fits = not passed or _bias_axis(source.gate) == 1
+            if uses[source.name] == 1 and _bias_of(source) is not None and fits:
+                found.add(source.name)
+    return found
 
 
 def promise(gate: Any, name: str) -> Any:
@@ -189,13 +194,13 @@ def evaluate(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return the nodes' values and the gates' caches, by node name.
 
-    A backend may add a bias in the gate that follows. The value before that gate then lacks the
+    A backend may add a bias in the gate that follows. The values before that gate then lack the
     bias; with `every`, each value is complete.
     """
     values: dict[str, Array] = {}
     caches: dict[str, Any] = {}
     joined = plan.joined if offered("elementwise") and not every else set()
-    biases: dict[str, Array] = {}  # not yet added, by the name of their gate
+    biases: dict[str, Array | None] = {}  # not yet added, by the name of the gate before them
     for node in plan.order:
         name, gate = node.name, node.gate
         if gate is None:
@@ -205,10 +210,12 @@ def evaluate(
         try:
             if name in joined:
                 values[name], caches[name], biases[name] = _without_bias(node, args)
-            elif (bias := biases.get(node.inputs[0]) if node.inputs else None) is not None:
-                values[name], caches[name] = add_bias_then(args[0], bias, gate)
-            else:
+            elif (bias := biases.get(node.inputs[0]) if node.inputs else None) is None:
                 values[name], caches[name] = gate.forward(*args)
+            elif promise(gate, "passes_bias"):
+                (values[name], caches[name]), biases[name] = gate.forward(*args), bias
+            else:
+                values[name], caches[name] = add_bias_then(args[0], bias, gate)
         except MISFIT as error:
             raise ValueError(f"{_call(node, args)}: {one_line(error)}") from error
     return values, caches

@@ -68,6 +68,7 @@ class MaxPool:
     size: int | Pair = 2
     stride: int | Pair | None = None
     padding: int | Pair = 0
+    passes_bias: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _settle(self)

@@ -33,8 +33,8 @@ extern "C" __global__ void xpnet_pad(
 }
 """
 
-# With the largest value of a window, its place there: backward then reads neither x nor y. As in the
-# lines the first of equal values counts, and as in PyTorch the last NaN.
+# With the largest value of a window, its place: backward then reads neither x nor y. As in the
+# lines, the first of equal values counts; as in PyTorch, the last NaN.
 MAX_POOL = r"""
 extern "C" __global__ void xpnet_max_pool(
         const T* __restrict__ x, T* __restrict__ y, PLACE* __restrict__ places, long long count,
