@@ -52,19 +52,23 @@ class Recorder(TorchDispatchMode):
         if any(info is not None for info in returned) or "detach" in name or "alias" in name:
             return function(*args, **kwargs)  # a view
         result = function(*args, **kwargs)
-        results = result if isinstance(result, list | tuple) else [result]
+        results = tensors(result)
         for each in results:
             each.fill_(float("nan") if each.is_floating_point() else 0)
 
         def again() -> None:
             computed = function(*args, **kwargs)
-            for each, value in zip(
-                results, computed if isinstance(computed, list | tuple) else [computed], strict=True
-            ):
+            for each, value in zip(results, tensors(computed), strict=True):
                 each.copy_(value)
 
         self.nodes.append(again)
         return result
+
+
+def tensors(result: Any) -> list[Any]:
+    """The results of an operation; some may be None, since nobody asked for them."""
+    results = result if isinstance(result, list | tuple) else [result]
+    return [each for each in results if each is not None]
 
 
 class Graph:
@@ -202,6 +206,35 @@ def test_a_plateau_lowers_the_rate_of_what_is_recorded(
     far = np.abs(losses - unlowered) / unlowered > 1e-4
     assert not far[: 2 * 18].any()
     assert far[2 * 18 + 1 :].all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"padding": 0, "stride": 2, "pool": 1}, {"batch_norm": True}, {"pool": 3, "dropout": 0.5}],
+    ids=lambda options: next(iter(options)),
+)
+def test_convolution_networks_can_be_captured(graphs: Any, options: dict[str, Any]) -> None:
+    """With PyTorch's own kernels; the running statistics too."""
+    data, _ = xpnet.datasets.load("digits")
+    results = []
+    for recorded in (True, False):
+        backend, fallbacks = xpnet.select("cpu", "torch"), []
+
+        def loop(step: Any, prepare: Any, backend: Any = backend, said: Any = fallbacks) -> Any:
+            work = with_kernels(on_rows(step, gathering(take, prepare)), backend.kernels)
+            return captured_loop(torch.no_grad()(work), graphs, said)
+
+        if recorded:
+            vars(backend).update(loop=loop)
+        network = xpnet.cnn((1, 8, 8), [[2, 3]], [5], **options)
+        trainer = xpnet.Trainer(network, optim.Momentum(0.05), backend=backend)
+        x, t = data.x.reshape(-1, 1, 8, 8)[:250], data.t[:250]
+        found = trainer.fit(x, t, epochs=2, batch_size=100).losses
+        assert fallbacks == []
+        results.append({"losses": np.array(found), **trainer.params})
+    assert results[0].keys() == results[1].keys()
+    for name, expected in results[1].items():
+        np.testing.assert_array_equal(results[0][name], expected, err_msg=name)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -206,6 +206,33 @@ def test_lower_precisions(cupy: Any, precision: str, tolerance: float) -> None:
     np.testing.assert_allclose(lower.losses, full.losses, rtol=tolerance)
 
 
+def test_predictions_take_no_more_memory_than_the_limit(
+    cuda: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, whatever the precision of the steps is."""
+    from xpnet.backend.cuda import convolution
+
+    monkeypatch.setattr(convolution, "MOST_BYTES", 50_000)
+    made: list[int] = []
+    columns_of = convolution.Convolutions._columns_of
+
+    def noted(*args: Any) -> Any:
+        columns = columns_of(*args)
+        made.append(columns.nbytes)
+        return columns
+
+    monkeypatch.setattr(convolution.Convolutions, "_columns_of", noted)
+    x, network = normal(30, 2, 8, 8), NETWORKS["deep"]()
+    lower = xpnet.select("cuda", precision="bfloat16")
+    found, expected = (
+        xpnet.Trainer(network, backend=backend).model.predict_proba(x)
+        for backend in (lower, xpnet.select("cpu"))
+    )
+    assert made
+    assert max(made) <= 50_000
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/gpu.md counts them, for the networks of the book."""
     from xpnet.backend.cuda.graphs import CupyGraphs

@@ -16,7 +16,8 @@ from xpnet.backend.captured import captured_loop
 from xpnet.backend.cuda.cublas import WORKSPACE_BYTES
 from xpnet.backend.cuda.gather import Gather
 from xpnet.backend.cuda.graphs import CupyGraphs
-from xpnet.backend.cuda.kernels import make_kernels
+from xpnet.backend.cuda.kernels import image_kernels, make_kernels
+from xpnet.backend.cuda.sums import SumRows
 from xpnet.backend.cuda.upload import Uploader
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step, Upload, out_of_memory
 from xpnet.backend.loop import on_rows, within
@@ -52,6 +53,8 @@ class CuPy(Backend):
             kernels=kernels, precision=precision,
         )  # fmt: skip
         self.fallbacks = fallbacks
+        # Outside a step: products in full precision, and nothing is captured.
+        self._image_kernels = image_kernels(cupy.matmul, SumRows())
 
     def asarray(self, array: np.ndarray) -> Array:
         with self._on_device():
@@ -69,9 +72,12 @@ class CuPy(Backend):
         return within(self._on_device, captured)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # The lines would copy the images once for each place of a filter, all samples at once.
+        work = with_kernels(function, self._image_kernels)
+
         def call(*args: Any) -> Any:
             with self._on_device():
-                return function(*args)
+                return work(*args)
 
         return call
 

@@ -30,7 +30,7 @@ from xpnet.backend.cuda.sums import Softmax, SumChannels, SumRows, WeightedSum
 from xpnet.backend.cuda.update import Update
 from xpnet.backend.cuda.windows import WindowKernels
 
-__all__ = ["make_kernels"]
+__all__ = ["image_kernels", "make_kernels"]
 
 Array = Any
 
@@ -40,9 +40,7 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
 
     They append to `fallbacks` what they could not fuse; see `Backend.fallbacks`.
     """
-    sums, weighted = SumRows(), WeightedSum()
-    products, windows = Products(precision), WindowKernels()
-    convolutions = Convolutions(products)
+    sums, weighted, products = SumRows(), WeightedSum(), Products(precision)
     return {
         "matmul": products,
         "elementwise": _Fused(fallbacks),
@@ -52,6 +50,16 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
         "sum_rows_per_model": sums.per_model,
         "weighted_sum": weighted,
         "weighted_sums": weighted.per_model,
+        **image_kernels(products, sums),
+    }
+
+
+def image_kernels(
+    multiply: Callable[[Array, Array], Array], sums: SumRows
+) -> dict[str, Callable[..., Any]]:
+    """Make the kernels for images, whose products `multiply` computes."""
+    convolutions, windows = Convolutions(multiply), WindowKernels()
+    return {
         "convolve": convolutions.convolve,
         "convolve_backward_input": convolutions.backward_input,
         "convolve_backward_weights": convolutions.backward_weights,
