@@ -64,6 +64,12 @@ class Arguments:
     """Number of calls of each part of a step in one graph."""
     stacks: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = (4, 16, 64)
     """Numbers of networks that train together: the first network's products, as stacks of these."""
+    images: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("cnn", "deep-cnn")
+    """Convolution networks by their names in xpnet.models.cnn.PRESETS."""
+    images_batch: int = 100
+    """Number of images of their batches."""
+    images_size: int = 28
+    """Rows and columns of an image."""
     mega: Annotated[tuple[str, ...], tyro.conf.arg(metavar="UxT ...")] = (
         "2x512", "4x512", "1x512", "2x1024",
     )  # fmt: skip
@@ -459,6 +465,127 @@ def chains(case: Case, count: int) -> dict[str, Callable[[], Any]]:
     }
 
 
+# -- Convolution networks --------------------------------------------------------------
+
+IMAGE_STEPS = 10  # a step takes some ten times as long as one of the other networks
+
+
+def image_lanes(
+    name: str, batch: int, size: int, steps: int, chain: int
+) -> dict[str, Callable[[], Any]]:
+    """Return the checks of a convolution network: its trainings, and the parts of its layers."""
+    trainings = {
+        f"{name} adam {precision}{' normalized' if normalized else ''}":
+        functools.partial(image_step, name, precision, normalized, batch, size, steps)
+        for precision, normalized in (
+            ("float32", False), ("tf32", False), ("bfloat16", False), ("float32", True),
+        )
+    }  # fmt: skip
+    return {**trainings, **image_chains(name, batch, size, chain)}
+
+
+def image_step(
+    name: str, precision: str, normalized: bool, batch: int, size: int, steps: int
+) -> dict[str, Any]:
+    """Train on random images; return microseconds per step, and the nodes of its graph."""
+    import xpnet
+    from xpnet.models.cnn import PRESETS
+
+    began = time.perf_counter()
+    keeping, graphs = kept_graphs()
+    backend = captured_by(keeping, xpnet.select("cuda", "cupy", precision=precision))
+    network = xpnet.cnn((1, size, size), batch_norm=normalized, **PRESETS[name])
+    trainer = xpnet.Trainer(network, xpnet.optim.Adam(), backend=backend)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (10 * batch, 1, size, size), dtype=np.uint8)
+    data = trainer.feed.samples(x), backend.asarray(np.arange(len(x), dtype=np.int32) % 10)
+
+    def run(count: int) -> Any:
+        order = backend.asarray(rng.integers(0, len(x), (count, batch)))
+        chunks = list(trainer.run(trainer.params, trainer.state, data, order))
+        return backend.to_numpy(chunks[-1][-1])  # waits for the device
+
+    run(steps)
+    first = time.perf_counter() - began
+    began = time.perf_counter()
+    losses = run(steps)
+    seconds = time.perf_counter() - began
+    found: dict[str, Any] = {
+        "us": round(1e6 * seconds / steps, 1),
+        "graph_of_one_us": None,
+        "nodes": None,
+        "first_s": round(first, 2),
+        "loss": float(losses[-1]),
+        "fallbacks": list(backend.fallbacks),
+    }
+    if graphs:
+        found["nodes"] = nodes_of(graphs[-1])
+        launches = min(LAUNCHES, steps)
+        found["graph_of_one_us"] = microseconds(
+            lambda: [graphs[-1].launch() for _ in range(launches)], launches
+        )
+    return found
+
+
+def image_chains(name: str, batch: int, size: int, count: int) -> dict[str, Callable[[], Any]]:
+    """Return a check for each part of each convolution, and of what follows it."""
+    import cupy
+
+    import xpnet
+    from xpnet.arrays import ops, windows
+    from xpnet.arrays.convolution import (
+        convolve,
+        convolve_backward_input,
+        convolve_backward_weights,
+    )
+    from xpnet.models.cnn import PRESETS
+
+    kernels = xpnet.select("cuda").kernels
+    network = xpnet.cnn((1, size, size), **PRESETS[name])
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> Any:
+        return cupy.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+    found: dict[str, Callable[[], Any]] = {}
+    shape = batch, 1, size, size
+    edges = ((0, 0), (0, 0))
+    for node in network.graph.nodes.values():
+        gate: Any = node.gate
+        kind = type(gate).__name__
+        if kind == "Convolution":
+            x, W = normal(*shape), normal(*network.params[node.inputs[1]].shape)
+            dout = gate.forward(x, W)[0]
+            settings = gate.settings
+            parts: dict[str, Callable[[], Any]] = {
+                "forward": functools.partial(convolve, x, W, None, *settings),
+                "by images": functools.partial(
+                    convolve_backward_input, dout, W, x.shape[2:], *settings
+                ),
+                "by filters": functools.partial(
+                    convolve_backward_weights, x, dout, W.shape[2:], *settings
+                ),
+                "bias gradient": functools.partial(ops.sum_channels, dout),
+            }
+        elif kind == "MaxPool":
+            x = normal(*shape)
+            y, hint = kernels["max_pool"](x, gate.size, gate.stride)
+            dout = normal(*y.shape)
+            parts = {
+                "forward": functools.partial(windows.max_pool, x, gate.size, gate.stride),
+                "backward": functools.partial(
+                    windows.max_pool_backward, x, y, hint, dout, gate.size, gate.stride, edges
+                ),
+            }
+        else:
+            continue
+        shape = dout.shape
+        for part, work in parts.items():
+            key = f"{name} {node.name} {part}"
+            found[key] = functools.partial(chained, work, kernels, max(1, count // IMAGE_STEPS))
+    return found
+
+
 PRODUCTS_IN_GRAPH = 50
 PRODUCT_THREADS = (64, 128, 256, 512)  # per block; each product is measured with all of them
 
@@ -611,7 +738,20 @@ def probe(arguments: Arguments, report: Report) -> None:
         for network in arguments.networks
     ]
     products_of += [functools.partial(product_times, first, models) for models in arguments.stacks]
-    for under, find in [("chains", parts_of), *(("products", find) for find in products_of)]:
+    images_of = [
+        functools.partial(
+            image_lanes,
+            name,
+            arguments.images_batch,
+            arguments.images_size,
+            max(1, steps // IMAGE_STEPS),
+            arguments.chain,
+        )
+        for name in arguments.images
+    ]
+    finding = [("chains", parts_of), *(("products", find) for find in products_of)]
+    finding += [("images", find) for find in images_of]
+    for under, find in finding:
         try:
             works = find()
         except Exception as error:  # without a GPU or memory, report this once

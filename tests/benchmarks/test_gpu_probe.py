@@ -80,6 +80,7 @@ def test_nodes_are_counted_by_type() -> None:
 
 
 SMALL = ["--networks", "20-6-3/8", "20-6-5-3/8", "--steps", "20", "--chain", "3", "--stacks", "2"]
+SMALL += ["--images", "cnn", "--images-batch", "2", "--images-size", "8"]
 
 
 def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
@@ -127,6 +128,13 @@ def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     assert chains["write 0-d"]["nodes"] == {"Memcpy": 1.0}
     assert chains["zeros"]["nodes"] == {"Memset": 1.0}
     assert len(chains) > 20
+    images = found["images"]
+    trainings = [entry for name, entry in images.items() if name.startswith("cnn adam")]
+    assert len(trainings) == 4
+    assert all(e["us"] > 0 and e["fallbacks"] == [] for e in trainings)
+    assert sum(trainings[0]["nodes"].values()) == 26  # as docs/gpu.md has it
+    assert images["cnn Convolution1 forward"]["nodes"] == {"Kernel": 2.0}
+    assert images["cnn MaxPool1 backward"]["nodes"] == {"Kernel": 1.0}
     products = found["products"]
     assert len(products) == 5 + 8 + 5
     assert "2 of 20-6-3/8 8x20x6" in products

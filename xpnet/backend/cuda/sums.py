@@ -282,7 +282,7 @@ class SumChannels:
         count = len(x) * pixels
         kernel = self._kernels.get(dtype.name, INDEX="int" if size < 1 << 30 else "long long")
         out = cupy.empty(channels, dtype)
-        threads = min(CHANNEL_THREADS, 32 * -(-count // 32))
+        threads = min(CHANNEL_THREADS, 32 * -(-count // 128))  # each adds four or more
         arguments = x, np.int64(0) if factors is None else factors, out, np.int64(count)
         kernel((channels,), (threads,), (*arguments, np.int32(channels), np.int32(pixels)))
         return out
