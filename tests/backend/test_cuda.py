@@ -986,7 +986,10 @@ BREACHES: list[list[Callable[[Any], Any]]] = [
         lambda x: x if ops.namespace(x).any(x > -1e30) else -x,
     ],
     [masked, lambda x: x + 0.0 * x[x > 0][:1], lambda x: x + 0.0 * len(x.nonzero()[0])],
-    [lambda x: x * ops.namespace(x).asarray([1.0], dtype=x.dtype)],
+    [
+        lambda x: x * ops.namespace(x).asarray([1.0], dtype=x.dtype),
+        lambda x: ops.namespace(x).stack([x] * 9, axis=1)[:, 0],
+    ],
     [
         lambda x: x + 0.0 * (x @ x.T)[:, :1],
         lambda x: x + 0.0 * ops.namespace(x).matmul(x, x.T)[:, :1],
