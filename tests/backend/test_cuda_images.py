@@ -62,7 +62,7 @@ def test_columns_that_do_not_fit_at_once(
     ]
     depth = int(np.prod(W_shape[1:]))
     one = depth * dout[0, 0].size * 8  # bytes of a sample's columns
-    monkeypatch.setattr(convolution, "TILE", 64)
+    monkeypatch.setattr("xpnet.backend.cuda.direct.MOST_FILTERS", 0)
     for most, tiles in ((one, 528), (4 * one, 528), (1 << 30, 1), (1 << 30, 2), (5 * one, 3)):
         monkeypatch.setattr(convolution, "MOST_BYTES", most)
         monkeypatch.setattr(convolution, "MOST_TILES", tiles)
@@ -73,6 +73,36 @@ def test_columns_that_do_not_fit_at_once(
             expected = function(*arguments, *settings)
             np.testing.assert_allclose(cuda.to_numpy(found), expected, rtol=1e-12, atol=1e-12)
     convolution.together.cache_clear()
+
+
+@pytest.mark.parametrize("least", [1, 10**9], ids=["two pixels", "one pixel"])
+@pytest.mark.parametrize("kilobytes", [1, 40])
+@pytest.mark.parametrize(
+    ("filters", "padding", "stride"), [(16, 1, 1), (17, 4, 1), (5, 0, 1), (3, 2, 2)]
+)
+def test_few_filters_need_no_columns(
+    cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch, least: int, kilobytes: int,
+    filters: int, padding: int, stride: int,
+) -> None:  # fmt: skip
+    """All weights at once, or channel by channel; padding that is larger than the filter, too."""
+    from xpnet.backend.cuda import direct
+
+    monkeypatch.setattr(direct, "LEAST_BLOCKS", least)
+    monkeypatch.setattr(direct, "SHARED_BYTES", kilobytes << 10)
+    x, W = normal(3, 4, 9, 7, dtype="float64"), normal(filters, 4, 3, 2, dtype="float64")
+    b = normal(filters, dtype="float64")
+    settings = (stride, stride), (padding, padding), (1, 2)
+    y = convolve(x, W, b, *settings)
+    dout = normal(*y.shape, dtype="float64")
+    device = [cuda.asarray(a) for a in (x, W, b, dout)]
+    monkeypatch.setattr("xpnet.backend.cuda.convolution.Convolutions._columns_of", None)
+    found = with_kernels(convolve, cuda.kernels)(*device[:3], *settings)
+    np.testing.assert_allclose(cuda.to_numpy(found), y, rtol=1e-12, atol=1e-12)
+    dx = convolve_backward_input(dout, W, x.shape[2:], *settings)
+    found = with_kernels(convolve_backward_input, cuda.kernels)(
+        device[3], device[1], x.shape[2:], *settings
+    )
+    np.testing.assert_allclose(cuda.to_numpy(found), dx, rtol=1e-12, atol=1e-12)
 
 
 def test_large_images_take_no_more_columns_than_the_limit(
@@ -89,6 +119,7 @@ def test_large_images_take_no_more_columns_than_the_limit(
         return columns
 
     monkeypatch.setattr(convolution.Convolutions, "_columns_of", noted)
+    monkeypatch.setattr("xpnet.backend.cuda.direct.MOST_FILTERS", 0)
     monkeypatch.setattr(convolution, "MOST_BYTES", 100_000)
     x, W = cuda.asarray(normal(10, 3, 20, 20)), cuda.asarray(normal(2, 3, 3, 3))
     with_kernels(convolve, cuda.kernels)(x, W, None, (1, 1), (1, 1), (1, 1))
@@ -222,6 +253,7 @@ def test_predictions_take_no_more_memory_than_the_limit(
         return columns
 
     monkeypatch.setattr(convolution.Convolutions, "_columns_of", noted)
+    monkeypatch.setattr("xpnet.backend.cuda.direct.MOST_FILTERS", 0)
     x, network = normal(30, 2, 8, 8), NETWORKS["deep"]()
     lower = xpnet.select("cuda", precision="bfloat16")
     found, expected = (

@@ -3,7 +3,7 @@
 A kernel of ours writes the columns, or adds them up to images, and one call of cuBLAS multiplies
 the filters with the columns of all samples. The lines of `xpnet.arrays.convolution` copy slices,
 which takes more kernels, and CuPy joins more than eight of them by a table from the host, which no
-capture allows.
+capture allows. Few filters need no columns, see `xpnet.backend.cuda.direct`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import cupy
 import numpy as np
 
 from xpnet.arrays.windows import Pair, stops
+from xpnet.backend.cuda.direct import Direct
 from xpnet.backend.cuda.source import REALS, Source, launch
 from xpnet.backend.cuda.sums import SumRows
 
@@ -111,6 +112,14 @@ class Windows(NamedTuple):
         return self.kernel[0] * self.kernel[1]
 
     @property
+    def turned(self) -> Windows:
+        """The windows of the gradient's convolution by the images, where the stride is 1."""
+        rows, columns = (
+            self.dilation[axis] * (self.kernel[axis] - 1) - self.padding[axis] for axis in (0, 1)
+        )
+        return self._replace(padding=(rows, columns), size=self.stops, stops=self.size)
+
+    @property
     def copies_nothing(self) -> bool:
         """Whether the images themselves are the columns."""
         return (self.kernel, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
@@ -145,10 +154,13 @@ class Convolutions:
     ----------
     multiply : callable
         Multiplies two real matrices, or stacks of them, in the backend's precision.
+    direct : bool
+        Whether few filters may be convolved without products, in float32 or float64.
     """
 
-    def __init__(self, multiply: Callable[[Array, Array], Array]) -> None:
+    def __init__(self, multiply: Callable[[Array, Array], Array], direct: bool) -> None:
         self._multiply = multiply
+        self._direct = Direct() if direct else None
         self._columns, self._images = (
             Source(COLUMNS, "xpnet_columns"),
             Source(IMAGES, "xpnet_images"),
@@ -161,8 +173,11 @@ class Convolutions:
         windows = Windows.of(x.shape[2:], W.shape[2:], stride, padding, dilation)
         if not _computable(windows, x, W):
             return NotImplemented
-        x, W = cupy.ascontiguousarray(x), _matrix(W)
-        y: Any = None
+        x, W = cupy.ascontiguousarray(x), cupy.ascontiguousarray(W)
+        y: Any = self._direct(x, W, b, windows) if self._direct else None
+        if y is not None:
+            return y
+        W = W.reshape(len(W), -1)
         for part in _pieces(windows, x, W):
             product = self._multiply(W, self._columns_of(x[part], windows))
             y = _put(y, len(x), part, product)
@@ -176,9 +191,14 @@ class Convolutions:
         windows = Windows.of(size, W.shape[2:], stride, padding, dilation)
         if not _computable(windows, dout, W):
             return NotImplemented
-        channels, W = W.shape[1], _matrix(W)
-        dout = cupy.ascontiguousarray(dout).reshape(len(dout), len(W), windows.pixels)
+        channels, dout, W = W.shape[1], cupy.ascontiguousarray(dout), cupy.ascontiguousarray(W)
         dx: Any = None
+        if self._direct and stride == (1, 1):
+            dx = self._direct(dout, W, None, windows.turned, turned=True)
+            if dx is not None:
+                return dx
+        W = W.reshape(len(W), -1)
+        dout = dout.reshape(len(dout), len(W), windows.pixels)
         for part in _pieces(windows, dout, W):
             columns = self._multiply(W.T, dout[part])
             dx = _put(dx, len(dout), part, self._images_of(columns, channels, windows))
@@ -245,10 +265,6 @@ def _computable(windows: Windows, *arrays: Array) -> bool:
         and all(a.dtype == dtype and a.ndim == 4 and a.size for a in arrays)
         and min(*windows.stops, *windows.size, *windows.kernel) > 0
     )
-
-
-def _matrix(W: Array) -> Array:
-    return cupy.ascontiguousarray(W).reshape(len(W), -1)
 
 
 def _pieces(windows: Windows, x: Array, W: Array | None) -> Iterator[slice]:

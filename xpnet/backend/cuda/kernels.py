@@ -50,15 +50,18 @@ def make_kernels(precision: str, fallbacks: list[str]) -> dict[str, Callable[...
         "sum_rows_per_model": sums.per_model,
         "weighted_sum": weighted,
         "weighted_sums": weighted.per_model,
-        **image_kernels(products, sums),
+        **image_kernels(products, sums, direct=precision in ("float32", "tf32")),
     }
 
 
 def image_kernels(
-    multiply: Callable[[Array, Array], Array], sums: SumRows
+    multiply: Callable[[Array, Array], Array], sums: SumRows, direct: bool = True
 ) -> dict[str, Callable[..., Any]]:
-    """Make the kernels for images, whose products `multiply` computes."""
-    convolutions, windows = Convolutions(multiply), WindowKernels()
+    """Make the kernels for images, whose products `multiply` computes.
+
+    See `Convolutions` for `direct`.
+    """
+    convolutions, windows = Convolutions(multiply, direct), WindowKernels()
     return {
         "convolve": convolutions.convolve,
         "convolve_backward_input": convolutions.backward_input,
