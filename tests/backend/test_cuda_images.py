@@ -103,6 +103,13 @@ def test_few_filters_need_no_columns(
         device[3], device[1], x.shape[2:], *settings
     )
     np.testing.assert_allclose(cuda.to_numpy(found), dx, rtol=1e-12, atol=1e-12)
+    dW = convolve_backward_weights(x, dout, W.shape[2:], *settings)
+    for warps in (1, 5, 4000):  # all samples in one sum, groups of them, each by itself
+        monkeypatch.setattr(direct, "WARPS", warps)
+        found = with_kernels(convolve_backward_weights, cuda.kernels)(
+            device[0], device[3], W.shape[2:], *settings
+        )
+        np.testing.assert_allclose(cuda.to_numpy(found), dW, rtol=1e-12, atol=1e-12)
 
 
 def test_large_images_take_no_more_columns_than_the_limit(
@@ -266,7 +273,7 @@ def test_predictions_take_no_more_memory_than_the_limit(
 
 
 def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/gpu.md counts them, for the networks of the book."""
+    """As docs/gpu.md counts them, for the networks of the book with an eighth of their filters."""
     from xpnet.backend.cuda.graphs import CupyGraphs
 
     graphs: list[Any] = []
@@ -284,7 +291,10 @@ def test_the_kernels_of_a_step(cuda: Backend, cupy: Any, monkeypatch: pytest.Mon
     assert [row[0] for row in table] == ["SimpleConvNet", "DeepConvNet", "DeepConvNet, normalized"]
     for network, count, *_ in table:
         preset = PRESETS["cnn" if network == "SimpleConvNet" else "deep-cnn"]
-        made = xpnet.cnn((1, 28, 28), batch_norm="normalized" in network, **preset)
+        fewer = {"SimpleConvNet": [4]}.get(network, [[2, 2], [4, 4], [8, 8]])
+        made = xpnet.cnn(
+            (1, 28, 28), batch_norm="normalized" in network, **{**preset, "channels": fewer}
+        )
         trainer = xpnet.Trainer(made, optim.Adam(), backend=cuda)
         graphs.clear()
         trainer.fit(x, np.array([3, 4]), epochs=1, batch_size=2)

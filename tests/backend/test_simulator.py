@@ -157,7 +157,8 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
         "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
         "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
         "xpnet_rates", "xpnet_rates_per_model",
-        "xpnet_columns", "xpnet_images", "xpnet_pad", "xpnet_max_pool", "xpnet_max_pool_backward",
+        "xpnet_convolve", "xpnet_convolve_weights", "xpnet_columns", "xpnet_images", "xpnet_pad",
+        "xpnet_max_pool", "xpnet_max_pool_backward",
         "xpnet_average_pool", "xpnet_average_pool_backward", "xpnet_sum_channels",
         "xpnet_product", "xpnet_to_bfloat16", "xpnet_to_float16", "xpnet_from_float16", mega.NAME,
     }  # fmt: skip

@@ -132,8 +132,8 @@ def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     trainings = [entry for name, entry in images.items() if name.startswith("cnn adam")]
     assert len(trainings) == 4
     assert all(e["us"] > 0 and e["fallbacks"] == [] for e in trainings)
-    assert sum(trainings[0]["nodes"].values()) == 26  # as docs/gpu.md has it
-    assert images["cnn Convolution1 forward"]["nodes"] == {"Kernel": 2.0}
+    assert sum(trainings[0]["nodes"].values()) == 24  # as docs/gpu.md has it
+    assert images["cnn Convolution1 forward"]["nodes"] == {"Kernel": 1.0}
     assert images["cnn MaxPool1 backward"]["nodes"] == {"Kernel": 1.0}
     products = found["products"]
     assert len(products) == 5 + 8 + 5

@@ -174,7 +174,7 @@ class Convolutions:
         if not _computable(windows, x, W):
             return NotImplemented
         x, W = cupy.ascontiguousarray(x), cupy.ascontiguousarray(W)
-        y: Any = self._direct(x, W, b, windows) if self._direct else None
+        y: Any = self._direct.convolve(x, W, b, windows) if self._direct else None
         if y is not None:
             return y
         W = W.reshape(len(W), -1)
@@ -194,7 +194,7 @@ class Convolutions:
         channels, dout, W = W.shape[1], cupy.ascontiguousarray(dout), cupy.ascontiguousarray(W)
         dx: Any = None
         if self._direct and stride == (1, 1):
-            dx = self._direct(dout, W, None, windows.turned, turned=True)
+            dx = self._direct.convolve(dout, W, None, windows.turned, turned=True)
             if dx is not None:
                 return dx
         W = W.reshape(len(W), -1)
@@ -211,10 +211,12 @@ class Convolutions:
         if not _computable(windows, x, dout):
             return NotImplemented
         filters, channels = dout.shape[1], x.shape[1]
-        x = cupy.ascontiguousarray(x)
-        dout = cupy.ascontiguousarray(dout).reshape(len(x), filters, windows.pixels)
+        x, dout = cupy.ascontiguousarray(x), cupy.ascontiguousarray(dout)
+        dW: Any = self._direct.weights(x, dout, windows) if self._direct else None
+        if dW is not None:
+            return dW
+        dout = dout.reshape(len(x), filters, windows.pixels)
         depth = channels * windows.places
-        dW: Any = None
         for part in _pieces(windows, x, None):
             count = len(x[part])
             m = together(count, filters, depth)

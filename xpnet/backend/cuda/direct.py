@@ -1,7 +1,7 @@
-"""Convolution with few filters in CUDA C: one kernel, which never writes its columns to memory.
+"""Convolution with few filters in CUDA C: kernels that never write columns to memory.
 
 With few filters the columns are far more bytes than the images, and a tile of cuBLAS is not full.
-Here a thread computes some filters at a pixel or two, and reads the images through the cache.
+Here each thread reads what it needs of the images through the cache, and keeps many sums.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import cupy
 import numpy as np
 
 from xpnet.backend.cuda.source import Source
+from xpnet.backend.cuda.sums import SumRows
 
 __all__ = ["Direct"]
 
@@ -101,6 +102,67 @@ extern "C" __global__ void __launch_bounds__(THREADS) xpnet_convolve(
     }
 }
 """
+
+# The gradient by the filters: a warp has FILTERS filters and one channel of a group of samples. Its
+# lanes share the pixels, and each keeps a sum for all places of all these filters, so that a pixel
+# of the image and of the gradient is read once for many products. Then the lanes' sums are added.
+WEIGHTS = r"""
+#define PLACES (KH * KW)
+extern "C" __global__ void __launch_bounds__(32) xpnet_convolve_weights(
+        const T* __restrict__ x, const T* __restrict__ dout, T* __restrict__ products, int samples,
+        int channels, int filters, int height, int width, int oh, int ow, int top, int left,
+        int together) {
+    const int channel = blockIdx.x, first = blockIdx.y * FILTERS, lane = threadIdx.x;
+    const int size = height * width, pixels = oh * ow;
+    const int begin = blockIdx.z * together;
+    const int count = samples - begin < together ? samples - begin : together;
+    x += ((long long)begin * channels + channel) * size;
+    dout += ((long long)begin * filters + first) * pixels;
+    T sums[FILTERS][PLACES] = {};
+    for (int n = 0, pixel = lane;; pixel += 32) {
+        while (pixel >= pixels && n < count) {
+            pixel -= pixels;
+            n++;
+        }
+        if (n >= count) break;
+        const int row = pixel / ow * SH - top, column = pixel % ow * SW - left;
+        const T* line = x + (long long)n * channels * size + row * width + column;
+        const T* gradient = dout + (long long)n * filters * pixels + pixel;
+        T values[PLACES];
+        #pragma unroll
+        for (int r = 0; r < KH; r++) {
+            const bool there = row + r * DH >= 0 && row + r * DH < height;
+            #pragma unroll
+            for (int c = 0; c < KW; c++) {
+                const bool inside = there && column + c * DW >= 0 && column + c * DW < width;
+                values[r * KW + c] = inside ? line[c * DW] : (T)0;
+            }
+            line += DH * width;
+        }
+        #pragma unroll
+        for (int f = 0; f < FILTERS; f++) {
+            const T g = FULL || first + f < filters ? *gradient : (T)0;
+            gradient += pixels;
+            #pragma unroll
+            for (int place = 0; place < PLACES; place++) sums[f][place] += g * values[place];
+        }
+    }
+    // In shared memory a row has the lanes' sums; each lane adds up some rows.
+    __shared__ T rows[FILTERS * PLACES * 33];
+    #pragma unroll
+    for (int f = 0; f < FILTERS; f++)
+        #pragma unroll
+        for (int place = 0; place < PLACES; place++)
+            rows[(f * PLACES + place) * 33 + lane] = sums[f][place];
+    __syncwarp();
+    products += ((long long)blockIdx.z * filters + first) * channels * PLACES + channel * PLACES;
+    for (int k = lane; k < FILTERS * PLACES && (FULL || first + k / PLACES < filters); k += 32) {
+        T sum = 0;
+        for (int i = 0; i < 32; i++) sum += rows[k * 33 + i];
+        products[k / PLACES * channels * PLACES + k % PLACES] = sum;
+    }
+}
+"""
 THREADS, FILTERS = 128, 16
 SHARED_BYTES = 40 << 10  # of a block's weights, below the 48 KiB that need no permission
 # More filters fill the tiles of cuBLAS; more places of a filter do not fit into a mask.
@@ -108,15 +170,21 @@ MOST_FILTERS, MOST_PLACES = 64, 32
 # A thread computes two pixels, which read each weight once, unless there are too few blocks for
 # twice an H100's multiprocessors.
 LEAST_BLOCKS = 264
+# For dW: so many sums of four bytes fit into a thread's registers; fewer places than these share
+# too little of what a lane reads; four warps for each scheduler of an H100 keep it busy.
+MOST_SUMS, LEAST_PLACES, WARPS = 144, 4, 2112
+MOST_LAYERS = 65535  # of blocks in a launch
 
 
 class Direct:
-    """The kernel for convolutions with few filters."""
+    """The kernels for convolutions with few filters."""
 
     def __init__(self) -> None:
-        self._kernels = Source(CONVOLVE, "xpnet_convolve")
+        self._convolve = Source(CONVOLVE, "xpnet_convolve")
+        self._weights = Source(WEIGHTS, "xpnet_convolve_weights")
+        self._sum_rows = SumRows()
 
-    def __call__(
+    def convolve(
         self, x: Array, W: Array, b: Array | None, windows: Any, *, turned: bool = False
     ) -> Array | None:
         """Convolve dense arrays, or return None to leave it to the product of columns.
@@ -135,7 +203,7 @@ class Direct:
         each = 2 if blocks * layers >= LEAST_BLOCKS else 1
         line = (FILTERS + 4) * x.itemsize * places  # bytes of a channel's weights
         at_once = min(channels, max(1, SHARED_BYTES // line))
-        kernel = self._kernels.get(
+        kernel = self._convolve.get(
             x.dtype.name, **windows.constants, FILTERS=FILTERS, THREADS=THREADS, PIXELS=each,
             TURNED=int(turned),
         )  # fmt: skip
@@ -151,3 +219,24 @@ class Direct:
             shared_mem=at_once * line,
         )  # fmt: skip
         return y
+
+    def weights(self, x: Array, dout: Array, windows: Any) -> Array | None:
+        """Return dW, shape=(F, C, KH, KW), or None to leave it to products of columns."""
+        samples, channels, filters = len(x), x.shape[1], dout.shape[1]
+        places = windows.places
+        if filters > MOST_FILTERS or not LEAST_PLACES <= places <= MOST_PLACES:
+            return None
+        each = max(1, min(FILTERS, MOST_SUMS * 4 // x.itemsize // places))
+        layers = -(-filters // each)
+        groups = min(samples, MOST_LAYERS, -(-WARPS // (channels * layers)))
+        together = -(-samples // groups)
+        groups = -(-samples // together)
+        products = cupy.empty((groups, filters * channels * places), x.dtype)
+        kernel = self._weights.get(
+            x.dtype.name, **windows.constants, FILTERS=each, FULL=int(filters % each == 0)
+        )
+        numbers = np.int32(samples), np.int32(channels), np.int32(filters), *windows.numbers
+        arguments = x, dout, products, *numbers, np.int32(together)
+        kernel((channels, layers, groups), (32,), arguments)
+        (dW,) = self._sum_rows([products]) if groups > 1 else products
+        return dW.reshape(filters, channels, *windows.kernel)
