@@ -607,7 +607,7 @@ def test_mutated_files_give_nothing_but_our_error(tmp_path: Path) -> None:
 def test_shapes_of_images(
     tmp_path: Path, shape: tuple[int, ...], image: tuple[int, ...] | None, words: str
 ) -> None:
-    from xpnet.data.user_files import layout
+    from xpnet.data.images import layout
 
     file = tmp_path / "a.npz"
     np.savez(file, x=np.zeros((4, *shape), np.uint8), t=np.array([0, 1, 0, 1]))

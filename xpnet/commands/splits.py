@@ -13,10 +13,11 @@ from xpnet.commands.config import Config
 from xpnet.data.checks import check_nonnegative, in_one_unit
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.encoder import Encoder
+from xpnet.data.images import layout
 from xpnet.data.preparation import default_scaling, split, standardize
 from xpnet.data.table import Table
 from xpnet.data.unfit import refuse_words_among_numbers
-from xpnet.data.user_files import has_test_part, layout
+from xpnet.data.user_files import has_test_part
 from xpnet.errors import DataError, UsageError, listed
 from xpnet.losses import LOSSES
 from xpnet.models.model import Model

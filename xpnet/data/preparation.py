@@ -199,7 +199,7 @@ def standardize(x: Any, name: str = "x") -> Scaling:
 LARGEST_COUNT = 100  # in bytes that are no pixels
 
 
-def default_scaling(x: Any, name: str = "x") -> Scaling | None:
+def default_scaling(x: Any, name: str = "x", *, images: bool = False) -> Scaling | None:
     """The scaling that features get if you say nothing; None for bytes up to 255, divided later.
 
     Each column of a table gets mean 0 and standard deviation 1, as by `standardize`. Samples with
@@ -211,6 +211,8 @@ def default_scaling(x: Any, name: str = "x") -> Scaling | None:
     x : array, shape=(N, ...)
     name : str
         What x is called in messages.
+    images : bool
+        Rows are images too, pixel after pixel.
 
     Raises
     ------
@@ -224,7 +226,7 @@ def default_scaling(x: Any, name: str = "x") -> Scaling | None:
     """
     if x.dtype == np.uint8 and any((rows > LARGEST_COUNT).any() for _, rows in chunks(x)):
         return None
-    if x.ndim <= 2:
+    if x.ndim <= 2 and not images:
         return standardize(x, name)
     mean, deviation = _moments(x, name)
     one = float(mean.mean())

@@ -226,6 +226,8 @@ def _check_size(size: int, header: Header, where: str) -> None:
 
 def _array(header: Header, file: IO[bytes], where: str) -> np.ndarray:
     """The array whose values begin at the file's position."""
+    if header.shape[:1] == (0,):
+        raise DataError(f"{where}: got no samples, expected at least one")
     if header.nbytes == 0:
         raise DataError(f"{where}: got shape {header.shape}, samples without values")
     flat = np.empty(math.prod(header.shape), header.dtype)

@@ -11,13 +11,14 @@ import numpy as np
 
 from xpnet.data.checks import check_features, check_headers
 from xpnet.data.dataset import Dataset, Scaling
+from xpnet.data.images import image_shape
 from xpnet.data.labels import array_targets, text_targets
 from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
 from xpnet.data.roles import Layout
 from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed, shown
 
-__all__ = ["has_test_part", "image_shape", "layout", "load_file"]
+__all__ = ["has_test_part", "load_file"]
 
 TASKS = ("auto", "classification", "regression")
 
@@ -177,55 +178,6 @@ def has_test_part(path: Path) -> bool:
     False
     """
     return path.suffix.lower() == ".npz" and {"x_test", "y_test"} <= npz_headers(path).keys()
-
-
-# Images have one, three or four channels: grey, colours, colours and how opaque they are.
-CHANNELS = (1, 3, 4)
-
-
-def image_shape(shape: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the shape of an image, if samples of this shape (the axis of samples first) are some.
-
-    It is (H, W) for grey images, with or without an axis for their channel; (H, W, 3) or (3, H, W)
-    for colours.
-
-    Examples
-    --------
-    >>> image_shape((60_000, 1, 28, 28)), image_shape((50_000, 32, 32, 3)), image_shape((150, 4))
-    ((28, 28), (32, 32, 3), None)
-    """
-    match shape[1:]:
-        case (height, width) | (1, height, width) | (height, width, 1):
-            return height, width
-    return tuple(shape[1:]) if _channels(shape)[0] == 3 else None
-
-
-def layout(shape: Sequence[int]) -> str:
-    """Say how samples of this shape are taken for images; "" if they are rows of features.
-
-    A network without convolution takes the values of an image in the order of the file.
-
-    Examples
-    --------
-    >>> layout((50_000, 32, 32, 3))
-    'images of 32 x 32, 3 channels (the last axis)'
-    """
-    if (image := image_shape(shape)) and len(image) == 2:
-        return f"grey images of {image[0]} x {image[1]}"
-    channels, which, size = _channels(shape)
-    if channels:
-        return f"images of {size[0]} x {size[1]}, {channels} channels (the {which} axis)"
-    return f"samples of shape {' x '.join(map(str, shape[1:]))}" if len(shape) > 2 else ""
-
-
-def _channels(shape: Sequence[int]) -> tuple[int, str, Sequence[int]]:
-    """Return the number of channels, 0 if these are no images; their axis, and (H, W)."""
-    match shape[1:]:
-        case (height, width, channels) if channels in CHANNELS and height not in CHANNELS:
-            return channels, "last", (height, width)
-        case (channels, height, width) if channels in CHANNELS:
-            return channels, "first", (height, width)
-    return 0, "", ()
 
 
 def _named(headers: Mapping[str, Header], names: tuple[str, ...], path: Path) -> str:

@@ -17,10 +17,13 @@ import numpy as np
 
 from xpnet.data.dataset import Scaling
 from xpnet.errors import CheckpointError
+from xpnet.layers.normalization import BatchNorm
 from xpnet.models.builders import BUILDERS
 from xpnet.models.network import Network
 
-__all__ = ["difference", "inputs_of", "misnamed", "misscaled", "rebuilt", "undivided"]
+__all__ = [
+    "difference", "inputs_of", "misnamed", "misscaled", "rebuilt", "undivided", "unmeasured",
+]  # fmt: skip
 
 
 def inputs_of(network: Network) -> int | None:
@@ -48,6 +51,16 @@ def misscaled(network: Network, scaling: Scaling | None) -> str:
         f"{type(network.loss_gate).__name__} needs targets >= 0; expected none, or one with "
         "shift 0 and a scale above 0"
     )
+
+
+def unmeasured(network: Network, values: Mapping[str, np.ndarray]) -> str:
+    """A running variance that none can be."""
+    for node in network.graph.nodes.values():
+        if isinstance(node.gate, BatchNorm):
+            name = node.inputs[4]
+            if name in network.statistics and (np.asarray(values[name]) < 0).any():
+                return f"{name} is negative; expected a variance"
+    return ""
 
 
 def undivided(network: Network) -> str:

@@ -18,6 +18,7 @@ from xpnet.data.checks import check_features, check_targets, checked_scaling, ho
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
 from xpnet.data.frames import frame_table, is_frame
+from xpnet.data.images import misfit
 from xpnet.data.labels import array_targets, labels_of, text_targets
 from xpnet.data.loader import Feed
 from xpnet.data.table import Table
@@ -41,7 +42,15 @@ from xpnet.metrics import (
 )
 from xpnet.models import checkpoint, schema
 from xpnet.models.evaluation import Evaluation, class_indices
-from xpnet.models.fitting import difference, inputs_of, misnamed, misscaled, rebuilt, undivided
+from xpnet.models.fitting import (
+    difference,
+    inputs_of,
+    misnamed,
+    misscaled,
+    rebuilt,
+    undivided,
+    unmeasured,
+)
 from xpnet.models.network import Network
 from xpnet.models.summary import Summary, sized
 
@@ -356,13 +365,18 @@ class Model:
     def check_shape(self, shape: Sequence[int], name: str = "x") -> None:
         """Refuse samples that do not have as many values as the network has inputs.
 
+        A network of images, (channels, rows, columns), also refuses another order of these axes.
+
         Raises
         ------
         DataError
             The samples have more or fewer values.
         """
         expected = self.network.input_shape
-        if expected is not None and math.prod(shape[1:]) != math.prod(expected):
+        if expected is not None and len(expected) == 3:
+            if fault := misfit(shape[1:], expected):
+                raise DataError(f"{name}: {fault}")
+        elif expected is not None and math.prod(shape[1:]) != math.prod(expected):
             raise DataError(
                 f"{name}: got samples of shape {tuple(shape[1:])}, "
                 f"expected {math.prod(expected)} features, as many as the network has inputs"
@@ -656,6 +670,8 @@ class Model:
             raise CheckpointError(f"{path}: its parameters do not fit the network {shapes}")
         if other := difference(meta, network):
             raise CheckpointError(f"{path}: is of another network: {other}")
+        if fault := unmeasured(network, params):
+            raise CheckpointError(f"{path}: {fault}")
         kept: dict[str, Any] = {name: meta[name] for name in ("dtype", "classes", "columns")}
         for name, size in (("scaling", inputs_of(network)), ("target_scaling", network.outputs)):
             if f"{name}/shift" not in arrays:

@@ -16,6 +16,7 @@ from xpnet.errors import counted, listed, shown
 from xpnet.graph.graph import Graph, Tape
 from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
+from xpnet.layers.convolution import Convolution
 from xpnet.layers.dropout import Dropout
 from xpnet.models.summary import Summary, layers_of, loss_in_words
 
@@ -207,6 +208,11 @@ class Network:
                 if source.gate is not None:
                     nodes.append(source)
         return nodes
+
+    @property
+    def convolves(self) -> bool:
+        """Whether one of its layers is a convolution."""
+        return any(isinstance(node.gate, Convolution) for node in self.graph.nodes.values())
 
     @property
     def first_weights(self) -> str | None:

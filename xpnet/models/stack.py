@@ -15,6 +15,7 @@ from xpnet.graph.autodiff import promise
 from xpnet.graph.graph import Graph
 from xpnet.layers.affine import Affine
 from xpnet.layers.dropout import Dropout, DropoutPerModel
+from xpnet.layers.normalization import BatchNorm
 from xpnet.models.network import Network
 
 __all__ = ["dropouts", "form_of", "masks", "stacked", "unstackable"]
@@ -32,10 +33,16 @@ def unstackable(network: Network) -> str:
     Examples
     --------
     >>> from xpnet import mlp
-    >>> unstackable(mlp([4, 3, 2]))
-    ''
+    >>> unstackable(mlp([4, 3, 2])), unstackable(mlp([4, 3, 2], batch_norm=True))
+    ('', 'batch normalization cannot be stacked')
     """
+    if network.convolves:
+        return "convolutions cannot be stacked"
     if network.statistics:
+        nodes = network.graph.nodes.values()
+        normalizes = any(isinstance(node.gate, BatchNorm) for node in nodes)
+        if normalizes:
+            return "batch normalization cannot be stacked"
         return "its gates measure statistics"
     values = {"x", "t", "weight", "step"}
     for node in network.graph.nodes_topologically_sorted(network.scores, network.loss):

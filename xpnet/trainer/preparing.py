@@ -108,7 +108,8 @@ def _scalings(
     scaling, target_scaling = model.feed.scaling, model.feed.target_scaling
     rows = t.reshape(len(t), -1)
     if finds[0]:
-        scaling = model.encoder.scaling if model.encoder else default_scaling(x)
+        images = len(model.network.input_shape or ()) == 3
+        scaling = model.encoder.scaling if model.encoder else default_scaling(x, images=images)
     if finds[1] and not model.evaluation.classifies(t):
         positive = getattr(model.network.loss_gate, "nonnegative", False)
         target_scaling = None if positive else standardize(rows, "t")

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.backend.interface import Backend
 from xpnet.data.dataset import Rows
-from xpnet.data.user_files import layout
+from xpnet.data.images import layout
 from xpnet.errors import one_line
 from xpnet.models.model import Model
 from xpnet.models.network import Network
