@@ -228,6 +228,26 @@ ARGUMENTS: dict[str, list[Any]] = {
     "layers.dropout._drop": [
         [normal(5, 7), RNG.integers(-(2**31), 2**31, (5, 7)).astype(np.int32), 1 << 22, 1.5]
     ],
+    "arrays.augmentation._moves": [
+        [RNG.integers(-(2**31), 2**31, 40).astype(np.int32), 5, 2, mirror] for mirror in (0, 1)
+    ],
+    "arrays.augmentation._rows": [
+        [np.arange(7, dtype=np.int32), RNG.integers(-9, 9, (5, 1)).astype(np.int32), 6, 3]
+    ],
+    "arrays.augmentation._columns": [
+        [
+            np.arange(7, dtype=np.int32),
+            RNG.integers(-9, 9, (5, 1)).astype(np.int32),
+            RNG.integers(0, 2, (5, 1)).astype(np.int32),
+            6,
+        ]
+    ],
+    "arrays.augmentation._sum": [
+        [np.arange(7, dtype=np.int32), np.arange(5, dtype=np.int32)[:, None], np.int32(3)[None]]
+    ],
+    "arrays.augmentation.moved": [
+        [normal(5, 2, 4, 3), *RNG.integers(-2, 3, (2, 5)).astype(np.int32), np.arange(5) % 2, 2]
+    ],
     "arrays.random._bits": [[np.arange(40, dtype=np.int32), np.array([3], np.int32), -123456789]],
     "layers.dropout._kept": [[normal(5, 7), RNG.random((5, 7)) > 0.5, 1.5]],
     "losses.regression._squared_error": [

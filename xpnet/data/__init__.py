@@ -1,5 +1,6 @@
 """Data: how xpnet reads, splits, scales and orders it."""
 
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.dataset import (
     Dataset,
     Rows,
@@ -13,6 +14,7 @@ from xpnet.data.loader import batch_order
 from xpnet.data.preparation import class_weights, split, standardize
 
 __all__ = [
+    "Augmentation",
     "Dataset",
     "Encoder",
     "Rows",

@@ -11,15 +11,17 @@ import numpy as np
 from xpnet import optim
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.cells import is_number
 from xpnet.data.checks import host
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
 from xpnet.data.frames import frame_table, is_frame
+from xpnet.data.images import channels_first
 from xpnet.data.labels import array_targets, labels_of, text_targets
 from xpnet.errors import DataError, UsageError, shown
 from xpnet.losses import LOSSES
-from xpnet.models.mlp import mlp
+from xpnet.models.kinds import network_of_kind, takes_images
 from xpnet.trainer.defaults import defaults
 from xpnet.trainer.trainer import Trainer
 from xpnet.trainer.validation import checked_validation, drawn
@@ -31,16 +33,23 @@ def fit(
     x: Any,
     t: Any,
     *,
+    model: str = "mlp",
+    channels: Sequence[int | Sequence[int]] | None = None,
+    kernel: Any = None,
+    padding: Any = None,
+    pool: int | None = None,
+    batch_norm: bool = False,
     hidden: Sequence[int] | None = None,
     activation: str | Sequence[str] | None = None,
     loss: Any = "auto",
-    dropout: float = 0.0,
+    dropout: float | None = None,
     init: str | float = "auto",
     optimizer: optim.Optimizer | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
     l1: float | None = None,
     clip_norm: float | None = None,
+    augment: Augmentation | str | None = None,
     seed: int = 0,
     device: str = "cpu",
     backend: Backend | str | None = None,
@@ -60,16 +69,28 @@ def fit(
     t : array, list or series
         Text or whole numbers are classes, other numbers are the targets of a regression. For a
         regression on whole numbers, say ``loss="squared"``.
+    model : {"mlp", "cnn", "deep-cnn"}
+        The kind of network. cnn and deep-cnn take images, shape=(N, rows, columns) or
+        (N, channels, rows, columns): they are the convolution networks in chapters 7 and 8 of the
+        book, unless you give their channels.
+    channels, kernel, padding, pool : optional
+        The convolutions of a cnn, as for `xpnet.cnn`; with channels of your own, kernel is 3 and
+        padding "same".
+    batch_norm : bool
+        Normalize the hidden layers' values over the batch.
     hidden : sequence of int, optional
-        Sizes of the hidden layers; (100, 100) by default.
-    activation, dropout, init
+        Sizes of the hidden layers; by default (100, 100), of a cnn (100,), of a deep-cnn (50,).
+    activation, init
         As for `xpnet.mlp`.
+    dropout : float, optional
+        As for `xpnet.mlp` and `xpnet.cnn`; by default 0, of a deep-cnn 0.5.
     loss : str, gate, or (str, mapping)
         As for `xpnet.mlp`; auto is softmax for classes and squared for a regression.
-    optimizer, weight_decay, l1, clip_norm, dtype, scaling, target_scaling
+    optimizer, weight_decay, l1, clip_norm, augment, dtype, scaling, target_scaling
         As for `xpnet.Trainer`.
     lr : float, optional
-        The learning rate at the start, in place of 0.01; with `optimizer`, it has its own.
+        The learning rate at the start, in place of 0.01 (0.003 with convolutions); `optimizer` has
+        its own.
     seed : int
         Random seed for initial weights, dropout, batch order, and a validation part.
     device : str
@@ -108,14 +129,17 @@ def fit(
     encoder = _encoder(x, targets, classes is not None, validation, seed) if is_frame(x) else None
     if encoder is None:
         x = host(x, "x")
-    chosen = defaults(1)  # hidden layers and activation suit every size
-    network = mlp(
-        [
-            math.prod(x.shape[1:]) if encoder is None else encoder.width,
-            *(chosen.hidden if hidden is None else _sizes(hidden)),
-            1 if _name(loss) == "sigmoid" and outputs == 2 else outputs,
-        ],
-        chosen.activation if activation is None else activation,
+    network = network_of_kind(
+        model,
+        _shape(model, x, encoder),
+        1 if _name(loss) == "sigmoid" and outputs == 2 else outputs,
+        hidden=None if hidden is None else _sizes(hidden),
+        activation=defaults(1).activation if activation is None else activation,
+        channels=channels,
+        kernel=kernel,
+        padding=padding,
+        pool=pool,
+        batch_norm=batch_norm,
         loss=loss,
         dropout=dropout,
         init=init,
@@ -128,6 +152,7 @@ def fit(
         weight_decay=weight_decay,
         l1=l1,
         clip_norm=clip_norm,
+        augment=augment,
         seed=seed,
         backend=backend if isinstance(backend, Backend) else select(device, backend, dtype),
         dtype=dtype,
@@ -143,6 +168,18 @@ def fit(
         t = targets
     trainer.fit(x, t, validation=validation, **training)
     return trainer
+
+
+def _shape(model: str, x: Any, encoder: Encoder | None) -> tuple[int, ...]:
+    """Return the shape in which a sample enters the network."""
+    if not takes_images(model):
+        return (math.prod(x.shape[1:]) if encoder is None else encoder.width,)
+    if encoder is not None:
+        raise DataError(
+            f"x: got a data frame, and model {model} takes images: an array of shape "
+            "(N, rows, columns) or (N, channels, rows, columns)"
+        )
+    return channels_first(x.shape)
 
 
 def _encoder(x: Any, t: np.ndarray, classes: bool, validation: Any, seed: int) -> Encoder:

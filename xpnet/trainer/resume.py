@@ -16,6 +16,7 @@ import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.dataset import Rows
 from xpnet.errors import CheckpointError, one_line
 from xpnet.files import locked, make_folder
@@ -52,6 +53,7 @@ def identity(
     sample_weight: np.ndarray | None = None,
     batch_size: int,
     seed: int,
+    augmentation: Augmentation | None = None,
 ) -> dict[str, Any]:
     """Return what a run and its continuation must have in common, as values that JSON can hold."""
     network = model.network
@@ -70,6 +72,7 @@ def identity(
         "columns": model.columns,
         "batch_size": batch_size,
         "seed": seed,
+        "augment": None if augmentation is None else str(augmentation),
         "dtype": model.feed.dtype,
     }
 

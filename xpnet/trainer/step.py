@@ -8,6 +8,7 @@ from typing import Any
 
 from xpnet import optim
 from xpnet.arrays.ops import Array
+from xpnet.data.augmentation import Augmentation
 from xpnet.errors import real
 from xpnet.models.network import Network
 
@@ -20,10 +21,10 @@ Params = dict[str, Array]
 class Step:
     """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
 
-    It computes the gradients of the loss, adds those of the penalties, clips them, and applies the
-    optimizer's rule. Shapes are fixed and the step reads no values on the host, so a Python loop, a
-    JAX scan or a CUDA graph can run it. It consumes state and params, which also hold the
-    network's statistics.
+    It augments the images, if told to, computes the gradients of the loss, adds those of the
+    penalties, clips them, and applies the optimizer's rule. Shapes are fixed and the step reads no
+    values on the host, so a Python loop, a JAX scan or a CUDA graph can run it. It consumes state
+    and params, which also hold the network's statistics.
 
     Two steps are equal if they compute the same, so that a backend may compile them once. Use
     `make_step` to make one.
@@ -35,6 +36,8 @@ class Step:
     weight_decay: float
     clip_norm: float | None
     l1: float = 0.0
+    augmentation: Augmentation | None = None
+    seed: int = 0  # of the augmentation
 
     def __call__(
         self, params: Params, state: Params, x: Array, t: Array, *weight: Array
@@ -42,6 +45,8 @@ class Step:
         extra = {"step": state["step"]} if "step" in self.network.graph.nodes else {}
         if weight:
             extra["weight"] = weight[0]
+        if self.augmentation is not None:
+            x = self.augmentation.applied(x, self.seed, state["step"])
         network = self.network
         loss, tape = network.graph.forward({**params, "x": x, "t": t, **extra}, network.loss)
         grads = network.graph.backward(tape, network.params)
@@ -66,6 +71,8 @@ def make_step(
     weight_decay: float = 0.0,
     l1: float = 0.0,
     clip_norm: float | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
 ) -> Step:
     """Make the `Step` of a network and an optimizer.
 
@@ -80,12 +87,26 @@ def make_step(
         Coefficients of the L2 and the L1 penalty; see `xpnet.optim.add_weight_decay` and `add_l1`.
     clip_norm : float, optional
         Largest norm of all gradients together; None does not clip.
+    augmentation : Augmentation, optional
+        Applied to each batch of images.
+    seed : int
+        Random seed of the augmentation.
+
+    Raises
+    ------
+    UsageError
+        A setting is impossible, or there is an augmentation and the network takes no images.
     """
     weight_decay, l1 = real("weight_decay", weight_decay, 0.0), real("l1", l1, 0.0)
     if clip_norm is not None:
         clip_norm = real("clip_norm", clip_norm, 0.0, ends="()")
+    if augmentation is not None:
+        augmentation.check(network.input_shape)
     kind = getattr(type(optimizer), "__dataclass_params__", None)
     form = network.form if kind is not None and kind.frozen else object()
     # A cached loop must not keep the initial values alive, so a step stores only their names.
     names: dict[str, Any] = dict.fromkeys(network.params)
-    return Step(form, replace(network, params=names), optimizer, weight_decay, clip_norm, l1)
+    return Step(
+        form, replace(network, params=names), optimizer, weight_decay, clip_norm, l1,
+        augmentation, 0 if augmentation is None else seed,
+    )  # fmt: skip

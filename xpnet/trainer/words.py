@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend.interface import Backend
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.dataset import Rows
 from xpnet.data.images import layout
 from xpnet.errors import one_line
@@ -42,6 +43,7 @@ def described(
     batch_size: int,
     weight_decay: float,
     l1: float,
+    augmentation: Augmentation | None = None,
 ) -> list[str]:
     """Return lines about data, network, training and backend; see the functions below."""
     classes = max(model.network.outputs or 0, 2) if model.classifies else None
@@ -50,7 +52,9 @@ def described(
         data_line(x, t, held, classes),
         *([f"samples   {images}"] if images else []),
         network_line(model.network),
-        training_line(optimizer, epochs, batch_size, model.feed.dtype, weight_decay, l1),
+        training_line(
+            optimizer, epochs, batch_size, model.feed.dtype, weight_decay, l1, augmentation
+        ),
         backend_line(model.backend),
     ]  # fmt: skip
 
@@ -90,6 +94,8 @@ def network_line(network: Network, start: str = "") -> str:
     """Return the layers of a network and its number of parameters; `start` ends the line."""
     count = sum(p.size for p in network.params.values())
     built = network.arguments
+    if "channels" in built:
+        return f"network   {network.in_words}{start}"
     if "sizes" not in built:
         arrays = f"{len(network.params)} arrays" if len(network.params) != 1 else "1 array"
         return f"network   built by hand, {count:,} parameters in {arrays}{start}"
@@ -99,7 +105,8 @@ def network_line(network: Network, start: str = "") -> str:
     activations = [name for name in built["activation"] if name != "identity"]
     if len(set(activations)) == 1:
         del activations[1:]
-    words = [" - ".join(map(str, built["sizes"])), *activations, f"{loss} loss"]
+    words = [" - ".join(map(str, built["sizes"])), *activations]
+    words += [*(["batch norm"] if built.get("batch_norm") else []), f"{loss} loss"]
     return f"network   {', '.join(words)}, {count:,} parameters{start}"
 
 
@@ -110,8 +117,9 @@ def training_line(
     dtype: str,
     weight_decay: float | None = None,
     l1: float | None = None,
+    augmentation: Augmentation | None = None,
 ) -> str:
-    """Return the rule, its rate, and how long it trains, in one line.
+    """Return the rule, its rate, how long it trains, and what it does to images, in one line.
 
     `weight_decay` and `l1` are those of the trainer; AdamW has its own decay.
 
@@ -130,6 +138,7 @@ def training_line(
         "1 epoch" if epochs == 1 else f"{epochs} epochs",
         f"batch {batch_size}",
         dtype,
+        *([f"augment {augmentation}"] if augmentation is not None else []),
     ]
     return f"training  {', '.join(words)}"
 
