@@ -489,4 +489,4 @@ def test_callbacks_see_every_epoch_and_may_answer_with_a_generator() -> None:
     models = xpnet.fit_many(
         xpnet.mlp([5, 3]), (X, T), Noisy(), seeds=2, epochs=1, callbacks=halving(1)
     )
-    assert models.notes[-1] == "callbacks do not see the models that train one by one"
+    assert models.notes[-1] == "callbacks see the models that train one by one each by itself"

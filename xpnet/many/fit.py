@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from xpnet import optim
 from xpnet.backend.interface import Backend
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.dataset import Scaling
 from xpnet.data.encoder import Encoder
 from xpnet.errors import NonFiniteLossError, UsageError, counted, real, shown, whole
@@ -22,10 +23,10 @@ from xpnet.many.members import (
 from xpnet.many.model_set import ModelSet
 from xpnet.many.planning import PreparedSet, prepare_set
 from xpnet.many.stack import Stack
-from xpnet.many.training import Callback, Rules, Run, train
+from xpnet.many.training import Callback, Progress, Rules, Run, asked, train
 from xpnet.models.model import Model
 from xpnet.models.network import Network
-from xpnet.trainer.history import History
+from xpnet.trainer.history import Epoch, History
 from xpnet.trainer.progress import tqdm_auto
 from xpnet.trainer.trainer import Trainer
 from xpnet.trainer.words import print_lines, quietly
@@ -52,6 +53,7 @@ def fit_many(
     weight_decay: float | None = None,
     l1: float | None = None,
     clip_norm: float | None = None,
+    augment: Augmentation | str | None = None,
     patience: int | None = None,
     metric: str | None = None,
     callbacks: Sequence[Callback] | Callback = (),
@@ -89,8 +91,9 @@ def fit_many(
     grid : mapping of str to list, optional
         Values to try, in all combinations: of the optimizer's settings (lr, momentum, beta1 ...),
         of the trainer's (weight_decay, l1, clip_norm, batch_size, epochs, optimizer), of
-        `xpnet.mlp`'s (sizes, activation, dropout, init). A number for lr becomes the rate of a
-        schedule. weight_decay is the optimizer's own, if it has one.
+        `xpnet.mlp`'s (sizes, activation, dropout, init) or `xpnet.cnn`'s (channels, hidden ...). A
+        number for lr becomes the rate of a schedule. weight_decay is the optimizer's own, if it has
+        one.
     seeds : int or sequence of int, optional
         Seeds, or how many: 3 means 0, 1, 2. A seed decides the initial weights, dropout, the order
         of the batches and a validation part; networks that you built by hand keep their weights.
@@ -104,13 +107,16 @@ def fit_many(
         as it was drawn. Without it, the models of an ensemble differ by their seeds alone.
     epochs, batch_size, sample_weight, class_weight, lr, weight_decay, l1, clip_norm
         As for `xpnet.Trainer` and its `fit`.
+    augment : Augmentation or str, optional
+        As for `xpnet.Trainer`; the networks then train one by one, as all with convolutions or
+        batch normalization do.
     validation : (x, t) or float, optional
         As for `xpnet.Trainer.fit`; not with folds.
     patience, metric
         As for `xpnet.Trainer.fit`, for each model.
     callbacks : callable or sequence of callable
         Called with a `xpnet.many.Progress` after each epoch of all models. Return the indices of
-        models to drop, or True to end all; `xpnet.many.halving` makes one.
+        models to drop, or True to end all that it names; `xpnet.many.halving` makes one.
     stop : callable, optional
         Called after each chunk of steps; True saves and ends.
     folder, resume, save_seconds
@@ -148,7 +154,10 @@ def fit_many(
     >>> models.table()[0]["settings"], len(models)
     ({'lr': 0.1}, 6)
     """
-    training = Training(optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size)
+    augmentation = Augmentation.of(augment)
+    training = Training(
+        optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size, augmentation
+    )
     rules = _rules(patience, metric, callbacks, stop, validation, folds)
     if save_seconds != math.inf:
         save_seconds = real("save_seconds", save_seconds, 0.0)
@@ -167,7 +176,10 @@ def fit_many(
     say(*made.plan().in_words())
     saved = SavedSet(None if folder is None else Path(folder), {})
     if folder is not None:
-        saved.identity = identity(made.chosen, made.parts, {"patience": patience, "metric": metric})
+        shared_by_all: dict[str, Any] = {"patience": patience, "metric": metric}
+        if augmentation is not None:
+            shared_by_all["augment"] = str(augmentation)
+        saved.identity = identity(made.chosen, made.parts, shared_by_all)
     with saved.held():
         shared: dict[Any, Any] = {}
 
@@ -275,14 +287,20 @@ def _alone(
         params = each.network.values
         trainer = Trainer(
             part.model.sibling(each.network, params), each.rule, weight_decay=each.weight_decay,
-            l1=each.l1, clip_norm=each.clip_norm, seed=each.member.seed,
+            l1=each.l1, clip_norm=each.clip_norm, augment=made.augment, seed=each.member.seed,
         )  # fmt: skip
         given = part.given
+
+        def told(trainer: Trainer, epoch: Epoch, index: int = index) -> bool:
+            assert trainer.history is not None
+            run.histories[index] = trainer.history
+            return index in asked(rules, Progress(epoch.epoch, [index], run.histories))
+
         try:
             trainer.fit(
                 given.x, given.t, epochs=each.epochs, batch_size=each.batch_size,
                 validation=given.held, sample_weight=given.weights[0] if given.weights else None,
-                patience=rules.patience, metric=rules.metric, stop=rules.stop,
+                patience=rules.patience, metric=rules.metric, callbacks=told, stop=rules.stop,
                 folder=None if folder is None else folder / f"model-{index}", resume=resume,
                 save_seconds=save_seconds, progress=progress,
             )  # fmt: skip
@@ -326,7 +344,7 @@ def _finished(
         for reason, count in made.plan().one_by_one.items()
     ]
     if notes and rules.callbacks:
-        notes.append("callbacks do not see the models that train one by one")
+        notes.append("callbacks see the models that train one by one each by itself")
     failures = [h.failure for h in run.histories if h.reason == "failed"]
     notes += failures
     if failures:

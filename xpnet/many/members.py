@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import optim
+from xpnet.data.augmentation import Augmentation
 from xpnet.errors import UsageError, listed, real, shown, whole
 from xpnet.many.rules import with_setting
 from xpnet.models.builders import BUILDERS
@@ -18,6 +19,8 @@ from xpnet.trainer.defaults import defaults
 
 __all__ = ["Candidate", "Member", "Training", "candidates", "checked_grid", "checked_seeds"]
 
+# What a network may change of its builder's arguments and still take its weights.
+SAME_WEIGHTS = {"seed", "dropout", "activation"}
 TRAINERS = ("weight_decay", "l1", "clip_norm", "batch_size", "epochs", "optimizer")
 
 
@@ -79,6 +82,7 @@ class Training:
     clip_norm: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    augment: Augmentation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +242,9 @@ def _built(network: Network, settings: Mapping[str, Any], seed: int | None) -> N
     if seed is not None:
         changes["seed"] = seed
     # Weights of your own stay: those that you gave, and without seeds all of them.
-    if not {"sizes", "init"} & changes.keys() and (seed is None or _has_own_weights(network)):
-        changes["params"] = network.params
+    same = changes.keys() <= SAME_WEIGHTS
+    if same and (seed is None or _has_own_weights(network)):
+        changes["params"] = network.values
     if "sizes" in changes and "activation" not in changes:
         sizes = changes["sizes"]
         if not isinstance(sizes, list | tuple):
@@ -263,7 +268,8 @@ def _decided(member: Member, network: Network, part: int, n: int, given: Trainin
     settings = {k: v for k, v in member.settings.items() if k not in network.arguments}
     batch_size = settings.pop("batch_size", given.batch_size)
     epochs = settings.pop("epochs", given.epochs)
-    chosen = defaults(n, None if batch_size is None else whole("batch_size", batch_size, 1))
+    batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
+    chosen = defaults(n, batch_size, convolution=network.convolves)
     epochs = chosen.epochs if epochs is None else whole("epochs", epochs, 1)
     l1 = settings.pop("l1", given.l1)
     clip = settings.pop("clip_norm", given.clip_norm)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from xpnet import optim
 from xpnet.backend.interface import Backend
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.checks import host
 from xpnet.data.dataset import is_streamed
 from xpnet.data.labels import labels_of
@@ -115,6 +116,7 @@ class PreparedSet:
     forms: list[tuple[int, int]]
     alone: list[tuple[Candidate, str]]
     bytes: int
+    augment: Augmentation | None = None
 
     def plan(self) -> Plan:
         reasons: dict[str, int] = {}
@@ -142,6 +144,7 @@ def plan(
     weight_decay: float | None = None,
     l1: float | None = None,
     clip_norm: float | None = None,
+    augment: Augmentation | str | None = None,
     at_once: int | None = None,
     **options: Any,
 ) -> Plan:
@@ -163,7 +166,9 @@ def plan(
     """
     for name in options.keys() - {*OF_THE_DATA, *OF_THE_RUN}:
         raise TypeError(f"plan() got an unexpected keyword argument {name!r}")
-    training = Training(optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size)
+    training = Training(
+        optimizer, lr, weight_decay, l1, clip_norm, epochs, batch_size, Augmentation.of(augment)
+    )
     return prepare_set(
         networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
         bootstrap=bootstrap, validation=validation, at_once=at_once,
@@ -291,7 +296,11 @@ def prepare_set(
             found.append((number, len(parts[number].given.x), own.fold, own.group))
         return found
 
-    return _grouped(candidates(nets, points, given_seeds, parts_of, training), parts, at_once)
+    chosen = candidates(nets, points, given_seeds, parts_of, training)
+    if training.augment is not None:
+        for network in nets:
+            training.augment.check(network.input_shape)
+    return _grouped(chosen, parts, at_once, training.augment)
 
 
 def _task(classes: bool) -> str:
@@ -303,7 +312,10 @@ def _is_auto(scaling: Any) -> bool:
 
 
 def _grouped(
-    chosen: Sequence[Candidate], parts: Mapping[int, Part], at_once: int | None
+    chosen: Sequence[Candidate],
+    parts: Mapping[int, Part],
+    at_once: int | None,
+    augment: Augmentation | None,
 ) -> PreparedSet:
     """Group candidates by their form, and cut each group into stacks that train at once."""
     groups: dict[Any, list[Candidate]] = {}
@@ -312,6 +324,7 @@ def _grouped(
     for each in chosen:
         part = parts[each.part]
         reason = unstackable(each.network) or unstackable_rule(each.rule)
+        reason = reason or ("augmented images cannot be stacked" if augment is not None else "")
         if not reason and is_streamed(part.given.x):
             reason = "its samples stay in their file"
         free = part.model.backend.free_memory()
@@ -343,4 +356,4 @@ def _grouped(
         total += bytes_per_model(
             each.network, each.batch_size, len(each.rule.slots), parts[each.part].model.dtype
         )
-    return PreparedSet(list(chosen), dict(parts), stacks, forms, alone, total)
+    return PreparedSet(list(chosen), dict(parts), stacks, forms, alone, total, augment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from xpnet.models.evaluation import class_indices
 from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.interrupts import held_signals
 
-__all__ = ["Callback", "Progress", "Rules", "Run", "train"]
+__all__ = ["Callback", "Progress", "Rules", "Run", "asked", "train"]
 
 # The training score is measured on at most this many samples, as by `xpnet.Trainer`.
 TRAIN_SCORE_SAMPLES = 10_000
@@ -48,7 +48,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees after an epoch.
+    """What a callback sees after an epoch of all models that train together.
+
+    It sees the models that train one by one each by itself, after each of its epochs.
 
     Attributes
     ----------
@@ -341,18 +343,24 @@ def _call_back(run: Run, rules: Rules, epoch: int) -> None:
         for each in stack.live
         if not run.histories[_index(each)].reason
     ]
-    dropped: set[int] = set()
-    for callback in rules.callbacks:
-        answer = callback(Progress(epoch, list(live), run.histories))
-        if answer is True:
-            dropped.update(live)
-        elif answer is not None and answer is not False:
-            dropped.update(_indices(answer, len(run.histories)))
+    dropped = asked(rules, Progress(epoch, live, run.histories))
     run.called = epoch
     for index in dropped & {*live}:
         run.histories[index].reason = "callback"
     for number in range(len(run.stacks)):
         _release(run, number)
+
+
+def asked(rules: Rules, progress: Progress) -> set[int]:
+    """Call the callbacks; return the indices of the models that they drop."""
+    dropped: set[int] = set()
+    for callback in rules.callbacks:
+        answer = callback(replace(progress, live=[*progress.live]))
+        if answer is True:
+            dropped.update(progress.live)
+        elif answer is not None and answer is not False:
+            dropped.update(_indices(answer, len(progress.histories)))
+    return dropped
 
 
 def _indices(answer: Any, count: int) -> list[int]:
