@@ -36,7 +36,22 @@ def settings(rng: random.Random, folder: Path) -> Config:
     sizes = tuple(rng.randint(1, 10**9) for _ in range(rng.randint(0, 4)))
     validated = rng.random() < 0.5
     loss = rng.choice(["auto", *LOSSES])
+    images = rng.random() < 0.3
+    activation = rng.choices([*ACTIVATIONS], k=rng.choice([1, max(1, len(sizes))]))
+    filters = {}
+    if images:
+        activation = activation[:1]
+        channels = rng.choice([(30,), ("16-16", 32), ("1-2-3",)])
+        form = channels[0] if len(channels) == 1 else ",".join(map(str, channels))
+        filters = {
+            "channels": channels, "kernel": rng.choice([None, 5, form]),
+            "padding": rng.choice([None, "same", 0, form]), "pool": rng.choice([None, 1, 3]),
+            "augment": rng.choice([None, "flip", "shift=3", "shift=2,flip"]),
+        }  # fmt: skip
     given = Config(
+        model=rng.choice(["cnn", "deep-cnn"]) if images else "mlp",
+        **filters,
+        batch_norm=rng.random() < 0.5,
         device=text(rng),
         backend=rng.choice(["auto", "numpy", "jax"]),
         data=folder / "".join(c for c in text(rng) if c not in "/\0"),
@@ -46,7 +61,7 @@ def settings(rng: random.Random, folder: Path) -> Config:
         test_fraction=number(rng, 5e-324, 1 - 2**-53),
         val_fraction=number(rng, 5e-324, 1 - 2**-53) if validated else 0.0,
         hidden=sizes,
-        activation=tuple(rng.choices([*ACTIVATIONS], k=rng.choice([1, max(1, len(sizes))]))),
+        activation=tuple(activation),
         loss=loss,
         quantile=number(rng, 5e-324, 1 - 2**-53) if loss == "quantile" else None,
         class_weight=rng.choice([None, "balanced"]),

@@ -89,10 +89,14 @@ def test_several_values_of_each_option() -> None:
         "beta2": (0.9, 0.99),
         "clip_norm": (None, 1.0), "batch_size": (16, 32), "epochs": (3, 5), "seed": (0, 1, 7),
     }  # fmt: skip
-    assert [*found] == [*SWEPT]
+    assert ["channels", *found] == [*SWEPT]
+    found = swept(parse(["--model", "cnn", "--channels", "4/16-16,32/8,8"]))
+    assert found == {"channels": ((4,), ("16-16", 32), (8, 8))}
 
 
 def test_what_a_sweep_is_in_words() -> None:
+    config = parse(["--model", "cnn", "--channels", "4/8-8,16"])
+    assert sweep_in_words(config) == "channels 4 / 8-8,16: 2 models"
     config = parse(["--hidden", "50/100,50", "--lr", "0.1,0.01", "--seed", "0..9", "--folds", "5"])
     assert sweep_in_words(config) == (
         "hidden 50 / 100,50; lr 0.1, 0.01; seeds 0 to 9; 5 folds: 200 models"
@@ -124,6 +128,10 @@ def random_sweep(rng: random.Random) -> Config:
         if rng.random() < 0.5
     }
     config = replace(Config(val_fraction=0.2), **values)
+    if rng.random() < 0.3:
+        filters = rng.sample([(30,), ("16-16", 32), (4, 8, "2-2-2"), ("7-7",)], 2)
+        config = replace(config, model="cnn", channels=Several(filters))
+        values["channels"] = config.channels
     return replace(config, lr=Several((0.1, 0.2))) if not values else config
 
 

@@ -8,14 +8,15 @@ import numpy as np
 
 from xpnet.backend.interface import Backend
 from xpnet.backend.select import select
-from xpnet.commands.config import Config, schedule_of, weights_of
+from xpnet.commands.config import Config, filters_of, schedule_of, weights_of
 from xpnet.commands.splits import Parts
 from xpnet.data.cells import is_number
 from xpnet.data.dataset import Dataset
-from xpnet.errors import UsageError, listed, shown
+from xpnet.data.images import channels_first
+from xpnet.errors import DataError, UsageError, counted, listed, shown
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint, schema
-from xpnet.models.mlp import mlp
+from xpnet.models.kinds import network_of_kind, takes_images
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
@@ -109,6 +110,7 @@ def build_trainer(
         "weight_decay": decay,
         "l1": config.l1,
         "clip_norm": config.clip_norm,
+        "augment": config.augment,
         "seed": config.seed,
     }
     if source is not None:
@@ -176,14 +178,36 @@ def network_of(config: Config, train: Dataset) -> Network:
     assert config.activation is not None
     assert config.init is not None
     hidden = list(config.hidden)
-    activation = (
-        config.activation * len(hidden) if len(config.activation) == 1 else config.activation
-    )
-    return mlp(
-        [int(np.prod(train.x.shape[1:])), *hidden, outputs],
-        list(activation),
+    activation = config.activation
+    filters: dict[str, Any] = {}
+    shape: tuple[int, ...] = (int(np.prod(train.x.shape[1:])),)
+    if takes_images(config.model):
+        shape, filters = _image_shape(config, train), filters_of(config)
+    elif len(activation) == 1:
+        activation = activation * len(hidden)
+    return network_of_kind(
+        config.model,
+        shape,
+        outputs,
+        hidden=hidden,
+        activation=list(activation),
+        batch_norm=config.batch_norm,
         loss=loss if config.quantile is None else (loss, {"quantile": config.quantile}),
         dropout=config.dropout,
         init=config.init,
         seed=config.seed,
+        **filters,
     )
+
+
+def _image_shape(config: Config, train: Dataset) -> tuple[int, ...]:
+    """Return (channels, rows, columns) of the images of a run; refuse what is none."""
+    source = config.dataset if config.data is None else str(config.data)
+    if train.columns:
+        raise DataError(
+            f"{source}: is a table of {counted(len(train.columns), 'feature')}, and --model "
+            f"{config.model} takes images: .npy or .npz with x of shape (N, rows, columns) or "
+            "(N, channels, rows, columns)"
+        )
+    named = train.image_shape if config.data is None else None
+    return channels_first(train.x.shape, named, source)

@@ -19,6 +19,7 @@ from xpnet import optim
 from xpnet.backend.select import LIBRARIES
 from xpnet.commands.exits import complain
 from xpnet.commands.several import (
+    LISTS,
     MOST,
     SWEPT,
     combinations,
@@ -31,18 +32,26 @@ from xpnet.commands.several import (
     swept,
 )
 from xpnet.commands.usage import read
+from xpnet.data.augmentation import Augmentation
 from xpnet.errors import LARGEST, CheckpointError, UsageError, real, shown, whole
 from xpnet.files import open_regular
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.metrics import METRICS
 from xpnet.models import checkpoint, schema
+from xpnet.models.kinds import KINDS, OF_IMAGES, layers_of, takes_images
+from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
-from xpnet.trainer.defaults import BOOK, defaults
+from xpnet.trainer.defaults import BOOK_OF, defaults
 
 __all__ = [
     "Config",
+    "Kind",
+    "blocks_of",
+    "filters_of",
+    "of_model",
     "parse",
+    "refuse_filters",
     "schedule_of",
     "settings_of",
     "settled",
@@ -96,6 +105,111 @@ def _sizes(word: str) -> tuple[int, ...]:
     if any(not 1 <= size <= LARGEST for size in sizes):
         raise ValueError(f"{word!r}: layer sizes are from 1 to {LARGEST:,}")
     return sizes
+
+
+def blocks_of(word: str) -> tuple[int | str, ...]:
+    """Read blocks of filters: "30", or "16-16,32" with two convolutions in the first block.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> blocks_of("16-16,32")
+    ('16-16', 32)
+    """
+    found: list[int | str] = []
+    for block in word.split(","):
+        numbers = block.strip().split("-")
+        if not all(n.isascii() and n.isdigit() and 1 <= int(n) <= LARGEST for n in numbers):
+            raise ValueError(
+                f"{word!r} is not numbers of filters, such as 16,32, or 16-16,32-32 for blocks of "
+                "two convolutions"
+            )
+        plain = "-".join(str(int(n)) for n in numbers)
+        found.append(plain if len(numbers) > 1 else int(plain))
+    return tuple(found)
+
+
+def nested(blocks: Sequence[int | str]) -> list[list[int]]:
+    """Return blocks as `xpnet.cnn` takes them.
+
+    Examples
+    --------
+    >>> nested(("16-16", 32))
+    [[16, 16], [32]]
+    """
+    return [[int(n) for n in str(block).split("-")] for block in blocks]
+
+
+def filter_setting(word: Any) -> Any:
+    """Return a setting of filters as `xpnet.cnn` takes it: a number, same, or one for each filter.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> filter_setting("3"), filter_setting("same"), filter_setting("1-1,1-2")
+    (3, 'same', [[1, 1], [1, 2]])
+    """
+    parts = [part.strip().split("-") for part in str(word).split(",")]
+    if parts == [["same"]]:
+        return "same"
+    if not all(n.isascii() and n.isdigit() and int(n) <= LARGEST for part in parts for n in part):
+        raise ValueError(f"{word!r} is neither a number nor one for each convolution: 3-3,5-5")
+    numbers = [[int(n) for n in part] for part in parts]
+    return numbers[0][0] if numbers == [numbers[0][:1]] else numbers
+
+
+def _kernel(word: str) -> int | str:
+    found = filter_setting(word)
+    if found == "same":
+        raise ValueError(f"{word!r} is not a size, such as 3")
+    return found if isinstance(found, int) else word.replace(" ", "")
+
+
+def _padding(word: str) -> int | str:
+    found = filter_setting(word)
+    return found if isinstance(found, int) else word.replace(" ", "")
+
+
+def _image(word: str) -> tuple[int, ...]:
+    sizes = _sizes(word)
+    if len(sizes) not in (2, 3):
+        raise ValueError(f"{word!r} is not the shape of an image: 28,28 or 3,32,32")
+    return sizes if len(sizes) == 3 else (1, *sizes)
+
+
+def filters_of(settings: Any) -> dict[str, Any]:
+    """Return --channels, --kernel, --padding and --pool as `network_of_kind` takes them."""
+    channels = settings.channels
+    found = {"channels": None if channels is None else nested(channels), "pool": settings.pool}
+    for name in ("kernel", "padding"):
+        word = getattr(settings, name)
+        found[name] = None if word is None else filter_setting(word)
+    return found
+
+
+def refuse_filters(settings: Any, *others: str) -> None:
+    """Refuse options of convolutions, and others of images, for a network that has none.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name in (*OF_IMAGES, *others):
+        if getattr(settings, name) is not None:
+            raise UsageError(f"--{name} is for images: add --model cnn, or leave it out")
+
+
+def _augment(word: str) -> str:
+    try:
+        return str(Augmentation.of(word))
+    except UsageError as error:
+        raise ValueError(str(error).removeprefix("augment: ")) from None
 
 
 def _init(word: str) -> str | float:
@@ -181,20 +295,53 @@ def _chosen(words: str) -> Any:
 
 
 _EACH = f"{', '.join(ACTIVATIONS)}: one for all hidden layers, or one each."
-Sizes = Annotated[tuple[int, ...], _one("N,N,...", _sizes, lambda v: ",".join(map(str, v)))]
-Activations = Annotated[
-    tuple[str, ...], _one("NAME,...", _names, ",".join), tyro.conf.arg(help=_EACH)
+OneSizes = Annotated[
+    tuple[int, ...] | None,
+    _one("N,N,...", _sizes, lambda v: ",".join(map(str, v))),
+    _chosen("by default 50; for cnn 100, for deep-cnn 50"),
+]
+OneActivations = Annotated[
+    tuple[str, ...] | None,
+    _one("NAME,...", _names, ",".join),
+    tyro.conf.arg(help=_EACH, help_behavior_hint="(by default sigmoid; for images relu)"),
 ]
 # What has several values in a sweep is read as `Several`; only this file and those of sweeps see
 # such a config. All others get one of `first`.
 SizesOrNone = Annotated[
-    tuple[int, ...] | None, _one("N,N,...", several(_sizes, "/")), _chosen("default: 100,100")
+    tuple[int, ...] | None,
+    _one("N,N,...", several(_sizes, "/")),
+    _chosen("by default 100,100; for cnn 100, for deep-cnn 50"),
 ]
 ActivationsOrNone = Annotated[
     tuple[str, ...] | None,
     _one("NAME,...", several(_names, "/")),
     tyro.conf.arg(help=_EACH, help_behavior_hint="(default: relu)"),
 ]
+Kind = Annotated[str, _choice(*KINDS)]
+ChannelsOrNone = Annotated[
+    tuple[int | str, ...] | None,
+    _one("N-N,N-N,...", several(blocks_of, "/")),
+    _chosen("by default those of --model"),
+]
+Channels = Annotated[
+    tuple[int | str, ...] | None,
+    _one("N-N,N-N,...", _or_none(blocks_of)),
+    _chosen("by default those of --model"),
+]
+Image = Annotated[
+    tuple[int, ...] | None, _one("C,H,W", _or_none(_image), lambda v: ",".join(map(str, v)))
+]
+Kernel = Annotated[
+    int | str | None,
+    _one("N", _or_none(_kernel)),
+    _chosen("by default 3, or that of --model without --channels"),
+]
+Padding = Annotated[
+    int | str | None,
+    _one("same|N", _or_none(_padding)),
+    _chosen("by default same, or that of --model without --channels"),
+]
+Augment = Annotated[str | None, _one("shift[=PIXELS],flip", _or_none(_augment))]
 Loss = Annotated[str, _choice(*LOSSES)]
 LossOrAuto = Annotated[str, _choice("auto", *LOSSES)]
 ClassWeight = Annotated[str | None, _one("balanced|CLASS=W,...", _or_none(_class_weight))]
@@ -243,7 +390,11 @@ Count = Annotated[
     _chosen("by default chosen by the number of samples"),
 ]
 Seeds = Annotated[int, _one("INT,...", seeds)]
-Dropout = Annotated[float, _floats(_is_share, SHARE)]
+Dropout = Annotated[
+    float | None,
+    _floats(_is_share, SHARE, _or_none(float)),
+    _chosen("by default 0, for deep-cnn 0.5"),
+]
 Beta = Annotated[
     float | None,
     _floats(_is_share, SHARE, _or_none(float)),
@@ -260,8 +411,10 @@ Clip = Annotated[
     _floats(lambda v: v is None or _is_positive(v), "above 0", _or_none(float)),
 ]
 Float = Annotated[float | None, _one("FLOAT", _or_none(float))]
+Pool = Annotated[int | None, _one("INT", _or_none(int)), _chosen("default: 2")]
 Int = Annotated[int | None, _one("INT", _or_none(int))]
 File = Annotated[Path | None, _one("PATH", _or_none(_file))]
+ModelOrKind = Annotated[Path | None, _one("PATH|cnn|deep-cnn", _or_none(_file))]
 # A column may be called none, so this word does not leave the option open.
 Column = Annotated[
     str | None,
@@ -303,8 +456,8 @@ class Config:
 
     Several values make a sweep: --lr 0.1,0.01 --seed 0..9 trains a network for each combination,
     many at once, lists the settings, the best first, and keeps the best network. This is for
-    --hidden and --activation (with a slash between two: 50/100,50), --init, --dropout, --lr,
-    --weight-decay, --l1, --beta2, --clip-norm, --batch-size, --epochs and --seed.
+    --channels, --hidden and --activation (with a slash between two: 50/100,50), --init, --dropout,
+    --lr, --weight-decay, --l1, --beta2, --clip-norm, --batch-size, --epochs and --seed.
     """
 
     device: str = "auto"
@@ -345,7 +498,22 @@ class Config:
     by this part, and takes 0.1 if you name neither this nor --folds."""
     preset: Literal["auto", "book"] = "auto"
     """auto chooses network and training by the number of samples. book takes those of the book,
-    K. Saitoh's Deep Learning from Scratch: 50 sigmoid units, SGD 0.1, batch 100, 17 epochs."""
+    K. Saitoh's Deep Learning from Scratch: 50 sigmoid units, SGD 0.1, batch 100, 17 epochs; with
+    --model cnn and deep-cnn relu, Adam 0.001, batch 100, 20 epochs."""
+    model: Kind = "mlp"
+    """mlp takes rows of features; cnn and deep-cnn take images: convolutions, max pools, then
+    hidden layers. Without --channels these are the networks of the book's chapters 7 and 8."""
+    channels: ChannelsOrNone = None
+    """Filters of the convolutions of a cnn: 16-16,32-32 has two blocks of two, and each block ends
+    with a max pool."""
+    kernel: Kernel = None
+    """Size of the filters."""
+    padding: Padding = None
+    """Zeros around the images before each convolution; same keeps their size."""
+    pool: Pool = None
+    """Size of the max pool after each block; 1 for none."""
+    batch_norm: bool = False
+    """Normalize each hidden layer's values over the batch, before the activation."""
     hidden: SizesOrNone = None
     """Sizes of the hidden layers; "" for none."""
     activation: ActivationsOrNone = None
@@ -360,8 +528,9 @@ class Config:
     threshold: Threshold = None
     """For two classes: predict the second where its probability is at least this. F1 finds the
     threshold with the best F1 on the validation part. By default the more probable class."""
-    dropout: Dropout = 0.0
-    """Share of the hidden values that dropout sets to 0 in training."""
+    dropout: Dropout = None
+    """Share of the hidden values that dropout sets to 0 in training; of a cnn those behind the
+    blocks."""
     init: Init = None
     """Initial weights: he, xavier, a standard deviation, or auto: he for rectifiers."""
     optimizer: Rule = None
@@ -382,6 +551,9 @@ class Config:
     """How slowly adam and adamw forget the squares of old gradients."""
     clip_norm: Clip = None
     """Largest norm of the gradient."""
+    augment: Augment = None
+    """Move each image of a step up to so many pixels, 2 if you say none, and flip every other one
+    left to right: shift,flip. For cnn and deep-cnn."""
     batch_size: Count = None
     """Samples per step."""
     epochs: Count = None
@@ -441,11 +613,12 @@ GROUPS = {
         "data_dir", "test_data", "test_labels", "test_fraction", "val_fraction", "standardize",
     ),
     "Network": (
-        "preset", "hidden", "activation", "loss", "quantile", "dropout", "init", "init_from",
-        "threshold",
+        "preset", "model", "channels", "kernel", "padding", "pool", "batch_norm", "hidden",
+        "activation", "loss", "quantile", "dropout", "init", "init_from", "threshold",
     ),
     "Training": (
-        "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay", "l1",
+        "epochs", "batch_size", "augment", "optimizer", "lr", "schedule", "warmup", "weight_decay",
+        "l1",
         "beta2", "clip_norm", "class_weight", "patience", "metric", "seed", "folds", "ensemble",
     ),
     "Device": ("device", "backend", "dtype", "precision"),
@@ -457,6 +630,7 @@ EXAMPLES = (
     "--data titanic.csv --label-column survived --drop name",
     "--data fraud.csv --class-weight balanced --plot",
     "--dataset mnist --hidden 512,256 --device cuda",
+    "--dataset mnist --model cnn --channels 16-16,32-32 --augment shift",
     "--data titanic.csv --lr 0.03,0.01,0.003 --hidden 50/100,50 --seed 0..4",
 )
 
@@ -527,8 +701,8 @@ def _refuse_another_sweep(config: Config, own: Config) -> None:
 
 # What `settled` fills in.
 LATER = (
-    "hidden", "activation", "init", "optimizer", "lr", "schedule", "weight_decay", "beta2",
-    "batch_size", "epochs",
+    "channels", "kernel", "padding", "pool", "hidden", "activation", "dropout", "init", "optimizer",
+    "lr", "schedule", "weight_decay", "beta2", "batch_size", "epochs",
 )  # fmt: skip
 
 
@@ -537,9 +711,20 @@ def settled(config: Config, n: int) -> Config:
 
     The run's file then holds the values in use.
     """
-    by_size = asdict(defaults(n, config.batch_size))
+    images = takes_images(config.model)
+    by_size = asdict(defaults(n, config.batch_size, convolution=images))
     by_size["activation"] = (by_size["activation"],)
-    chosen = BOOK if config.preset == "book" else by_size
+    layers = layers_of(config.model, config.channels)
+    if config.channels is None and images:
+        layers |= {
+            "channels": tuple(map(_joined_block, layers["channels"])),
+            "padding": _as_word(layers["padding"]),
+        }
+    layers = {**dict.fromkeys(OF_IMAGES), **layers}
+    by_size |= layers
+    chosen = by_size
+    if config.preset == "book":
+        chosen = {**layers, **BOOK_OF[config.model]}
     rule = config.optimizer or chosen["optimizer"]
     if rule == by_size["optimizer"]:
         chosen = {**chosen, **{name: by_size[name] for name in ("lr", "weight_decay", "beta2")}}
@@ -550,6 +735,22 @@ def settled(config: Config, n: int) -> Config:
     given = {name: getattr(config, name) for name in LATER}
     return replace(
         config, **{name: chosen[name] if value is None else value for name, value in given.items()}
+    )
+
+
+def _joined_block(block: Any) -> int | str:
+    """Return a block of filters as `blocks_of` does."""
+    if not isinstance(block, list):
+        return int(block)
+    return "-".join(map(str, block)) if len(block) > 1 else int(block[0])
+
+
+def _as_word(setting: Any) -> int | str:
+    """Return a setting of filters as `filter_setting` reads it."""
+    return (
+        setting
+        if not isinstance(setting, list)
+        else ",".join(map(str, map(_joined_block, setting)))
     )
 
 
@@ -565,8 +766,28 @@ def settled_sweep(config: Config, n: int) -> Config:
     return replace(config, **{name: getattr(shared, name) for name in open_})
 
 
+def of_model(config: Config, network: Network) -> Config:
+    """Fill in the layers of a convolution network that is trained on, as far as words say them."""
+    if network.builder != "cnn":
+        return config
+    own = network.arguments
+    words: dict[str, Any] = {"channels": tuple(map(_joined_block, own["channels"]))}
+    for name in ("kernel", "padding"):
+        word = _as_word(own[name])
+        try:
+            filter_setting(word)
+        except ValueError:  # rows and columns differ
+            continue
+        words[name] = word
+    return replace(
+        config, model="cnn", **words, pool=own["pool"], hidden=tuple(own["hidden"]),
+        activation=(own["activation"],), dropout=own["dropout"], batch_norm=own["batch_norm"],
+    )  # fmt: skip
+
+
 # What a model brings along that is trained on.
 OF_THE_MODEL = (
+    "--model", "--channels", "--kernel", "--padding", "--pool", "--batch-norm", "--no-batch-norm",
     "--hidden", "--activation", "--loss", "--quantile", "--dropout", "--init", "--dtype",
 )  # fmt: skip
 
@@ -597,7 +818,7 @@ def _has_several(settings: Mapping[str, Any]) -> bool:
     """Whether the settings in a file are those of a sweep."""
     for name in SWEPT:
         values = settings.get(name)
-        one = values if name in ("hidden", "activation") else [values]
+        one = values if name in LISTS else [values]
         if isinstance(one, list) and any(isinstance(value, list) for value in one):
             return True
     return "folds" in settings
@@ -632,7 +853,9 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
         settings = _read(file)
         needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
         # Not every rule has a beta2, and a run of version 0.2.0 has no preset and no l1.
-        free = {*CALL_ONLY, "preset", "beta2", "ensemble", "l1"}
+        free = {
+            *CALL_ONLY, *OF_IMAGES, "preset", "model", "batch_norm", "beta2", "ensemble", "l1"
+        }  # fmt: skip
         if isinstance(settings.get("batch_size"), list):
             free.add("epochs")  # each size has its own
         if missing := sorted(needed - free - settings.keys()):
@@ -679,7 +902,7 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
 def _check(config: Config) -> None:
     """Refuse settings that are impossible for any data, each value of a sweep."""
     _check_sweep(config)
-    for layers in combinations(config, ("hidden", "activation")):
+    for layers in combinations(config, LISTS):
         _check_one(first(config, **layers))
     for name, values in swept(config).items():
         for value in values:
@@ -763,10 +986,21 @@ def _check_one(config: Config) -> None:
     assert network.hidden is not None
     assert network.activation is not None
     names, layers = len(network.activation), len(network.hidden)
-    need(
-        names in (1, layers, layers + 1),
-        f"--activation has {names} names for {layers} hidden layers",
-    )
+    if takes_images(config.model):
+        need(
+            len({*network.activation}) == 1,
+            f"--activation has {names} names; expected one: all hidden layers of a "
+            f"{config.model} share it",
+        )
+        if config.pool is not None:
+            whole("--pool", config.pool, 0, LARGEST)
+        _check_filters(network)
+    else:
+        need(
+            names in (1, layers, layers + 1),
+            f"--activation has {names} names for {layers} hidden layers",
+        )
+        refuse_filters(config, *(["augment"] if config.init_from is None else []))
     need(config.labels is None or config.data is not None, "--labels needs --data")
     need(
         config.test_labels is None or config.test_data is not None,
@@ -784,6 +1018,20 @@ def _check_one(config: Config) -> None:
         config.resume is None or config.out is None,
         "--resume continues in the run's own folder; leave out --out",
     )
+
+
+def _check_filters(config: Config) -> None:
+    """Refuse a kernel or a padding for each convolution where the convolutions are others."""
+    assert config.channels is not None  # it is settled
+    blocks = nested(config.channels)
+    for name in ("kernel", "padding"):
+        found = filter_setting(getattr(config, name))
+        if isinstance(found, list) and [*map(len, found)] != [*map(len, blocks)]:
+            raise UsageError(
+                f"--{name} {getattr(config, name)} does not fit the channels "
+                f"{','.join(map(str, config.channels))}; expected one number, or one for each "
+                "convolution in the same form"
+            )
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,16 +10,32 @@ from typing import Literal
 import numpy as np
 
 from xpnet import datasets
-from xpnet.commands.config import Activations, File, Loss, Sizes
+from xpnet.commands.config import (
+    Channels,
+    File,
+    Float,
+    Image,
+    Kernel,
+    Loss,
+    ModelOrKind,
+    OneActivations,
+    OneSizes,
+    Padding,
+    Pool,
+    filters_of,
+    refuse_filters,
+)
 from xpnet.commands.exits import emit, run, say
 from xpnet.commands.usage import read
 from xpnet.data.dataset import Dataset, Scaling
+from xpnet.data.images import channels_first
 from xpnet.errors import LARGEST, UsageError, whole
 from xpnet.files import write_whole
 from xpnet.layers.dropout import Dropout
+from xpnet.layers.normalization import BatchNorm
 from xpnet.losses import LOSSES
 from xpnet.models import checkpoint
-from xpnet.models.mlp import mlp
+from xpnet.models.kinds import KINDS, network_of_kind, takes_images
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.show.draw import picture
@@ -36,18 +53,31 @@ class Arguments:
     """
 
     inputs: int = 784
-    """Number of inputs."""
-    hidden: Sizes = (50,)
+    """Number of inputs of an mlp."""
+    image: Image = None
+    """Shape of the images of a cnn: channels, rows, columns; by default 1,28,28."""
+    channels: Channels = None
+    """Filters of the convolutions of a cnn: 16-16,32-32 has two blocks of two."""
+    kernel: Kernel = None
+    """Size of the filters."""
+    padding: Padding = None
+    """Zeros around the images before each convolution; same keeps their size."""
+    pool: Pool = None
+    """Size of the max pool after each block; 1 for none."""
+    batch_norm: bool = False
+    """Normalize each hidden layer's values over the batch."""
+    hidden: OneSizes = None
     """Sizes of the hidden layers; "" for none."""
     outputs: int = 10
     """Number of outputs."""
-    activation: Activations = ("sigmoid",)
+    activation: OneActivations = None
     loss: Loss = "softmax"
     """Loss."""
-    dropout: float = 0.0
+    dropout: Float = None
     """Share of the hidden values that dropout sets to 0."""
-    model: File = None
-    """Explain the trained network of this run's folder, model.npz or checkpoint instead."""
+    model: ModelOrKind = None
+    """Explain the trained network of this run's folder, model.npz or checkpoint instead; or cnn or
+    deep-cnn, a new convolution network."""
     dataset: Literal["random", "digits", "mnist", "fashion-mnist"] = "random"
     """Take the batch, and the numbers of inputs and outputs, from this data set."""
     data_dir: File = None
@@ -69,7 +99,21 @@ class Arguments:
 
 
 GROUPS = {
-    "Network": ("model", "inputs", "hidden", "outputs", "activation", "loss", "dropout"),
+    "Network": (
+        "model",
+        "inputs",
+        "image",
+        "channels",
+        "kernel",
+        "padding",
+        "pool",
+        "batch_norm",
+        "hidden",
+        "outputs",
+        "activation",
+        "loss",
+        "dropout",
+    ),
     "Batch": ("dataset", "data_dir", "batch_size", "dtype", "seed"),
     "Output": ("format", "out", "draw", "expand"),
 }
@@ -77,45 +121,65 @@ EXAMPLES = (
     "--inputs 4 --hidden 3 --outputs 2 --batch-size 5",
     "--model runs/mine --dataset digits --format html --out run.html",
     "--hidden 50,20 --draw circuit.svg",
+    "--model cnn --channels 8-8,16 --batch-size 10",
 )
 
 
+def _kind(a: Arguments) -> str:
+    """Return the kind of network that is built; "" for one that is loaded."""
+    if a.model is None:
+        return "mlp"
+    # The folder of a run may be called cnn.
+    return str(a.model) if str(a.model) in KINDS and not a.model.exists() else ""
+
+
 def _network(a: Arguments) -> tuple[Network, dict[str, np.ndarray], Scaling]:
-    if a.model is not None:
+    kind = _kind(a)
+    if not kind:
+        assert a.model is not None
         model = Model.load(checkpoint.model_file(a.model))
         return model.network, model.to_host(), model.feed.scaling_of(np.dtype("uint8"))
-    activation = a.activation * len(a.hidden) if len(a.activation) == 1 else a.activation
-    sizes = [a.inputs, *a.hidden, a.outputs]
-    try:
-        network = mlp(sizes, list(activation), loss=a.loss, dropout=a.dropout, seed=a.seed)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return network, network.params, Scaling()
+    shape, hidden, activation = a.image or (1, 28, 28), a.hidden, a.activation
+    if not takes_images(kind):
+        refuse_filters(a, "image")
+        shape, hidden = (a.inputs,), (50,) if hidden is None else hidden
+        activation = activation or ("sigmoid",)
+        activation = activation * len(hidden) if len(activation) == 1 else activation
+    network = network_of_kind(
+        kind, shape, a.outputs, hidden=hidden, activation=list(activation or ("relu",)),
+        batch_norm=a.batch_norm, loss=a.loss, dropout=a.dropout, seed=a.seed, **filters_of(a),
+    )  # fmt: skip
+    return network, network.values, Scaling()
 
 
 def _check(a: Arguments) -> None:
     for name in ("inputs", "outputs", "batch_size", "seed"):
         value, least = getattr(a, name), 0 if name == "seed" else 1
         whole(f"--{name.replace('_', '-')}", value, least, LARGEST)
-    if a.dataset != "random" and (a.inputs, a.outputs) != (Arguments.inputs, Arguments.outputs):
+    size = a.inputs, a.image, a.outputs
+    if a.dataset != "random" and size != (Arguments.inputs, None, Arguments.outputs):
         raise UsageError(
-            "--dataset sets the numbers of inputs and outputs; leave out --inputs and --outputs"
+            "--dataset sets the numbers of inputs and outputs; leave out --inputs, --image and "
+            "--outputs"
         )
     if a.data_dir is not None and a.dataset in ("random", "digits"):
         raise UsageError("--data-dir needs --dataset mnist or fashion-mnist")
     if a.outputs < 2 and LOSSES[a.loss].targets == "probabilities":
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
-    if not 0.0 <= a.dropout < 1.0:
+    if a.dropout is not None and not 0.0 <= a.dropout < 1.0:
         raise UsageError(f"--dropout {a.dropout}: expected 0 <= ratio < 1")
     for option, path in (("out", a.out), ("draw", a.draw)):
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"--{option} {path}: the folder {path.parent} does not exist")
     if a.out is not None and a.out == a.draw:
         raise UsageError(f"--draw {a.draw} is also the file of --out; choose another name")
-    if a.model is not None:
-        for name in ("inputs", "hidden", "outputs", "activation", "loss", "dropout"):
+    if not _kind(a):
+        for name in GROUPS["Network"][1:]:
             if getattr(a, name) != getattr(Arguments, name):
-                raise UsageError(f"--model has its own {name}; leave out --{name}")
+                word = name.replace("_", " ")
+                raise UsageError(
+                    f"--model has its own {word}; leave out --{word.replace(' ', '-')}"
+                )
     if a.draw is not None and a.draw.suffix not in (".svg", ".dot", ".mmd"):
         raise UsageError(f"--draw {a.draw}: expected a name ending with .svg, .dot or .mmd")
 
@@ -126,11 +190,14 @@ def _command(a: Arguments) -> int:
     if a.dataset != "random":
         data = datasets.load(a.dataset, a.data_dir)[0]
         a = replace(a, inputs=int(np.prod(data.x.shape[1:])), outputs=data.outputs)
+        if takes_images(_kind(a) or "mlp"):
+            a = replace(a, image=channels_first(data.x.shape, data.image_shape))
     network, params, scaling = _network(a)
     params = {name: p.astype(a.dtype) for name, p in params.items()}
-    x, t = _batch(a, network, data, scaling, next(iter(params.values())).shape[0])
-    dropout = any(isinstance(node.gate, Dropout) for node in network.graph.nodes.values())
-    inputs = {"step": np.asarray([1], np.int32)} if dropout else {}
+    x, t = _batch(a, network, data, scaling)
+    gates = [node.gate for node in network.graph.nodes.values()]
+    stepwise = any(isinstance(gate, Dropout | BatchNorm) for gate in gates)
+    inputs = {"step": np.asarray([1], np.int32)} if stepwise else {}
     found = explain(network, x, t, params, **inputs)
     text, drawing = _render(found, a.format), ""
     if a.draw is not None:  # an error here comes before anything is written
@@ -152,14 +219,15 @@ def _command(a: Arguments) -> int:
 
 
 def _batch(
-    a: Arguments, network: Network, data: Dataset | None, scaling: Scaling, features: int
+    a: Arguments, network: Network, data: Dataset | None, scaling: Scaling
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return samples, scaled as in training, and targets; both are random without a data set."""
     rng = np.random.default_rng(a.seed)
-    outputs = network.outputs or 0
+    outputs, shape = network.outputs or 0, network.input_shape or ()
+    features = math.prod(shape)
     t = rng.integers(0, max(outputs, 2), a.batch_size)
     if data is None:
-        x = rng.random((a.batch_size, features))
+        x = rng.random((a.batch_size, *shape))
     else:
         x, t = data.x[: a.batch_size].reshape(-1, a.inputs).astype(np.float64), data.t[: len(t)]
         if a.inputs != features or data.outputs != max(outputs, 2):
@@ -167,8 +235,8 @@ def _batch(
                 f"--dataset {a.dataset} has {a.inputs} inputs and {data.outputs} classes, but the "
                 f"network has {features} inputs and {outputs} outputs"
             )
-        shift, scale = scaling if a.model is not None else data.scaling
-        x = (x - shift) * scale
+        shift, scale = map(np.ravel, data.scaling if _kind(a) else scaling)
+        x = ((x - shift) * scale).reshape(-1, *shape)
     if network.loss_gate.targets == "real" and data is None:
         return x.astype(a.dtype), rng.random((a.batch_size, outputs)).astype(a.dtype)
     return x.astype(a.dtype), t

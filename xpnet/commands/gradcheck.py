@@ -4,28 +4,60 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 from xpnet.backend.select import select
-from xpnet.commands.config import Loss
+from xpnet.commands.config import (
+    Channels,
+    Float,
+    Image,
+    Kernel,
+    Kind,
+    Loss,
+    Padding,
+    Pool,
+    filters_of,
+    refuse_filters,
+)
 from xpnet.commands.exits import run, say
 from xpnet.commands.usage import read
 from xpnet.errors import UsageError
 from xpnet.graph.gradcheck import TOLERANCE, Row, check
 from xpnet.losses import LOSSES
-from xpnet.models.mlp import mlp
+from xpnet.models.kinds import network_of_kind, takes_images
+from xpnet.models.network import Network
+
+Hidden = Annotated[
+    str | None,
+    tyro.conf.arg(metavar="STR", help_behavior_hint="(by default 50, of a cnn 5)"),
+]
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Check a network's gradients against central differences, in float64."""
 
+    model: Kind = "mlp"
+    """cnn and deep-cnn have convolutions, here of a few filters, and take small images."""
     inputs: int = 64
-    """Number of inputs."""
-    hidden: str = "50"
+    """Number of inputs of an mlp."""
+    image: Image = (1, 8, 8)
+    """Shape of the images of a cnn: channels, rows, columns."""
+    channels: Channels = None
+    """Filters of the convolutions of a cnn: 3-3,5-5 has two blocks of two."""
+    kernel: Kernel = None
+    """Size of the filters."""
+    padding: Padding = None
+    """Zeros around the images before each convolution; same keeps their size."""
+    pool: Pool = None
+    """Size of the max pool after each block; 1 for none."""
+    batch_norm: bool = False
+    """Normalize each hidden layer's values over the batch."""
+    hidden: Hidden = None
     """Sizes of the hidden layers, separated by commas."""
     outputs: int = 10
     """Number of outputs."""
@@ -33,7 +65,7 @@ class Arguments:
     """One activation for all hidden layers, or one per layer, separated by commas."""
     loss: Loss = "softmax"
     """Loss."""
-    dropout: float = 0.0
+    dropout: Float = None
     """Share of the hidden values that dropout sets to 0; all differences use the same mask."""
     batch: int = 3
     """Number of samples."""
@@ -62,31 +94,47 @@ def main(args: Sequence[str] | None = None, prog: str = "python -m xpnet.gradche
     return run(lambda: _command(read(Arguments, args, prog)))
 
 
+# The filters of a cnn: few, so that all their entries are compared in a second.
+FEW = {"cnn": (3,), "deep-cnn": ("2-2", "3-3", "2-2")}
+
+
+def _network(a: Arguments) -> Network:
+    images = takes_images(a.model)
+    if not images:
+        refuse_filters(a)
+    if images and a.channels is None:
+        a = replace(a, channels=FEW[a.model])
+    hidden = a.hidden if a.hidden is not None else "5" if images else "50"
+    try:
+        sizes = [int(n) for n in hidden.split(",") if n]
+    except ValueError:
+        raise UsageError(f"--hidden {hidden!r}: expected sizes separated by commas") from None
+    kinds = a.activation.split(",")
+    kinds = kinds * len(sizes) if len(kinds) == 1 and not images else kinds
+    return network_of_kind(
+        a.model, (a.image or ()) if images else (a.inputs,), a.outputs, hidden=sizes,
+        activation=kinds, batch_norm=a.batch_norm, loss=a.loss, dropout=a.dropout, seed=a.seed,
+        **filters_of(a),
+    )  # fmt: skip
+
+
 def _command(a: Arguments) -> int:
     if a.batch < 1 or a.entries < 0 or not a.tolerance > 0:
         raise UsageError("expected --batch 1 or more, --entries 0 or more, --tolerance above 0")
     if a.outputs < 2 and LOSSES[a.loss].targets == "probabilities":
         raise UsageError(f"--loss {a.loss} needs --outputs 2 or more, got {a.outputs}")
-    try:
-        sizes = [a.inputs, *(int(n) for n in a.hidden.split(",") if n), a.outputs]
-    except ValueError:
-        raise UsageError(f"--hidden {a.hidden!r}: expected sizes separated by commas") from None
-    kinds = a.activation.split(",")
-    kinds = kinds * (len(sizes) - 2) if len(kinds) == 1 else kinds
-    try:
-        network = mlp(sizes, kinds, loss=a.loss, dropout=a.dropout, seed=a.seed)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    network = _network(a)
     backend = select("cpu", a.backend, "float64")
     rng = np.random.default_rng(a.seed)
     # Biases start at 0, the kink of a rectifier, so move them away from it.
     params = {
-        name: p if p.ndim > 1 else rng.uniform(-0.1, 0.1, p.shape)
+        name: p if p.ndim > 1 else p + rng.uniform(-0.1, 0.1, p.shape)
         for name, p in network.params.items()
     }
     inputs = {
         **params,
-        "x": rng.standard_normal((a.batch, a.inputs)),
+        **network.statistics,
+        "x": rng.standard_normal((a.batch, *(network.input_shape or ()))),
         "t": rng.integers(0, max(a.outputs, 2), a.batch).astype(np.int32),
         "step": np.asarray([1], np.int32),
     }

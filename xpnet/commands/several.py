@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from xpnet.errors import LARGEST, counted
 
 __all__ = [
-    "MOST", "SWEPT", "Several", "combinations", "first", "in_words", "is_sweep", "joined",
+    "LISTS", "MOST", "SWEPT", "Several", "combinations", "first", "in_words", "is_sweep", "joined",
     "numbers", "seeds", "several", "swept", "value_in_words",
 ]  # fmt: skip
 
@@ -22,9 +22,11 @@ C = TypeVar("C")
 
 # The options that take several values, in the order of tables and plans.
 SWEPT = (
-    "hidden", "activation", "init", "dropout", "lr", "weight_decay", "l1", "beta2", "clip_norm",
-    "batch_size", "epochs", "seed",
+    "channels", "hidden", "activation", "init", "dropout", "lr", "weight_decay", "l1", "beta2",
+    "clip_norm", "batch_size", "epochs", "seed",
 )  # fmt: skip
+# Those whose values have commas themselves: a slash stands between two of them.
+LISTS = ("channels", "hidden", "activation")
 # The most models of a sweep, before folds.
 MOST = 10_000
 
@@ -224,7 +226,7 @@ def sweep_in_words(config: Any) -> str:
     words, models = [], config.folds or 1
     for name, values in swept(config).items():
         models *= len(values)
-        between = " / " if name in ("hidden", "activation") else ", "
+        between = " / " if name in LISTS else ", "
         texts = between.join(map(value_in_words, values[:MANY]))
         if name == "seed":
             words.append(f"seeds {_range(values)}")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 from xpnet.commands.options import Option
 from xpnet.commands.several import SWEPT
@@ -30,7 +31,15 @@ ELSEWHERE = {
     "--batch": "batch-size bs batchsize samples n",
     "--hidden": "layers hidden-layers hidden-layer-sizes hidden-sizes hidden-size hidden-units "
     "hidden-dim hidden-dims n-hidden num-hidden units neurons n-units width sizes layer-sizes "
-    "num-layers n-layers architecture arch",
+    "num-layers n-layers",
+    "--model": "architecture arch net network model-type network-type",
+    "--channels": "filters n-filters num-filters conv convs conv-channels conv-filters "
+    "n-channels num-channels out-channels conv-layers",
+    "--kernel": "kernel-size filter-size kernels",
+    "--padding": "pad border",
+    "--pool": "pool-size pooling max-pool maxpool",
+    "--batch-norm": "batchnorm bn batch-normalization batch-normalisation norm",
+    "--augment": "augmentation data-augmentation aug augmentations transforms flip shift",
     "--activation": "act activations activation-function nonlinearity",
     "--loss": "objective criterion loss-fn loss-function",
     "--optimizer": "optim solver opt updater",
@@ -45,7 +54,7 @@ ELSEWHERE = {
     "--dropout": "drop-rate dropout-rate drop-prob dropout-prob dropout-p",
     "--init": "initializer kernel-initializer weight-init initialization init-std",
     "--init-from": "pretrained finetune fine-tune init-model warm-start load load-model "
-    "from-model start-from base-model initial-model weights-file model",
+    "from-model start-from base-model initial-model weights-file",
     "--val-fraction": "val-split validation-split validation-fraction val-size validation-size "
     "valid-fraction valid-split eval-fraction eval-split dev-fraction val validation",
     "--test-fraction": "test-size test-split holdout hold-out test-ratio",
@@ -278,6 +287,8 @@ def _wrong_value(word: _Word, rest: Sequence[_Word], options: Sequence[Option]) 
     if option.choices and value not in option.choices:
         if all(part in option.choices for part in value.split(",")):
             return _one_value(option, value, options)
+        if option.field == "model" and "\0" not in value and Path(value).exists():
+            return f"{line}; to train that model on, write --init-from {shown(value)}"
         close = _closest(value, option.choices)
         return (
             f"{line}; {f'did you mean {close}?' if close else f'expected {listed(option.choices)}'}"

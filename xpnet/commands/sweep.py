@@ -37,6 +37,7 @@ from xpnet.commands.standings import (
     standings,
     table_lines,
 )
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.description import aligned
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError, counted
 from xpnet.files import remove, sync, write_whole
@@ -48,13 +49,13 @@ from xpnet.models.model import Model
 from xpnet.show import plots
 from xpnet.show.plots.figure import short
 from xpnet.trainer import words
-from xpnet.trainer.history import History, finite_or_none
+from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.trainer import Trainer
 
 __all__ = ["run_sweep"]
 
 # What makes another network, in the order of `_networks`; the rest of a sweep is a grid.
-FORMS = ("hidden", "activation")
+FORMS = ("channels", "hidden", "activation")
 SHOWN_NETWORKS = 4
 
 
@@ -152,6 +153,7 @@ class Sweep:
             "weight_decay": None if "weight_decay" in some else rule_of(one, 1)[1],
             "l1": None if "l1" in some else one.l1,
             "clip_norm": None if "clip_norm" in some else one.clip_norm,
+            "augment": config.augment,
             "metric": config.metric,
             "backend": self.trainer.backend,
             "dtype": config.dtype,
@@ -193,8 +195,9 @@ class Sweep:
         assert one.epochs is not None  # it is settled
         assert one.batch_size is not None
         line = words.training_line(
-            self.trainer.optimizer, one.epochs, one.batch_size, one.dtype, one.weight_decay, one.l1
-        )
+            self.trainer.optimizer, one.epochs, one.batch_size, one.dtype, one.weight_decay,
+            one.l1, Augmentation.of(one.augment),
+        )  # fmt: skip
         shown = ("lr", "weight_decay", "l1", "batch_size", "epochs")
         of_first = [name for name in shown if name in some]
         return f"{line} (the first model)" if of_first else line
@@ -250,7 +253,13 @@ class _Log:
 
     def __call__(self, progress: Progress) -> None:
         """Print how all models stand after an epoch; of many epochs, after some."""
-        if words.is_shown(progress.epoch, self.epochs):
+        if not words.is_shown(progress.epoch, self.epochs):
+            return
+        if len(progress.live) == 1 < len(progress.histories):
+            index = progress.live[0]
+            last = progress.histories[index].epochs[-1]
+            self._say_epoch(progress.epoch, [last], f"model {index}")
+        else:
             self.epoch(progress.epoch, progress.histories)
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
@@ -258,11 +267,15 @@ class _Log:
         if not done or epoch == self.told:
             return
         self.told = epoch
-        parts = [f"epoch {epoch:3d}/{self.epochs}  {counted(len(done), 'model')}"]
+        self._say_epoch(epoch, done, counted(len(done), "model"))
+
+    def _say_epoch(self, epoch: int, done: Sequence[Epoch], who: str) -> None:
+        parts = [f"epoch {epoch:3d}/{self.epochs}  {who}"]
         for name, column in (("train loss", "train_loss"), (f"val {self.score}", "val_score")):
             values = [v for epoch in done if (v := getattr(epoch, column)) is not None]
             if values:
-                parts.append(f"{name} {figure(min(values))} to {figure(max(values))}")
+                low, high = figure(min(values)), figure(max(values))
+                parts.append(f"{name} {low}" + (f" to {high}" if len(done) > 1 else ""))
         self.say("  ".join(parts))
 
 

@@ -19,12 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.commands.build import backend_of, build_trainer, check_fits, class_weight_of, source_of
-from xpnet.commands.config import PROG, Config, parse, settings_of, settled, to_toml
+from xpnet.commands.config import (
+    PROG,
+    Config,
+    of_model,
+    parse,
+    settings_of,
+    settled,
+    to_toml,
+)
 from xpnet.commands.exits import complain, emit, run, say
 from xpnet.commands.folder import check_folder, claimed, signals
 from xpnet.commands.report import epoch_record, report, summary_of
 from xpnet.commands.several import is_sweep
 from xpnet.commands.splits import Parts, data_lines, load_parts
+from xpnet.data.augmentation import Augmentation
 from xpnet.data.description import aligned
 from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
 from xpnet.files import remove, sync, write_whole
@@ -84,7 +93,7 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
         words.network_line(trainer.network, start),
         words.training_line(
             trainer.optimizer, config.epochs, config.batch_size, trainer.feed.dtype,
-            config.weight_decay, config.l1,
+            config.weight_decay, config.l1, Augmentation.of(config.augment),
         ),
         words.backend_line(trainer.backend),
     ]  # fmt: skip
@@ -97,6 +106,8 @@ def _run(config: Config, prog: str) -> int:
     source = source_of(config)
     backend = backend_of(config, config.dtype) if source is None else source.model.backend
     parts = load_parts(config, source and source.model)
+    if source is not None:
+        config = of_model(config, source.model.network)
     config = settled(config, len(parts.train))
     trainer = build_trainer(config, parts, backend, source)
     check_fits(config, parts)
