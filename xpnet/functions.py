@@ -16,11 +16,13 @@ scores of shape (N,) are one sample with N outputs; scores of shape (N, 1) are N
 from __future__ import annotations
 
 from xpnet import gates, layers, losses
+from xpnet.arrays.windows import Pair
 from xpnet.gates.arrays import Axis
 from xpnet.graph.node import Node
 
 __all__ = [
-    "absolute_loss", "affine", "exp", "gather", "hinge_loss", "huber_loss", "log", "matmul",
+    "absolute_loss", "affine", "average_pool", "batch_norm", "convolution", "exp", "flatten",
+    "gather", "global_average_pool", "hinge_loss", "huber_loss", "log", "matmul", "max_pool",
     "maximum", "mean", "pick", "poisson_loss", "quantile_loss", "relu", "reshape", "sigmoid",
     "sigmoid_with_loss", "softmax_with_loss", "sqrt", "square", "squared_loss", "squared_norm",
     "sum", "tanh", "transpose",
@@ -35,6 +37,11 @@ def _apply(gate: gates.Gate, *nodes: Node) -> Node:
         f"{type(gate).__name__}: no argument is a node of a graph; expected one, such as "
         'Graph().input("x")'
     )
+
+
+def _given(node: Node | None) -> tuple[Node, ...]:
+    """Return an input that may be left out, as what `_apply` takes."""
+    return () if node is None else (node,)
 
 
 def exp(x: Node) -> Node:
@@ -289,8 +296,8 @@ def pick(x: Node, t: Node) -> Node:
     return _apply(gates.Pick(), x, t)
 
 
-def affine(x: Node, W: Node, b: Node) -> Node:
-    """Return x W + b; see `xpnet.layers.Affine` for the shapes.
+def affine(x: Node, W: Node, b: Node | None = None) -> Node:
+    """Return x W + b, or x W without b; see `xpnet.layers.Affine` for the shapes.
 
     Examples
     --------
@@ -302,7 +309,129 @@ def affine(x: Node, W: Node, b: Node) -> Node:
     >>> graph.forward(values, affine(x, W, b))[0].tolist()
     [[13.0]]
     """
-    return _apply(layers.Affine(), x, W, b)
+    return _apply(layers.Affine(), x, W, *_given(b))
+
+
+def convolution(
+    x: Node,
+    W: Node,
+    b: Node | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+) -> Node:
+    """Slide the filters W, shape (F, C, KH, KW), over the images x, shape (N, C, H, W).
+
+    The result has the shape (N, F, OH, OW); see `xpnet.layers.Convolution`. A pair of numbers
+    gives rows and columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> x, W = graph.inputs("x W")
+    >>> values = {"x": np.array([[[[1.0, 2.0, 4.0]]]]), "W": np.array([[[[-1.0, 1.0]]]])}
+    >>> graph.forward(values, convolution(x, W))[0].tolist()  # the rise from pixel to pixel
+    [[[[1.0, 2.0]]]]
+    """
+    return _apply(layers.Convolution(stride, padding, dilation), x, W, *_given(b))
+
+
+def max_pool(
+    x: Node, size: int | Pair = 2, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Node:
+    """Return the largest value of each window of the images x; see `xpnet.layers.MaxPool`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> value, tape = graph.forward({"x": np.array([[[[1.0, 4.0], [3.0, 2.0]]]])},
+    ...                             max_pool(graph.input("x"), 2))
+    >>> value.tolist(), graph.backward(tape)["x"].tolist()  # only the largest one counts
+    ([[[[4.0]]]], [[[[0.0, 1.0], [0.0, 0.0]]]])
+    """
+    return _apply(layers.MaxPool(size, stride, padding), x)
+
+
+def average_pool(
+    x: Node, size: int | Pair = 2, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Node:
+    """Return the mean of each window of the images x; see `xpnet.layers.AveragePool`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> y = average_pool(graph.input("x"), 2)
+    >>> graph.forward({"x": np.array([[[[1.0, 4.0], [3.0, 2.0]]]])}, y)[0].tolist()
+    [[[[2.5]]]]
+    """
+    return _apply(layers.AveragePool(size, stride, padding), x)
+
+
+def global_average_pool(x: Node) -> Node:
+    """Return the mean of each channel: (N, C, H, W) becomes (N, C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> y = global_average_pool(graph.input("x"))
+    >>> graph.forward({"x": np.arange(8.0).reshape(1, 2, 2, 2)}, y)[0].tolist()
+    [[1.5, 5.5]]
+    """
+    return _apply(layers.GlobalAveragePool(), x)
+
+
+def flatten(x: Node) -> Node:
+    """Return each sample as a row: (N, C, H, W) becomes (N, C·H·W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> y = flatten(graph.input("x"))
+    >>> graph.forward({"x": np.zeros((5, 3, 4, 4))}, y)[0].shape
+    (5, 48)
+    """
+    return _apply(layers.Flatten(), x)
+
+
+def batch_norm(
+    x: Node,
+    gamma: Node,
+    beta: Node,
+    mean: Node,
+    var: Node,
+    step: Node | None = None,
+    momentum: float = 0.9,
+    eps: float = 1e-5,
+) -> Node:
+    """Give each feature, or each channel of images, mean 0 and variance 1; then scale and shift.
+
+    With a value of `step`, mean and variance are those of the batch; without one, they are the
+    running statistics `mean` and `var`, which belong to `xpnet.Network`'s ``statistics``. Declare
+    the step as ``graph.input("step", optional=True)``. See `xpnet.layers.BatchNorm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Graph
+    >>> graph = Graph()
+    >>> y = batch_norm(*graph.inputs("x gamma beta mean var"), graph.input("step", optional=True))
+    >>> values = {"x": np.array([[1.0], [3.0]]), "gamma": np.array([2.0]), "beta": np.array([5.0]),
+    ...           "mean": np.zeros(1), "var": np.ones(1), "step": np.array([0], np.int32)}
+    >>> graph.forward(values, y)[0].round(3).tolist()
+    [[3.0], [7.0]]
+    """
+    gate = layers.BatchNorm(momentum, eps)
+    return _apply(gate, x, gamma, beta, mean, var, *_given(step))
 
 
 def softmax_with_loss(x: Node, t: Node, reduction: losses.Reduction = "mean") -> Node:

@@ -16,6 +16,7 @@ from xpnet.gates.arrays import MatMul
 from xpnet.graph.graph import Graph
 from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
+from xpnet.layers.convolution import Convolution
 from xpnet.losses import LOSSES
 from xpnet.models.tables import Table
 
@@ -146,12 +147,19 @@ def layers_of(
         own = [name for name in dict.fromkeys(node.inputs) if name in params and name not in seen]
         seen.update(own)
         takes = tuple(name for name in node.inputs if name not in values and name not in absent)
-        kind = "input" if node.gate is None else in_words(node.gate)
+        kind = "input" if node.gate is None else _kind(node, params)
         count = sum(_size(params[name]) for name in own)
         layers.append(Layer(node.name, kind, shapes.get(node.name), count, takes))
     if left := sum(_size(value) for name, value in params.items() if name not in seen):
         layers.append(Layer(loss.name, in_words(loss.gate), (), left, (scores.name,)))
     return tuple(layers)
+
+
+def _kind(node: Node, params: Mapping[str, Any]) -> str:
+    """Name a gate with its settings; a convolution also with the size of its filters."""
+    if isinstance(node.gate, Convolution) and np.ndim(params.get(node.inputs[1], 0.0)) == 4:
+        return in_words(node.gate, kernel=np.shape(params[node.inputs[1]])[2:])
+    return in_words(node.gate)
 
 
 def _shapes(
@@ -208,24 +216,29 @@ def _general(of_two: tuple[int, ...], of_three: tuple[int, ...]) -> Shape:
 # -- Words -----------------------------------------------------------------------------
 
 
-def in_words(thing: Any) -> str:
+def in_words(thing: Any, **more: Any) -> str:
     """Name a gate, a rule or a schedule with its first setting and those that are not the default.
+
+    If there is something more to say, it stands in the first setting's place.
 
     Examples
     --------
-    >>> from xpnet.layers import Dropout
-    >>> in_words(Dropout(0.2, seed=3))
-    'Dropout(ratio=0.2)'
+    >>> from xpnet.layers import Dropout, MaxPool
+    >>> in_words(Dropout(0.2, seed=3)), in_words(MaxPool(3, stride=2))
+    ('Dropout(ratio=0.2)', 'MaxPool(size=3, stride=2)')
     """
     name = type(thing).__name__.lstrip("_")
     if not is_dataclass(thing) or isinstance(thing, type):
         return name
-    settings = []
+    settings = [f"{key}={_value_in_words(value)}" for key, value in more.items()]
+    first = None
     for i, setting in enumerate(fields(thing)):
         value = getattr(thing, setting.name, None)
+        first = first if i else value
         if setting.name in UNTOLD or not setting.repr:
             continue
-        if not i or setting.default is MISSING or not _same(value, setting.default):
+        plain = setting.default is not MISSING and _is_default(value, setting.default, first)
+        if not plain or not (i or more):
             settings.append(f"{setting.name}={_value_in_words(value)}")
     return f"{name}({', '.join(settings)})" if settings else name
 
@@ -259,7 +272,15 @@ def _same(value: Any, default: Any) -> bool:
         return False
 
 
+def _is_default(value: Any, default: Any, first: Any) -> bool:
+    """Whether a gate made of the default has this value: the pair of it, or the first setting."""
+    pair = isinstance(value, tuple) and value == (first if default is None else (default, default))
+    return pair or _same(value, default)
+
+
 def _value_in_words(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]  # of rows and of columns
     if isinstance(value, float):
         return f"{value:.6g}"
     if is_dataclass(value) and not isinstance(value, type):

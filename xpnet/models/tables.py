@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -19,11 +20,13 @@ class Table(NamedTuple):
     def text(self) -> str:
         """Write the table with aligned columns, for a terminal."""
         lines = [self.header, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         rule = ["-" * width for width in widths]
         return "\n".join(
             "  ".join(
-                cell.rjust(width) if i in self.right else cell.ljust(width)
+                f"{' ' * (width - _width(cell))}{cell}"
+                if i in self.right
+                else f"{cell}{' ' * (width - _width(cell))}"
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in (self.header, rule, *self.rows)
@@ -56,6 +59,11 @@ class Table(NamedTuple):
             f"<table>\n<thead>{line(self.header, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n"
             "</table>"
         )
+
+
+def _width(cell: str) -> int:
+    """Return the number of places that a text takes: an accent above a letter takes none."""
+    return sum(not unicodedata.combining(character) for character in cell)
 
 
 def _literal(cell: str) -> str:

@@ -19,6 +19,15 @@ BOOK_NAMES = (
     "As in the book, da1 is the gradient with respect to z1, and dz1 the gradient with respect to "
     "a1. The same holds in every layer."
 )
+CONVOLVED = (
+    "x ∗ W slides the filters W over the images x. turned(W): filters rotated by 180°, channels in "
+    "and out exchanged. full(d): d with zeros around it, and between its numbers for a stride, so "
+    "that the result has the shape of the images."
+)
+NORMALIZED = (
+    "x̂ is a normalized value; μ and σ² are mean and variance of its feature, or channel, in this "
+    "batch."
+)
 COUNTED = (
     "FLOPs: a multiplication with an addition counts as two, exp and tanh as one each; the "
     "gradient of the data is not counted. Bytes: gradients and optimizer state are not included."
@@ -53,9 +62,11 @@ class Explanation:
                   "bytes of parameters", "bytes of output")  # fmt: skip
         return variables, Table(header, lines, frozenset(range(2, 7)))
 
-    def _notes(self) -> tuple[str, str]:
+    def _notes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         renamed = any(re.fullmatch(r"d[az]\d+", v.name) for v in self.variables)
-        return BOOK_NAMES if renamed else "", COUNTED
+        signs = {sign for sign in "∗μ" if any(sign in v.formula for v in self.variables)}
+        notes = [(BOOK_NAMES, renamed), (CONVOLVED, "∗" in signs), (NORMALIZED, "μ" in signs)]
+        return tuple(words for words, needed in notes if needed), (COUNTED,)
 
     def __str__(self) -> str:
         return self._joined(Table.text, "{}")
@@ -70,8 +81,8 @@ class Explanation:
 
     def _joined(self, form: Callable[[Table], str], note: str) -> str:
         parts = []
-        for table, words in zip(self.tables(), self._notes(), strict=True):
-            parts += [form(table), *([note.format(words)] if words else [])]
+        for table, notes in zip(self.tables(), self._notes(), strict=True):
+            parts += [form(table), *(note.format(words) for words in notes)]
         return "\n\n".join(parts)
 
     _repr_html_ = html
@@ -94,9 +105,10 @@ def explain(
     t : array
         Its targets, in a form that the loss accepts.
     params : mapping of str to array, optional
-        By default the network's initial parameters.
+        By default the network's initial parameters, and statistics.
     **inputs : array
-        ``step`` turns dropout on; ``weight`` gives each sample a weight.
+        ``step`` turns dropout and the statistics of the batch on; ``weight`` gives each sample a
+        weight.
 
     Returns
     -------
@@ -129,11 +141,14 @@ def explain(
             "trainer.network and params=trainer.params; for a graph, "
             "xpnet.Network(graph, params, scores, loss)"
         )
-    params = network.params if params is None else params
+    params = network.values if params is None else params
     trace = network.graph.trace({**params, "x": x, "t": t, **inputs}, network.loss)
     nodes = network.graph.nodes_topologically_sorted(network.loss)
     nodes = [node for node in nodes if node.name in trace.values]
-    return Explanation(variables_of(network, nodes, trace, params), costs_of(nodes, trace, params))
+    trained = {name: value for name, value in params.items() if name not in network.statistics}
+    return Explanation(
+        variables_of(network, nodes, trace, trained), costs_of(nodes, trace, trained)
+    )
 
 
 def _norm(array: Array) -> str:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from xpnet.arrays.ops import Array, namespace
 from xpnet.graph.autodiff import make_backward_plan
 from xpnet.graph.node import Node, Trace
-from xpnet.layers.dropout import Dropout
 from xpnet.show.notes import note_of
 
 __all__ = ["Cost", "costs_of", "flops"]
@@ -59,21 +58,29 @@ def flops(
     -------
     forward, backward : int
     """
-    if not shapes or (isinstance(gate, Dropout) and len(shapes) == 1):
-        return 0, 0  # a constant, or dropout without a step
+    if not shapes:
+        return 0, 0  # a constant
     note, size = note_of(gate), math.prod(output)
-    if note.product:
-        products = 2 * size * (shapes[1][0] if len(shapes[1]) < 3 else shapes[1][-2])
+    if note.inference and len(shapes) <= max(gate.integers):  # the step has no value
+        note = note.inference
+    if note.depth:
+        products = 2 * size * note.depth(shapes[1])
         bias = size if len(shapes) > 2 else 0
         backward = products * (needs[0] + needs[1])
         return products + bias, backward + (bias if bias and needs[2] else 0)
-    size = max(size, math.prod(shapes[0]))
-    forward, back = note.flops
+    if callable(note.flops):
+        forward, back = note.flops(gate)
+    else:
+        size = max(size, math.prod(shapes[0]))
+        forward, back = note.flops
     return forward * size, back * size * any(needs)
 
 
 def costs_of(nodes: list[Node], trace: Trace, params: Mapping[str, Any]) -> list[Cost]:
-    """Return the cost of each gate, in the order of `nodes`."""
+    """Return the cost of each gate, in the order of `nodes`.
+
+    `params` are the trained ones; statistics cost no gradient.
+    """
     # A training step computes only the gradients on the path to a parameter.
     backward = {back.node.name: back.needs for back in make_backward_plan(nodes, tuple(params))}
     costs: list[Cost] = []

@@ -10,7 +10,10 @@ from xpnet.arrays.ops import Array, is_real
 from xpnet.graph.node import Node, Trace
 from xpnet.layers.activations import ACTIVATIONS, Sigmoid
 from xpnet.layers.affine import Affine
+from xpnet.layers.convolution import Convolution
 from xpnet.layers.dropout import Dropout
+from xpnet.layers.normalization import BatchNorm
+from xpnet.layers.pooling import AveragePool, GlobalAveragePool, MaxPool
 from xpnet.losses import PoissonLoss, SigmoidWithLoss, SoftmaxWithLoss
 from xpnet.models.network import Network
 from xpnet.show.explain.formulas import gradient_of, value_of
@@ -19,6 +22,14 @@ from xpnet.show.notes import note_of
 __all__ = ["Variable", "variables_of"]
 
 ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "the training step"}
+# What stands between two layers' sums, by the letter of its output.
+LETTERS = {
+    "n": (BatchNorm,),
+    "z": tuple(ACTIVATIONS.values()),
+    "p": (MaxPool, AveragePool, GlobalAveragePool),
+    "h": (Dropout,),
+}
+LAYERS = (Affine, Convolution)
 
 
 class Variable(NamedTuple):
@@ -28,7 +39,8 @@ class Variable(NamedTuple):
     ----------
     name, theory : str
         The name in code (a1, z1, dy, grads['W1']) and in theory (x₁, y₁, ∂E/∂x₂). In theory, x is
-        the input of a layer's units and y their output.
+        the input of a layer's units and y their output. n, p and h are normalized, pooled and
+        dropped.
     shape : tuple of int
     formula : str
         The formula, with the names in code.
@@ -73,10 +85,7 @@ class _Names:
         self.grad.update({name: f"grads[{name!r}]" for name in params})
         layer = 0
         for node in nodes:
-            kinds = (Affine, Dropout, *ACTIVATIONS.values())
-            if node.gate is None or not isinstance(node.gate, kinds):
-                continue
-            if isinstance(node.gate, Affine):
+            if isinstance(node.gate, LAYERS):
                 layer += 1
                 self._call(node, f"a{layer}", f"x{_small(layer)}", f"dz{layer}")
                 comma = "," if layer > 9 else ""
@@ -86,10 +95,16 @@ class _Names:
                     self.theory[node.inputs[2]] = f"b{_small(layer)}"
             elif not layer:
                 continue  # outside of any layer, the node keeps its own name
-            elif isinstance(node.gate, Dropout):
-                self._call(node, f"h{layer}", f"h{_small(layer)}", f"dh{layer}")
-            else:
+            elif isinstance(node.gate, LETTERS["z"]):
                 self._call(node, f"z{layer}", f"y{_small(layer)}", f"da{layer}")
+            else:
+                for letter, kinds in LETTERS.items():
+                    if isinstance(node.gate, kinds):
+                        name = f"{letter}{layer}"
+                        self._call(node, name, f"{letter}{_small(layer)}", f"d{name}")
+                if isinstance(node.gate, BatchNorm):
+                    for sign, source in zip("γβ", node.inputs[1:3], strict=True):
+                        self.theory[source] = f"{sign}{_small(layer)}"
         self.last = layer
         self.grad[network.scores.name] = "dy"
         self.code[network.loss.name] = self.theory[network.loss.name] = "E"
@@ -134,6 +149,8 @@ def _forward(network: Network, nodes: list[Node], trace: Trace, names: _Names) -
             rows.append(_output(network, node, trace, names))
         if node.gate is None:
             formula = "parameter" if node.name in network.params else ROLES.get(node.name, "input")
+            if node.name in network.statistics:
+                formula = "statistic of the batches"
             if node.name == "t" and not is_real(value) and classes > 1:
                 formula += "; an index stands for its one-hot row"
         else:
@@ -198,15 +215,21 @@ def _backward(
 
 
 def _samples(node: Node, trace: Trace) -> int:
-    """Return the number of samples that a loss takes the mean over."""
-    return math.prod(trace.values[node.inputs[0]].shape[:-1]) if node.inputs else 1
+    """Return the number of samples that a loss, or batch normalization, takes the mean over."""
+    if not node.inputs:
+        return 1
+    shape = trace.values[node.inputs[0]].shape
+    if isinstance(node.gate, BatchNorm):
+        return math.prod(shape) // max(shape[1], 1)
+    return math.prod(shape[:-1])
 
 
 def _is_summed(node: Node, i: int, trace: Trace) -> bool:
     """Say whether an input was repeated along axes that its formula does not show."""
     note = note_of(node.gate)
-    if note.product:
-        return i == 1 and trace.values[node.inputs[0]].ndim > 2
+    if note.depth:
+        matrices = not isinstance(node.gate, Convolution)  # whose formula shows the sum
+        return matrices and i == 1 and trace.values[node.inputs[0]].ndim > 2
     repeated = trace.values[node.inputs[i]].shape != trace.values[node.name].shape
     return repeated and note.broadcast
 
@@ -214,8 +237,9 @@ def _is_summed(node: Node, i: int, trace: Trace) -> bool:
 def _chain(user: Node, i: int, names: _Names) -> str:
     """Write the chain rule's last link: = ∂E/∂x₂ · w₂₁."""
     outer = f"∂E/∂{names.theory[user.name]}"
-    if isinstance(user.gate, Affine):
-        links = (f" · {names.theory[user.inputs[1]]}", f" · {names.theory[user.inputs[0]]}", "")
+    if isinstance(user.gate, LAYERS):
+        sign = "·" if isinstance(user.gate, Affine) else "∗"
+        links = *(f" {sign} {names.theory[user.inputs[k]]}" for k in (1, 0)), ""
         return f" = {outer}{links[i]}"
     if isinstance(user.gate, tuple(ACTIVATIONS.values())):
         return f" = {outer} · ∂{names.theory[user.name]}/∂{names.theory[user.inputs[0]]}"
