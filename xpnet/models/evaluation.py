@@ -10,7 +10,7 @@ from xpnet.arrays.ops import Array, namespace, targets_like
 from xpnet.data.loader import Feed
 from xpnet.models.network import Network
 
-__all__ = ["Evaluation", "class_indices", "r2_score"]
+__all__ = ["Evaluation", "class_indices", "r2_score", "units_last"]
 
 
 class Evaluation:
@@ -84,7 +84,10 @@ class Evaluation:
         return total / len(t), r2_score(errors.reshape(len(t), -1), t.reshape(len(t), -1))
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
-        """Return the outputs of the hidden layers by node name, each of shape=(N, units)."""
+        """Return the outputs of the hidden layers by node name, each of shape=(N, units).
+
+        Of a convolution, they are images, shape=(N, channels, H, W).
+        """
         if not self._hidden_nodes:
             return {}
         to_numpy = self.feed.backend.to_numpy
@@ -94,12 +97,30 @@ class Evaluation:
             for i, node in enumerate(self._hidden_nodes)
         }
 
+    def dead(self, params: Any, x: Any) -> dict[str, np.ndarray]:
+        """Return which units of the hidden layers are 0 for all samples, each of shape=(units,).
+
+        A unit of a convolution is a channel: it is dead if it is 0 at each of its pixels.
+        """
+        found: dict[str, np.ndarray] = {}
+        for _, batch in self.feed.batches(x):  # all batches at once could fill the memory
+            for node, outputs in zip(self._hidden_nodes, self._hidden(params, batch), strict=True):
+                zero = units_last(self.feed.backend.to_numpy(outputs)) == 0
+                zero = zero.reshape(-1, zero.shape[-1]).all(axis=0)
+                found[node.name] = found.get(node.name, True) & zero
+        return found
+
     def scores(self, params: Any, x: Any) -> np.ndarray:
         """Return the outputs, shape=(N, outputs), for samples that `Feed` brought."""
         to_numpy = self.feed.backend.to_numpy
         return np.concatenate(
             [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
         )
+
+
+def units_last(outputs: np.ndarray) -> np.ndarray:
+    """Return a hidden layer's outputs with its units, or channels, as the last axis."""
+    return np.moveaxis(outputs, 1, -1) if outputs.ndim == 4 else outputs
 
 
 def class_indices(t: np.ndarray) -> np.ndarray:

@@ -510,7 +510,10 @@ class Model:
         return self.evaluation.scores(self.params, x)
 
     def hidden(self, x: Any) -> dict[str, np.ndarray]:
-        """Return the outputs of the hidden layers by node name (ReLU1 ...), shape=(N, units)."""
+        """Return the outputs of the hidden layers by node name (ReLU1 ...), shape=(N, units).
+
+        Those of a convolution are images, shape=(N, channels, H, W), as they are before pooling.
+        """
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.hidden(self.params, x)
 

@@ -18,13 +18,16 @@ from xpnet.graph.node import Node
 from xpnet.layers.affine import Affine
 from xpnet.layers.convolution import Convolution
 from xpnet.layers.dropout import Dropout
-from xpnet.models.summary import Summary, layers_of, loss_in_words
+from xpnet.layers.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool
+from xpnet.models.summary import Summary, activations_of, layers_of, loss_in_words, sizes_of
 
 __all__ = ["Network"]
 
 
 # The most layers whose sizes stand in a line.
 MOST_SIZES = 12
+# What stands between a hidden layer's output and the next layer.
+BETWEEN = (Dropout, MaxPool, AveragePool, GlobalAveragePool, Flatten)
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,23 +90,24 @@ class Network:
 
     @property
     def in_words(self) -> str:
-        """Return what it is in a few words: 64 - 50 - 10, relu, softmax loss, 3,760 parameters."""
+        """Return what it is in a few words: 64 - 50 - 10, relu, softmax loss, 3,760 parameters.
+
+        Of convolution networks: 1x28x28 - conv 30 - pool - 100 - 10, relu, ...
+        """
         parts = [f"{loss_in_words(self.loss_gate)} loss", counted(self.size, "parameter")]
-        if "sizes" not in self.arguments:
+        sizes = sizes_of(self.arguments)
+        if not sizes:
             gates = sum(node.gate is not None for node in self.graph.nodes.values())
             outputs = [] if self.outputs is None else [counted(self.outputs, "output")]
             return ", ".join([counted(gates, "gate"), *outputs, *parts])
-        activations = self.arguments.get("activation", ["identity"])
-        # One name where all hidden layers have it and the output has none; else the name of each.
-        plain = len({*activations[:-1]}) <= 1 and activations[-1] == "identity"
-        hidden = listed(activations[:-1][:1] if plain else activations)
-        dropout, sizes = self.arguments.get("dropout"), [*map(str, self.arguments["sizes"])]
+        hidden, dropout = listed(activations_of(self.arguments)), self.arguments.get("dropout")
         if len(sizes) > MOST_SIZES:
             sizes[5:-2] = [f"... ({len(sizes)} in all)"]
         return ", ".join(
             [
                 " - ".join(sizes),
                 *([hidden] if hidden else []),
+                *(["batch norm"] if self.arguments.get("batch_norm") else []),
                 *([f"dropout {dropout:g}"] if dropout else []),
                 *parts,
             ]
@@ -198,12 +202,15 @@ class Network:
 
     @property
     def hidden(self) -> list[Node]:
-        """Return the nodes of the hidden layers' outputs, first to last, before dropout."""
+        """Return the nodes of the hidden layers' outputs, first to last.
+
+        An output is what the activation gives, before dropout and pooling.
+        """
         nodes = []
         for node in self.graph.nodes_topologically_sorted(self.scores):
-            if isinstance(node.gate, Affine):
+            if isinstance(node.gate, Affine | Convolution):
                 source = self.graph.nodes[node.inputs[0]]
-                if isinstance(source.gate, Dropout):
+                while isinstance(source.gate, BETWEEN):
                     source = self.graph.nodes[source.inputs[0]]
                 if source.gate is not None:
                     nodes.append(source)
@@ -216,9 +223,9 @@ class Network:
 
     @property
     def first_weights(self) -> str | None:
-        """Return the name of the first Affine layer's weights; None if they are no parameter."""
+        """Return the name of the first layer's weights, or filters; None if no parameter is one."""
         for node in self.graph.nodes_topologically_sorted(self.scores):
-            if isinstance(node.gate, Affine):
+            if isinstance(node.gate, Affine | Convolution):
                 return node.inputs[1] if node.inputs[1] in self.params else None
         return None
 

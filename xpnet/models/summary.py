@@ -20,7 +20,10 @@ from xpnet.layers.convolution import Convolution
 from xpnet.losses import LOSSES
 from xpnet.models.tables import Table
 
-__all__ = ["Layer", "Summary", "in_words", "layers_of", "loss_in_words", "sized"]
+__all__ = [
+    "Layer", "Summary", "activations_of", "in_words", "layers_of", "loss_in_words", "sized",
+    "sizes_of",
+]  # fmt: skip
 
 Shape = tuple[int | str, ...]
 
@@ -241,6 +244,39 @@ def in_words(thing: Any, **more: Any) -> str:
         if not plain or not (i or more):
             settings.append(f"{setting.name}={_value_in_words(value)}")
     return f"{name}({', '.join(settings)})" if settings else name
+
+
+def sizes_of(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the layers of a network by its builder's arguments; [] if you built it by hand.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> sizes_of(xpnet.mlp([784, 50, 10]).arguments)
+    ['784', '50', '10']
+    >>> sizes_of(xpnet.cnn((1, 28, 28), [[8, 16], 32], [100]).arguments)
+    ['1x28x28', 'conv 8', 'conv 16', 'pool', 'conv 32', 'pool', '100', '10']
+    """
+    if "channels" not in arguments:
+        return [*map(str, arguments.get("sizes", ()))]
+    sizes = ["x".join(map(str, arguments["input_shape"]))]
+    for block in arguments["channels"]:
+        sizes += [f"conv {filters}" for filters in block]
+        sizes += ["pool"] if arguments["pool"] > 1 else []
+    sizes += ["global mean"] if arguments["global_pool"] else []
+    return [*sizes, *map(str, [*arguments["hidden"], arguments["outputs"]])]
+
+
+def activations_of(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the activations of a network by its builder's arguments.
+
+    One name where all hidden layers have it and the output has none; else the name of each.
+    """
+    names = arguments.get("activation", ["identity"])
+    if isinstance(names, str):
+        return [names]
+    plain = len({*names[:-1]}) <= 1 and names[-1] == "identity"
+    return [*(names[:-1][:1] if plain else names)]
 
 
 def loss_in_words(gate: Any) -> str:

@@ -340,12 +340,8 @@ def no_better_than_guessing(
             score, constant, measure = *_own_loss(model, x, t), "loss"
             if score < constant - 0.02 * abs(constant):
                 return ""
-    hidden = model.evaluation.hidden(model.params, x)
-    units = sum(values.shape[-1] for values in hidden.values())
-    dead = sum(
-        int((values == 0).all(axis=tuple(range(values.ndim - 1))).sum())
-        for values in hidden.values()
-    )
+    zero = [*model.evaluation.dead(model.params, x).values()]
+    units, dead = sum(map(len, zero)), sum(int(layer.sum()) for layer in zero)
     return guessing(score, constant, measure, dead=dead, units=units)
 
 

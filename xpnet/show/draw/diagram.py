@@ -9,6 +9,7 @@ from typing import Literal
 
 from xpnet.arrays.ops import Array, is_real, namespace, norm
 from xpnet.graph.node import Node, Trace
+from xpnet.layers.normalization import BatchNorm
 from xpnet.show.notes import symbol_of
 
 __all__ = ["INK", "Box", "Diagram", "Span", "Wire", "diagram_of"]
@@ -99,9 +100,11 @@ def diagram_of(nodes: list[Node], trace: Trace | None, *, expand: bool = False) 
         boxes[name] = _box(name, members[name], by_name[name], users, trace)
     wires = []
     for name, inside in members.items():
+        entered = set[str]()  # a step that several gates of a layer take has one wire to its box
         for node in inside:
             for i, source in enumerate(node.inputs):
-                if source in home and home[source] != name:
+                if source in home and home[source] != name and source not in entered:
+                    entered.update([source] if by_name[source].optional else [])
                     value = trace.values[source] if trace else None
                     grad = trace.flows.get((node.name, i)) if trace else None
                     wires.append(Wire(home[source], name, _words(value), _words(grad, shape=False)))
@@ -125,8 +128,8 @@ def _layers(nodes: list[Node]) -> dict[str, str]:
     """Map each node inside a layer's box to the name of that layer's first gate.
 
     A layer starts with a gate that has parameters: inputs after the first that no other gate
-    uses. It continues with each gate, such as an activation, that is the only user of the gate
-    before.
+    uses. It continues with each gate, such as an activation or a pool, that is the only user of
+    the gate before; batch normalization brings its parameters and statistics along.
     """
     users = _users(nodes)
     by_name = {node.name: node for node in nodes}
@@ -135,12 +138,18 @@ def _layers(nodes: list[Node]) -> dict[str, str]:
         if not node.inputs or symbol_of(node.gate):
             continue
         rest = [by_name[source] for source in node.inputs[1:]]
-        optional = all(source.optional for source in rest)
-        if not optional and not hasattr(node.gate, "reduction"):  # a loss is not a layer
-            own = [s.name for s in rest if s.gate is None and len(users[s.name]) == 1]
+        own = [
+            source.name
+            for source in rest
+            if source.gate is None and not source.optional and len(users[source.name]) == 1
+        ]
+        continues = node.inputs[0] in heads and len(users[node.inputs[0]]) == 1
+        if continues and isinstance(node.gate, BatchNorm):
+            heads.update(dict.fromkeys([node.name, *own], heads[node.inputs[0]]))
+        elif all(source.optional for source in rest):
+            heads.update({node.name: heads[node.inputs[0]]} if continues else {})
+        elif not hasattr(node.gate, "reduction"):  # a loss is not a layer
             heads.update(dict.fromkeys([node.name, *own], node.name) if own else {})
-        elif optional and node.inputs[0] in heads and len(users[node.inputs[0]]) == 1:
-            heads[node.name] = heads[node.inputs[0]]
     return heads
 
 
