@@ -81,6 +81,35 @@ def test_the_step_s_network_without_values() -> None:
     assert "softmax" in line(step.network)
 
 
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (
+            xpnet.cnn((1, 28, 28), [30], [100], kernel=5, padding=0),
+            "1x28x28 - conv 30 - pool - 100 - 10, relu, softmax loss, 433,890 parameters",
+        ),
+        (
+            xpnet.cnn((3, 8, 8), [[4, 6], 8], (), 2, "tanh", batch_norm=True, pool=1,
+                      global_pool=True, loss="hinge"),
+            "3x8x8 - conv 4 - conv 6 - conv 8 - global mean - 2, tanh, batch norm, hinge loss, "
+            "810 parameters",
+        ),
+        (
+            xpnet.cnn((1, 9, 9), [2] * 9, [5, 5], pool=1, activation="identity", dropout=0.1),
+            "1x9x9 - conv 2 - conv 2 - conv 2 - conv 2 - ... (13 in all) - 5 - 10, identity, "
+            "dropout 0.1, softmax loss, 1,229 parameters",
+        ),
+        (
+            xpnet.mlp([4, 3, 2], batch_norm=True),
+            "4 - 3 - 2, relu, batch norm, softmax loss, 26 parameters",
+        ),
+    ],
+)  # fmt: skip
+def test_convolution_networks_in_words(network: xpnet.Network, words: str) -> None:
+    assert line(network) == f"<Network: {words}>"
+    assert network.size == int(words.split(", ")[-1].split()[0].replace(",", ""))
+
+
 # -- Models and trainers ---------------------------------------------------------------
 
 

@@ -173,6 +173,58 @@ def test_images_into_an_affine_layer() -> None:
     assert outputs(flat) == {"x": ("N", 12), "Affine1": ("N", 2)}
 
 
+def test_a_convolution_network() -> None:
+    """Shapes and parameters as the book gives them, chapter 7; against PyTorch below."""
+    network = xpnet.cnn((1, 28, 28), [30], [100], kernel=5, padding=0, batch_norm=True, dropout=0.5)
+    summary = network.summary()
+    assert [layer.kind for layer in summary.layers] == [
+        "input", "Convolution(kernel=5)", "BatchNorm(momentum=0.9)", "ReLU", "MaxPool(size=2)",
+        "Flatten", "Affine", "BatchNorm(momentum=0.9)", "ReLU", "Dropout(ratio=0.5)", "Affine",
+    ]  # fmt: skip
+    images = [("N", 1, 28, 28), *[("N", 30, 24, 24)] * 3, ("N", 30, 12, 12)]
+    assert [layer.output for layer in summary.layers] == [
+        *images, ("N", 4320), *[("N", 100)] * 4, ("N", 10),
+    ]  # fmt: skip
+    assert summary.parameters == 30 * 25 + 60 + 4320 * 100 + 200 + 1010
+    assert dict(summary.facts)["statistics"] == "260, not trained but measured"
+    assert [layer.inputs for layer in summary.layers[1:3]] == [("x",), ("Convolution1",)]
+    assert "takes" not in str(summary)
+
+
+def test_a_convolution_network_has_the_shapes_and_parameters_of_pytorch() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    nn = torch.nn
+    network = xpnet.cnn((3, 17, 14), [[8, 8], 12], [20], 5, kernel=[[3, 1], 5], stride=[[2, 1], 1],
+                        padding=[[1, 0], 2])  # fmt: skip
+    theirs = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(12 * 2 * 1, 20), nn.ReLU(), nn.Linear(20, 5),
+    )  # fmt: skip
+    x, shapes = torch.zeros(2, 3, 17, 14), []
+    for layer in theirs:
+        x = layer(x)
+        shapes.append(("N", *x.shape[1:]))
+    summary = network.summary()
+    assert [layer.output for layer in summary.layers[1:]] == shapes
+    assert summary.parameters == sum(p.numel() for p in theirs.parameters())
+    kinds = [layer.kind for layer in summary.layers if layer.kind.startswith("Conv")]
+    assert kinds == [
+        "Convolution(kernel=3, stride=2, padding=1)", "Convolution(kernel=1)",
+        "Convolution(kernel=5, padding=2)",
+    ]  # fmt: skip
+
+
+def test_filters_that_are_no_parameter_have_no_size() -> None:
+    graph = Graph()
+    x, t, W = graph.inputs("x t W")
+    y = functions.flatten(functions.convolution(x, W * W, stride=(1, 2)))
+    loss = functions.softmax_with_loss(y, t)
+    network = Network(graph, {"W": np.ones((4, 1, 2, 2))}, y, loss, input_shape=(1, 2, 3))
+    assert network.summary().layers[2].kind == "Convolution(stride=(1, 2))"
+    assert network.first_weights is None
+
+
 def test_whole_numbers_as_input() -> None:
     graph = Graph()
     x, t, table = graph.inputs("x t table")
@@ -385,6 +437,13 @@ def test_a_loaded_model_has_the_same_summary(tmp_path: Any) -> None:
         (layers.Affine(), "Affine"),
         (layers.LeakyReLU(0.2), "LeakyReLU(alpha=0.2)"),
         (layers.Dropout(0.3, seed=5, layer=2), "Dropout(ratio=0.3)"),
+        (layers.Convolution(), "Convolution(stride=1)"),
+        (layers.Convolution(1, (1, 2), 3), "Convolution(stride=1, padding=(1, 2), dilation=3)"),
+        (layers.MaxPool(), "MaxPool(size=2)"),
+        (layers.MaxPool((2, 3)), "MaxPool(size=(2, 3))"),
+        (layers.AveragePool(3, 2, padding=1), "AveragePool(size=3, stride=2, padding=1)"),
+        (layers.BatchNorm(0.99, 1e-3), "BatchNorm(momentum=0.99, eps=0.001)"),
+        (layers.GlobalAveragePool(), "GlobalAveragePool"),
         (optim.SGD(), "SGD(lr=0.01)"),
         (optim.Adam(0.1, beta2=0.99), "Adam(lr=0.1, beta2=0.99)"),
         (optim.SGD(optim.cosine(0.1, 100)), "SGD(lr=Cosine(lr=0.1, steps=100, end=0))"),

@@ -197,6 +197,14 @@ def dropped() -> tuple[Graph, Inputs]:
     return graph, {**inputs, "step": np.array([1], np.int32)}
 
 
+def cnn(**options: Any) -> tuple[Graph, Inputs]:
+    """Two blocks of two convolutions; with batch normalization, in training."""
+    network = xpnet.cnn((3, 8, 8), [[4, 4], [6, 6]], [9], 5, **options)
+    inputs = {"x": RNG.random((10, 3, 8, 8)), "t": RNG.integers(0, 5, 10)}
+    step = {"step": np.array([1], np.int32)} if options else {}
+    return network.graph, {**network.values, **inputs, **step}
+
+
 def recurrent() -> tuple[Graph, Inputs]:
     graph = Graph()
     W, U, b, h = graph.inputs("W U b h")
@@ -244,6 +252,8 @@ GRAPHS: dict[str, Callable[[], tuple[Graph, Inputs]]] = {
     "odd words": odd_words,
     "late input": late_input,
     "dropout": dropped,
+    "cnn": cnn,
+    "cnn, normalized": lambda: cnn(batch_norm=True, dropout=0.5),
     "recurrent": recurrent,
     **{f"random {seed}": rng_graph(seed) for seed in range(12)},
 }
@@ -310,6 +320,40 @@ def test_layers_collapse_and_expand() -> None:
     assert "weight" not in words  # optional, and not given
     many = parse(picture(nodes, trace, expand=True))
     assert len(many.boxes) == 5
+
+
+def test_a_convolution_layer_is_one_box_with_all_that_belongs_to_it() -> None:
+    network = xpnet.cnn((1, 28, 28), [30], [100], kernel=5, padding=0, batch_norm=True, dropout=0.5)
+    inputs = {"x": RNG.random((10, 1, 28, 28)), "t": RNG.integers(0, 10, 10)}
+    inputs = {**network.values, **inputs, "step": np.array([1], np.int32)}
+    nodes, trace = network.graph.nodes_topologically_sorted(), network.graph.trace(inputs)
+    few = parse(picture(nodes, trace))
+    assert [box.what for box in few.boxes] == ["layer", "layer", "layer", "gate"]
+    first = [text.what for text in few.texts if few.boxes[0].holds(text)]
+    assert [word for word in first if word[0].isupper()] == [
+        "Convolution1", "BatchNorm1", "ReLU1", "MaxPool1", "Flatten1", "W1",
+    ]  # fmt: skip
+    assert {"30×1×5×5", "gamma1", "beta1", "mean1", "var1"} <= set(first)
+    words = [text.what for text in few.texts]
+    assert {"10×1×28×28", "10×4320"} <= set(words)
+    assert words.count("[1]") == 2  # the step: into both layers, once each
+    assert "step" not in first
+    many = parse(picture(nodes, trace, expand=True))
+    assert len(many.boxes) == 11
+
+
+def test_one_normalized_layer_does_not_hide_the_step() -> None:
+    graph = Graph()
+    x, W, gamma, beta, mean, var = graph.inputs("x W gamma beta mean var")
+    step = graph.input("step", optional=True)
+    fn.batch_norm(fn.affine(x, W), gamma, beta, mean, var, step)
+    values: Inputs = {name: np.ones(3) for name in ("gamma", "beta", "mean", "var")}
+    values |= {"x": RNG.random((4, 2)), "W": np.ones((2, 3)), "step": np.array([1], np.int32)}
+    parsed = parse(picture(graph.nodes_topologically_sorted(), graph.trace(values)))
+    (box,) = parsed.boxes
+    inside = {text.what: box.holds(text) for text in parsed.texts}
+    assert inside["var"]
+    assert not inside["step"]
 
 
 def test_a_shared_parameter_is_not_hidden_in_one_layer() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 from conftest import Library
+from counted import Counted
 
 import xpnet
 from xpnet import functions as fn
@@ -286,27 +287,6 @@ def test_formulas_of_arithmetic_give_the_gate_s_values(case: Case) -> None:
     for i, gradient in enumerate(case.gate.backward(cache, d)):
         formula = gradient_of(case.gate, i, letters, "y", "d", 1)
         np.testing.assert_allclose(_evaluate(formula, names), gradient)
-
-
-class Counted(np.ndarray):
-    """An array that counts the operations per element of NumPy's functions, comparisons apart."""
-
-    count = 0
-
-    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        plain = [np.asarray(x) if isinstance(x, Counted) else x for x in inputs]
-        out = options.pop("out", None)
-        result = np.asarray(getattr(function, method)(*plain, **options))
-        if result.dtype != bool:
-            size = np.size(plain[0]) if method == "reduce" else result.size
-            Counted.count += size
-        if out:
-            np.asarray(out[0])[...] = result
-            return out[0]
-        return result.view(Counted)
-
-    def __array_function__(self, *call: Any) -> Any:
-        return np.asarray(super().__array_function__(*call)).view(Counted)  # `where` forgets it
 
 
 @pytest.mark.parametrize("gate", losses.LOSSES.values())

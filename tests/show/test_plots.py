@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,72 @@ def test_weights_of_grey_images_and_of_features(tmp_path: Path, figures: list[An
     assert not (tmp_path / "none.png").exists()
 
 
+def test_filters_of_grey_images(tmp_path: Path, figures: list[Any]) -> None:
+    W = np.random.default_rng(1).standard_normal((80, 1, 5, 3))
+    assert plots.weights(W, tmp_path / "w.png") == 64
+    largest = np.abs(W).max(axis=(1, 2, 3))
+    filters = np.sort(np.argsort(-largest)[:64])
+    drawn = shown(figures[0])
+    np.testing.assert_array_equal(drawn[1].get_array(), W[filters[1], 0])
+    assert [image.get_clim()[1] for image in drawn] == [*largest[filters]]
+    title = figures[0].get_suptitle()
+    assert title == "Filters of the first layer: 64 of 80 filters of 5 x 3"
+    assert plots.weights(W[:1], tmp_path / "w.png") == 1
+    assert words(figures[1].get_suptitle()).endswith("1 filter of 5 x 3")
+
+
+def test_filters_of_colours_and_of_other_channels(tmp_path: Path, figures: list[Any]) -> None:
+    W = np.random.default_rng(1).standard_normal((4, 3, 5, 5))
+    assert plots.weights(W, tmp_path / "w.png") == 4
+    assert plots.weights(W[:, :2], tmp_path / "w.png") == 4
+    colours = np.asarray(shown(figures[0])[2].get_array())
+    expected = W[2].transpose(1, 2, 0) / np.abs(W[2]).max()
+    np.testing.assert_allclose(2 * colours - 1, expected, atol=1e-12)
+    assert words(figures[0].get_suptitle()).endswith("of 5 x 5, as colours: 0 is mid grey")
+    np.testing.assert_array_equal(shown(figures[1])[2].get_array(), W[2, 0])
+    assert words(figures[1].get_suptitle()).endswith("of 5 x 5, channel 0 of 2")
+
+
+def test_filters_of_one_pixel_are_columns(tmp_path: Path, figures: list[Any]) -> None:
+    W = np.random.default_rng(1).standard_normal((6, 5, 1, 1))
+    assert plots.weights(W, tmp_path / "w.png") == 6
+    (image,) = shown(figures[0])[:1]
+    np.testing.assert_array_equal(image.get_array(), W[:, :, 0, 0].T)
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == [f"channel {i}" for i in range(5)]
+    assert plots.weights(np.ones((2, 65, 1, 1)), tmp_path / "none.png") == 0
+
+
+def test_feature_maps_are_the_strongest_of_each_layer(tmp_path: Path, figures: list[Any]) -> None:
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((1, 12, 6, 5)).clip(0)
+    first[0, 3] = 0.0
+    hidden = {
+        "ReLU1": first, "Tanh1": rng.standard_normal((1, 4, 3, 2)), "ReLU2": np.ones((1, 20)),
+    }  # fmt: skip
+    assert plots.feature_maps(rng.random((6, 5)), hidden, tmp_path / "m.png", "a 7") == 2
+    (figure,) = figures
+    assert figure.get_suptitle() == "What the filters find in one sample: a 7"
+    sample, *maps = figure.axes
+    assert sample.get_title() == "the sample"
+    strongest = np.sort(np.argsort(-first[0].max(axis=(1, 2)))[:10])
+    assert [int(axes.get_title().split(":")[0]) for axes in maps] == [*strongest, 0, 1, 2, 3]
+    np.testing.assert_array_equal(maps[1].get_images()[0].get_array(), first[0, strongest[1]])
+    assert maps[0].get_images()[0].get_clim()[0] == 0
+    low, high = maps[-1].get_images()[0].get_clim()
+    assert low == -high < 0  # tanh has two signs
+    assert [maps[i].get_ylabel() for i in (0, 10)] == ["layer 1\n6 x 5", "layer 2\n3 x 2"]
+    assert plots.feature_maps(rng.random((6, 5)), {"1": np.ones((1, 3))}, tmp_path / "no.png") == 0
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_of_many_layers_six_have_feature_maps(tmp_path: Path, figures: list[Any]) -> None:
+    hidden = {str(i): np.ones((1, 2, 3, 3)) for i in range(1, 12)}
+    assert plots.feature_maps(np.ones((3, 3)), hidden, tmp_path / "m.png") == 6
+    rows = [axes.get_ylabel() for axes in figures[0].axes if axes.get_ylabel()]
+    assert rows == [f"layer {i}\n3 x 3" for i in (1, 3, 5, 7, 9, 11)]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (3, 4, 5)])
 def test_mistakes(shape: tuple[int, ...], dtype: Any, tmp_path: Path, figures: list[Any]) -> None:
@@ -255,6 +322,22 @@ def test_zeros_and_dead_units_are_numbers(tmp_path: Path, figures: list[Any]) ->
     assert axes.get_xlim()[0] > 0.9
 
 
+def test_channels_of_a_convolution_are_its_units(tmp_path: Path, figures: list[Any]) -> None:
+    y = np.random.default_rng(0).uniform(1.0, 2.0, (10, 4, 3, 5))
+    y[:, 1] = 0.0  # dead
+    y[:5, 2] = 0.0
+    y[:, 3, 0] = 0.0  # a row of each map, and not the channel
+    plots.activations({"ReLU1": y, "ReLU2": y[:, :1]}, ["relu"] * 2, tmp_path / "a.png")
+    first, second = figures[0].axes
+    share = 100 * (1 + 1 / 2 + 1 / 3) / 4
+    assert (
+        first.get_title() == f"layer 1: 4 relu channels\nzero: {share:.0f} %; dead units: 1 (25 %)"
+    )
+    assert second.get_title().startswith("layer 2: 1 relu channel\n")
+    assert bars(first).sum() == pytest.approx(100 - share)
+    assert figures[0].get_suptitle() == "Outputs of the hidden units, 10 test samples"
+
+
 def test_a_dead_layer(tmp_path: Path, figures: list[Any]) -> None:
     plots.activations({"ReLU1": np.zeros((9, 4))}, ["relu"], tmp_path / "a.png")
     (axes,) = figures[0].axes
@@ -290,6 +373,59 @@ def test_a_spike_or_a_far_value_does_not_hide_the_others(
     assert second.get_xlabel() == "output of a unit (0.1 % lie beyond)"
     assert bars(third).max() == pytest.approx(100)
     assert remark(np.array([[0.0, 2.0]]), "identity") == "mean 1, deviation 1"
+
+
+# -- All of a run ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_all_plots_of_a_convolution_network(
+    flat: bool, tmp_path: Path, figures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = xpnet.datasets.load("digits")
+    x = data.x.reshape(-1, 64) if flat else data.x.reshape(-1, 1, 8, 8)
+    network = xpnet.cnn((1, 8, 8), [[4, 5], 6], [7], batch_norm=True, activation="tanh")
+    trainer = xpnet.Trainer(network, xpnet.optim.Adam(0.01))
+    run = trainer.fit(x[:200], data.t[:200], epochs=2, batch_size=50)
+    test = dataclasses.replace(data, x=x[200:500], t=data.t[200:500])
+    monkeypatch.setattr(plots, "MOST_NUMBERS", 100 * (64 * 9 + 16 * 6 + 7))
+    drawn = plots.draw_all(tmp_path, run, trainer.model, test)
+    assert [path.stem for path in drawn[:4]] == ["curves", "weights", "activations", "maps"]
+    assert drawn[4].stem == "confusion"
+    curves, filters, histograms, maps, *_ = figures
+    title = words(curves.get_suptitle())
+    assert title.startswith("Network 1x8x8 - conv 4 - conv 5 - pool - conv 6 - pool - 7 - 10, tanh")
+    assert filters.get_suptitle() == "Filters of the first layer: 4 filters of 3 x 3"
+    np.testing.assert_array_equal(
+        shown(filters)[3].get_array(), trainer.model.to_host()["W1"][3, 0]
+    )
+    assert histograms.get_suptitle().endswith(" 100 test samples")  # every third of 300
+    assert [axes.get_title().split("\n")[0] for axes in histograms.axes] == [
+        "layer 1: 4 tanh channels", "layer 2: 5 tanh channels", "layer 3: 6 tanh channels",
+        "layer 4: 7 tanh",
+    ]  # fmt: skip
+    first = trainer.model.hidden(x[200:201])["Tanh1"]
+    sample, *panels = maps.axes
+    np.testing.assert_allclose(sample.get_images()[0].get_array(), data.x[200].reshape(8, 8) / 16)
+    np.testing.assert_array_equal(panels[0].get_images()[0].get_array(), first[0, 0])
+    for figure in figures:  # every word stays on the paper
+        inner, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(inner.x0, inner.y0) > 0.02
+        assert inner.x1 < width - 0.02
+        assert inner.y1 < height - 0.02
+
+
+def test_images_of_many_channels_have_pictures_too(tmp_path: Path, figures: list[Any]) -> None:
+    rng = np.random.default_rng(0)
+    data = Dataset(rng.random((60, 2, 6, 6)), rng.integers(0, 2, 60), ("a", "b"))
+    trainer = xpnet.Trainer(xpnet.cnn((2, 6, 6), [3], outputs=2, activation="identity"))
+    run = trainer.fit(data.x, data.t, epochs=1)
+    drawn = plots.draw_all(tmp_path, run, trainer.model, data)
+    assert [path.stem for path in drawn[:4]] == ["curves", "weights", "activations", "maps"]
+    sample = figures[3].axes[0].get_images()[0].get_array()
+    first = data.x[0, 0]
+    np.testing.assert_allclose(sample, (first - first.min()) / np.ptp(first))
+    assert figures[2].axes[0].get_title().startswith("layer 1: 3 identity channels\n")
 
 
 # -- Style -----------------------------------------------------------------------------

@@ -21,8 +21,8 @@ __all__ = ["FILES", "check_folder", "claimed", "signals"]
 FILES = (
     "config.toml", "checkpoints", "metrics.jsonl", "summary.json", "model.npz", "curves.png",
     "confusion.png", "roc.png", "precision_recall.png", "calibration.png", "mistakes.png",
-    "predictions.png", "residuals.png", "weights.png", "activations.png", "sweep.csv", "sweep.png",
-    "models.npz",
+    "predictions.png", "residuals.png", "weights.png", "activations.png", "maps.png", "sweep.csv",
+    "sweep.png", "models.npz",
 )  # fmt: skip
 
 

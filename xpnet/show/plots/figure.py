@@ -13,8 +13,8 @@ from typing import Any
 from xpnet.errors import UsageError, one_line
 
 __all__ = [
-    "COLORS", "GREY", "INK", "MANY", "SHADES", "SIGNED", "SMALL", "TEXT", "TITLE", "TRAIN", "VAL",
-    "caption", "color_bar", "dress", "dress_ticks", "heading", "new_figure", "note_legend",
+    "COLORS", "GREY", "INK", "LIGHT", "MANY", "SHADES", "SIGNED", "SMALL", "TEXT", "TITLE", "TRAIN",
+    "VAL", "caption", "color_bar", "dress", "dress_ticks", "heading", "new_figure", "note_legend",
     "number", "require", "said", "save", "short", "style_of",
 ]  # fmt: skip
 

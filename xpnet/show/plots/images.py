@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.data.dataset import Dataset
 from xpnet.show.plots.figure import INK, SMALL, caption, heading, new_figure, save, short
 
-__all__ = ["grid", "in_colour", "mistakes"]
+__all__ = ["COLUMNS", "greys", "grid", "in_colour", "mistakes", "visible"]
 
 COLUMNS = 10
 
@@ -78,9 +78,9 @@ def mistakes(
     names = [short(name, 10) for name in data.classes]
     lines = max(map(len, names)) > 3  # then the two names have a line each
     figure, panels = grid(len(worst), 1.5 if lines else 1.36)
-    images = _visible(in_colour(data.x[worst], data.image_shape))
+    images = visible(in_colour(data.x[worst], data.image_shape))
     for axes, row, image in zip(panels, worst, images, strict=False):
-        axes.imshow(image, cmap=_greys(images), vmin=0, vmax=1)
+        axes.imshow(image, cmap=greys(images), vmin=0, vmax=1)
         right, taken = names[data.t[row]], names[predicted[row]]
         axes.set_title(f"{right}\n→ {taken}" if lines else f"{right} → {taken}", fontsize=SMALL,
                        color=INK, parse_math=False)  # fmt: skip
@@ -98,7 +98,7 @@ def mistakes(
     return len(worst)
 
 
-def _visible(images: np.ndarray) -> np.ndarray:
+def visible(images: np.ndarray) -> np.ndarray:
     """Return images with values from 0 to 1: each by its own range if grey, else by its dtype's.
 
     Colours of values outside 0 to 1 and 0 to 255 are stretched over the range of all images.
@@ -113,6 +113,6 @@ def _visible(images: np.ndarray) -> np.ndarray:
     return np.asarray((images - low) / np.maximum(high - low, 1e-300))
 
 
-def _greys(images: np.ndarray) -> str:
+def greys(images: np.ndarray) -> str:
     """Ink on paper, if most of what is shown is ground, as around letters; else as a photograph."""
     return "gray_r" if np.median(images) < 0.1 else "gray"
