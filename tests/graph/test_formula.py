@@ -110,6 +110,76 @@ def test_losses_as_functions() -> None:
         assert check(graph, values, node, ["x", "W", "b"])[0].error < 1e-8
 
 
+IMAGES = RNG.uniform(0.5, 2.0, (2, 2, 4, 4))
+FILTERS, SHIFTS = RNG.standard_normal((3, 2, 2, 2)), RNG.standard_normal(3)
+
+
+def windows(x: np.ndarray) -> np.ndarray:
+    """The windows of 2 x 2 that do not overlap, one axis each for their rows and columns."""
+    return x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2)
+
+
+def strided(x: np.ndarray) -> np.ndarray:
+    """A convolution with stride 2 as a sum over those windows."""
+    y: np.ndarray = np.einsum("nchiwj,fcij->nfhw", windows(x), FILTERS)
+    return y
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (
+            lambda x, W, b: fn.convolution(x, W, b, stride=2),
+            strided(IMAGES) + SHIFTS[:, None, None],
+        ),
+        (lambda x, W, b: fn.convolution(x, W, stride=(2, 2)), strided(IMAGES)),
+        (
+            lambda x, W, b: fn.convolution(x, W, None, 2, (2, 0)),
+            strided(np.pad(IMAGES, ((0, 0), (0, 0), (2, 2), (0, 0)))),
+        ),
+        (lambda x, W, b: fn.max_pool(x), windows(IMAGES).max(axis=(3, 5))),
+        (lambda x, W, b: fn.max_pool(x, (1, 4)), IMAGES.max(axis=3, keepdims=True)),
+        (lambda x, W, b: fn.average_pool(x), windows(IMAGES).mean(axis=(3, 5))),
+        (lambda x, W, b: fn.average_pool(x, 4, padding=0), IMAGES.mean((2, 3), keepdims=True)),
+        (lambda x, W, b: fn.global_average_pool(x), IMAGES.mean(axis=(2, 3))),
+        (lambda x, W, b: fn.flatten(x), IMAGES.reshape(2, 32)),
+        (
+            lambda x, W, b: fn.affine(fn.flatten(x), fn.reshape(W, (32, -1))),
+            None,
+        ),
+    ],
+)
+def test_functions_of_images(write: Any, expected: Any) -> None:
+    graph = Graph()
+    y = write(*graph.inputs("x W b"))
+    filters = FILTERS if expected is not None else RNG.standard_normal((32, 1))
+    inputs = {"x": IMAGES, "W": filters, "b": SHIFTS}
+    value, _ = graph.forward(inputs, y)
+    np.testing.assert_allclose(
+        value, IMAGES.reshape(2, 32) @ filters if expected is None else expected, rtol=1e-12
+    )
+    used = [name for name in inputs if any(name in n.inputs for n in graph.nodes.values())]
+    assert max(row.error for row in check(graph, inputs, y, used)) < 1e-7
+
+
+@pytest.mark.parametrize("step", [None, np.array([0], np.int32)])
+@pytest.mark.parametrize("declared", [True, False])
+def test_batch_norm_as_a_function(step: Any, declared: bool) -> None:
+    graph = Graph()
+    nodes = graph.inputs("x gamma beta mean var")
+    last = graph.input("step", optional=True) if declared else None
+    y = fn.batch_norm(*nodes, last, momentum=0.5, eps=1e-3)
+    inputs = {"x": X, "gamma": Y[0], "beta": X[0], "mean": X[1], "var": X[2], "step": step}
+    if step is None or not declared:
+        del inputs["step"]
+        mean, var = X[1], X[2]
+    else:
+        mean, var = X.mean(axis=0), X.var(axis=0)
+    expected = Y[0] * (X - mean) / np.sqrt(var + 1e-3) + X[0]
+    np.testing.assert_allclose(graph.forward(inputs, y)[0], expected)
+    assert max(row.error for row in check(graph, inputs, y, ["x", "gamma", "beta"])) < 1e-7
+
+
 def test_any_order_of_building() -> None:
     """f uses q before q is there, and q uses x before x is there."""
     graph = Graph()

@@ -55,3 +55,36 @@ def test_a_scaling_too_large_for_bytes_is_named() -> None:
     model = xpnet.Model(xpnet.mlp([2, 2]), scaling=Scaling(0.0, 1e45))
     with pytest.raises(xpnet.errors.DataError, match="its scaling is too large for float32"):
         model.predict(np.zeros((2, 2), np.uint8))
+
+
+def test_hidden_layers_of_a_convolution_network(backend: Any) -> None:
+    """What the activations give: before pooling, flattening and dropout; images of channels."""
+    network = xpnet.cnn((2, 6, 5), [[3, 4], 5], [7], 3, batch_norm=True, dropout=0.5, seed=1)
+    assert [node.name for node in network.hidden] == ["ReLU1", "ReLU2", "ReLU3", "ReLU4"]
+    assert network.first_weights == "W1"
+    model = xpnet.Model(network, backend=backend)
+    x = np.random.default_rng(0).random((4, 2, 6, 5)).astype(np.float32)
+    hidden = model.hidden(x)
+    shapes = [(4, 3, 6, 5), (4, 4, 6, 5), (4, 5, 3, 2), (4, 7)]
+    assert [y.shape for y in hidden.values()] == shapes
+    values = {name: value.astype(np.float32) for name, value in network.values.items()}
+    for name, y in hidden.items():
+        expected = network.graph.forward({**values, "x": x}, name)[0]
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_a_channel_that_is_zero_everywhere_is_dead(backend: Any) -> None:
+    network = xpnet.cnn((1, 4, 4), [4], [3], 2, seed=0)
+    network.params["b1"][:] = [0.1, -1e3, 0.1, 0.1]
+    network.params["W1"][2], network.params["b1"][2] = 0.0, 0.0
+    network.params["b2"][1] = -1e4
+    model = xpnet.Model(network, backend=backend)
+    x = np.zeros((2500, 1, 4, 4), np.float32)
+    x[2400, 0, 3, 3] = 1.0  # the third batch of three, and there one pixel
+    network.params["W1"][3], network.params["b1"][3] = 0.0, 0.0
+    network.params["W1"][3, 0, 1, 1] = 1.0
+    model.params = model.feed.copies(network.params)
+    dead = model.evaluation.dead(model.params, model.feed.samples(x))
+    assert dead["ReLU1"].tolist() == [False, True, True, False]
+    assert dead["ReLU2"][1]
+    assert not dead["ReLU2"].all()

@@ -378,21 +378,27 @@ def test_a_spike_or_a_far_value_does_not_hide_the_others(
 # -- All of a run ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flat", [False, True])
+@pytest.fixture
+def no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the plots of answers, which are the same for every network."""
+    monkeypatch.setattr(plots, "draw_scores", lambda *_: [])
+    monkeypatch.setattr(plots, "mistakes", lambda *_: 0)
+
+
+@pytest.mark.usefixtures("no_scores")
 def test_all_plots_of_a_convolution_network(
-    flat: bool, tmp_path: Path, figures: list[Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, figures: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, _ = xpnet.datasets.load("digits")
-    x = data.x.reshape(-1, 64) if flat else data.x.reshape(-1, 1, 8, 8)
+    x = data.x.reshape(-1, 64)  # rows; the network makes images of them
     network = xpnet.cnn((1, 8, 8), [[4, 5], 6], [7], batch_norm=True, activation="tanh")
     trainer = xpnet.Trainer(network, xpnet.optim.Adam(0.01))
     run = trainer.fit(x[:200], data.t[:200], epochs=2, batch_size=50)
     test = dataclasses.replace(data, x=x[200:500], t=data.t[200:500])
     monkeypatch.setattr(plots, "MOST_NUMBERS", 100 * (64 * 9 + 16 * 6 + 7))
     drawn = plots.draw_all(tmp_path, run, trainer.model, test)
-    assert [path.stem for path in drawn[:4]] == ["curves", "weights", "activations", "maps"]
-    assert drawn[4].stem == "confusion"
-    curves, filters, histograms, maps, *_ = figures
+    assert [path.stem for path in drawn] == ["curves", "weights", "activations", "maps"]
+    curves, filters, histograms, maps = figures
     title = words(curves.get_suptitle())
     assert title.startswith("Network 1x8x8 - conv 4 - conv 5 - pool - conv 6 - pool - 7 - 10, tanh")
     assert filters.get_suptitle() == "Filters of the first layer: 4 filters of 3 x 3"
@@ -415,13 +421,14 @@ def test_all_plots_of_a_convolution_network(
         assert inner.y1 < height - 0.02
 
 
+@pytest.mark.usefixtures("no_scores")
 def test_images_of_many_channels_have_pictures_too(tmp_path: Path, figures: list[Any]) -> None:
     rng = np.random.default_rng(0)
     data = Dataset(rng.random((60, 2, 6, 6)), rng.integers(0, 2, 60), ("a", "b"))
     trainer = xpnet.Trainer(xpnet.cnn((2, 6, 6), [3], outputs=2, activation="identity"))
     run = trainer.fit(data.x, data.t, epochs=1)
     drawn = plots.draw_all(tmp_path, run, trainer.model, data)
-    assert [path.stem for path in drawn[:4]] == ["curves", "weights", "activations", "maps"]
+    assert [path.stem for path in drawn] == ["curves", "weights", "activations", "maps"]
     sample = figures[3].axes[0].get_images()[0].get_array()
     first = data.x[0, 0]
     np.testing.assert_allclose(sample, (first - first.min()) / np.ptp(first))

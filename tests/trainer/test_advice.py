@@ -159,6 +159,15 @@ def test_a_dead_regression_too() -> None:
         dead(1, loss="squared").fit(x, x[:, 0], epochs=10, batch_size=20)
 
 
+def test_dead_channels_of_a_convolution_are_units() -> None:
+    network = xpnet.cnn((1, 4, 4), [3], [5], 2, seed=0)
+    for name in ("b1", "b2"):
+        network.params[name] -= 1e3
+    x = np.random.default_rng(0).random((40, 1, 4, 4))
+    with pytest.warns(RuntimeWarning, match="8 of 8 hidden units give 0 for every sample"):
+        xpnet.Trainer(network, optim.SGD(0.01)).fit(x, np.arange(40) % 2, epochs=30, batch_size=20)
+
+
 def test_barely_begun_is_no_reason_to_warn() -> None:
     x, t = blobs()
     with warnings.catch_warnings():
