@@ -58,14 +58,14 @@ def test_a_scaling_too_large_for_bytes_is_named() -> None:
 
 
 def test_hidden_layers_of_a_convolution_network(backend: Any) -> None:
-    """What the activations give: before pooling, flattening and dropout; images of channels."""
+    """What the activations give, images of channels, before they are flattened or dropped."""
     network = xpnet.cnn((2, 6, 5), [[3, 4], 5], [7], 3, batch_norm=True, dropout=0.5, seed=1)
     assert [node.name for node in network.hidden] == ["ReLU1", "ReLU2", "ReLU3", "ReLU4"]
     assert network.first_weights == "W1"
     model = xpnet.Model(network, backend=backend)
     x = np.random.default_rng(0).random((4, 2, 6, 5)).astype(np.float32)
     hidden = model.hidden(x)
-    shapes = [(4, 3, 6, 5), (4, 4, 6, 5), (4, 5, 3, 2), (4, 7)]
+    shapes = [(4, 3, 6, 5), (4, 4, 3, 2), (4, 5, 1, 1), (4, 7)]
     assert [y.shape for y in hidden.values()] == shapes
     values = {name: value.astype(np.float32) for name, value in network.values.items()}
     for name, y in hidden.items():

@@ -178,10 +178,10 @@ def test_a_convolution_network() -> None:
     network = xpnet.cnn((1, 28, 28), [30], [100], kernel=5, padding=0, batch_norm=True, dropout=0.5)
     summary = network.summary()
     assert [layer.kind for layer in summary.layers] == [
-        "input", "Convolution(kernel=5)", "BatchNorm(momentum=0.9)", "ReLU", "MaxPool(size=2)",
+        "input", "Convolution(kernel=5)", "BatchNorm(momentum=0.9)", "MaxPool(size=2)", "ReLU",
         "Flatten", "Affine", "BatchNorm(momentum=0.9)", "ReLU", "Dropout(ratio=0.5)", "Affine",
     ]  # fmt: skip
-    images = [("N", 1, 28, 28), *[("N", 30, 24, 24)] * 3, ("N", 30, 12, 12)]
+    images = [("N", 1, 28, 28), *[("N", 30, 24, 24)] * 2, *[("N", 30, 12, 12)] * 2]
     assert [layer.output for layer in summary.layers] == [
         *images, ("N", 4320), *[("N", 100)] * 4, ("N", 10),
     ]  # fmt: skip
@@ -197,8 +197,8 @@ def test_a_convolution_network_has_the_shapes_and_parameters_of_pytorch() -> Non
     network = xpnet.cnn((3, 17, 14), [[8, 8], 12], [20], 5, kernel=[[3, 1], 5], stride=[[2, 1], 1],
                         padding=[[1, 0], 2])  # fmt: skip
     theirs = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(8, 12, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
         nn.Linear(12 * 2 * 1, 20), nn.ReLU(), nn.Linear(20, 5),
     )  # fmt: skip
     x, shapes = torch.zeros(2, 3, 17, 14), []

@@ -331,7 +331,7 @@ def test_a_convolution_layer_is_one_box_with_all_that_belongs_to_it() -> None:
     assert [box.what for box in few.boxes] == ["layer", "layer", "layer", "gate"]
     first = [text.what for text in few.texts if few.boxes[0].holds(text)]
     assert [word for word in first if word[0].isupper()] == [
-        "Convolution1", "BatchNorm1", "ReLU1", "MaxPool1", "Flatten1", "W1",
+        "Convolution1", "BatchNorm1", "MaxPool1", "ReLU1", "Flatten1", "W1",
     ]  # fmt: skip
     assert {"30×1×5×5", "gamma1", "beta1", "mean1", "var1"} <= set(first)
     words = [text.what for text in few.texts]

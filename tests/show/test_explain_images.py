@@ -81,9 +81,9 @@ def by_hand(p: dict[str, np.ndarray], x: np.ndarray, t: np.ndarray) -> dict[str,
     image, row = ((1, 3, 1, 1), (0, 2, 3)), ((1, 4), (0,))
     v["a1"] = conv(x, p["W1"], padding=(1, 1))
     u1, spread1 = normalize(1, *image)
-    v["z1"] = np.maximum(v["n1"], 0)
-    v["p1"] = v["z1"].reshape(len(x), 3, 3, 2, 3, 2).max(axis=(3, 5))
-    v["Flatten1"] = v["p1"].reshape(len(x), -1)
+    v["p1"] = v["n1"].reshape(len(x), 3, 3, 2, 3, 2).max(axis=(3, 5))
+    v["z1"] = np.maximum(v["p1"], 0)
+    v["Flatten1"] = v["z1"].reshape(len(x), -1)
     v["a2"] = v["Flatten1"] @ p["W2"]
     u2, spread2 = normalize(2, *row)
     v["z2"] = np.maximum(v["n2"], 0)
@@ -98,9 +98,9 @@ def by_hand(p: dict[str, np.ndarray], x: np.ndarray, t: np.ndarray) -> dict[str,
     back(2, u2, spread2, *row)
     v["grads['W2']"] = v["Flatten1"].T @ v["dz2"]
     v["dFlatten1"] = v["dz2"] @ p["W2"].T
-    v["dp1"] = v["dFlatten1"].reshape(v["p1"].shape)
-    v["da1"] = first_max(v["z1"], v["dp1"])
-    v["dn1"] = v["da1"] * (v["n1"] > 0)
+    v["da1"] = v["dFlatten1"].reshape(v["z1"].shape)
+    v["dp1"] = v["da1"] * (v["p1"] > 0)
+    v["dn1"] = first_max(v["n1"], v["dp1"])
     back(1, u1, spread1, *image)
     # The weight's gradient: the images as batches of channels, the gradient as filters.
     v["grads['W1']"] = conv(x.swapaxes(0, 1), v["dz1"].swapaxes(0, 1), padding=(1, 1)).swapaxes(
@@ -129,15 +129,15 @@ def test_every_value_is_that_of_plain_loops() -> None:
 FORMULAS = {
     "a1": ("x₁", "x ∗ W1 (padding 1)"),
     "n1": ("n₁", "gamma1 x̂ + beta1, x̂ = (a1 - μ) / √(σ² + 1e-05)"),
-    "z1": ("y₁", "max(0, n1)"),
-    "p1": ("p₁", "max of each window of z1 (2×2)"),
-    "Flatten1": ("Flatten1", "p1, a row per sample"),
+    "p1": ("p₁", "max of each window of n1 (2×2)"),
+    "z1": ("y₁", "max(0, p1)"),
+    "Flatten1": ("Flatten1", "z1, a row per sample"),
     "a2": ("x₂", "Flatten1 W2"),
     "mean1": ("mean1", "statistic of the batches"),
     "gamma1": ("γ₁", "parameter"),
-    "dp1": ("∂E/∂p₁", "dFlatten1, in the shape of p1"),
-    "da1": ("∂E/∂y₁", "dp1 at the first max of each window, else 0"),
-    "dn1": ("∂E/∂n₁ = ∂E/∂y₁ · ∂y₁/∂n₁", "da1 where n1 > 0, else 0"),
+    "da1": ("∂E/∂y₁", "dFlatten1, in the shape of z1"),
+    "dp1": ("∂E/∂p₁ = ∂E/∂y₁ · ∂y₁/∂p₁", "da1 where p1 > 0, else 0"),
+    "dn1": ("∂E/∂n₁", "dp1 at the first max of each window, else 0"),
     "grads['gamma1']": ("∂E/∂γ₁", "Σ dn1 x̂"),
     "grads['beta1']": ("∂E/∂β₁", "Σ dn1"),
     "dz1": ("∂E/∂x₁", "gamma1 / √(σ² + 1e-05) · (dn1 - mean of dn1 - x̂ · mean of dn1 x̂)"),
@@ -267,8 +267,8 @@ def test_costs_of_the_book_s_network_on_paper() -> None:
     products = 2 * places * 25  # each output is a sum of 1 x 5 x 5 products
     assert costs(table) == {
         "Convolution1": (products + places, products + places),  # no gradient of the images
-        "ReLU1": (places, places),
         "MaxPool1": (3 * places // 4, places // 4),  # 3 comparisons of 4 numbers
+        "ReLU1": (places // 4, places // 4),
         "Flatten1": (0, 0),
         "Affine1": (2 * 10 * 4320 * 100 + 1000, 4 * 10 * 4320 * 100 + 1000),
         "ReLU2": (1000, 1000),

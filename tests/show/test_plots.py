@@ -395,7 +395,7 @@ def test_all_plots_of_a_convolution_network(
     trainer = xpnet.Trainer(network, xpnet.optim.Adam(0.01))
     run = trainer.fit(x[:200], data.t[:200], epochs=2, batch_size=50)
     test = dataclasses.replace(data, x=x[200:500], t=data.t[200:500])
-    monkeypatch.setattr(plots, "MOST_NUMBERS", 100 * (64 * 9 + 16 * 6 + 7))
+    monkeypatch.setattr(plots, "MOST_NUMBERS", 100 * (64 * 4 + 16 * 5 + 4 * 6 + 7))
     drawn = plots.draw_all(tmp_path, run, trainer.model, test)
     assert [path.stem for path in drawn] == ["curves", "weights", "activations", "maps"]
     curves, filters, histograms, maps = figures

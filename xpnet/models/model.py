@@ -512,7 +512,7 @@ class Model:
     def hidden(self, x: Any) -> dict[str, np.ndarray]:
         """Return the outputs of the hidden layers by node name (ReLU1 ...), shape=(N, units).
 
-        Those of a convolution are images, shape=(N, channels, H, W), as they are before pooling.
+        Those of a convolution are images, shape=(N, channels, H, W).
         """
         x = self.feed.samples_or_file(self.checked_samples(x))
         return self.evaluation.hidden(self.params, x)

@@ -204,7 +204,7 @@ class Network:
     def hidden(self) -> list[Node]:
         """Return the nodes of the hidden layers' outputs, first to last.
 
-        An output is what the activation gives, before dropout and pooling.
+        An output is what the activation gives, before dropout and before a pool that follows.
         """
         nodes = []
         for node in self.graph.nodes_topologically_sorted(self.scores):

@@ -58,22 +58,25 @@ def _fill(form: str, gate: Any, inputs: list[str], y: str, d: str, samples: int)
 
 def _windows(gate: Any, *, exchanged: bool = False) -> str:
     """Return the settings of windows that are not the default: " (stride 2, padding 1)"."""
+    words: list[str] = []
+    settings: list[tuple[str, Any, Any]] = []  # name, value, the default
     if isinstance(gate, layers.Convolution):
         stride, padding, dilation = gate.settings
         if exchanged:
             stride, dilation = dilation, stride
         settings = [("stride", stride, (1, 1)), ("padding", padding, (0, 0)),
                     ("dilation", dilation, (1, 1))]  # fmt: skip
-        words = []
     elif isinstance(gate, layers.MaxPool | layers.AveragePool):
         settings = [("stride", gate.stride, gate.size), ("padding", gate.padding, (0, 0))]
-        words = ["×".join(map(str, gate.size))]
-    else:
-        return ""
-    words += [f"{name} {pair_in_words(pair)}" for name, pair, plain in settings if pair != plain]
+        words = [_by(gate.size)]
+    words += [
+        f"{name} {pair[0] if pair[0] == pair[1] else _by(pair)}"
+        for name, pair, plain in settings
+        if pair != plain
+    ]
     return f" ({', '.join(words)})" if words else ""
 
 
-def pair_in_words(pair: tuple[int, int]) -> str:
-    """Write one number for both, or rows×columns."""
-    return str(pair[0]) if pair[0] == pair[1] else "×".join(map(str, pair))
+def _by(pair: Any) -> str:
+    """Write rows×columns."""
+    return "×".join(map(str, pair))

@@ -23,7 +23,7 @@ __all__ = ["Variable", "variables_of"]
 
 ROLES = {"x": "the batch", "t": "targets", "weight": "of each sample", "step": "the training step"}
 # What stands between two layers' sums, by the letter of its output.
-LETTERS = {
+LETTERS: dict[str, tuple[type, ...]] = {
     "n": (BatchNorm,),
     "z": tuple(ACTIVATIONS.values()),
     "p": (MaxPool, AveragePool, GlobalAveragePool),
@@ -218,7 +218,7 @@ def _samples(node: Node, trace: Trace) -> int:
     """Return the number of samples that a loss, or batch normalization, takes the mean over."""
     if not node.inputs:
         return 1
-    shape = trace.values[node.inputs[0]].shape
+    shape: tuple[int, ...] = trace.values[node.inputs[0]].shape
     if isinstance(node.gate, BatchNorm):
         return math.prod(shape) // max(shape[1], 1)
     return math.prod(shape[:-1])

@@ -97,8 +97,9 @@ def _picture(network: Network, data: Dataset) -> np.ndarray:
     shape = data.image_shape or network.input_shape or ()
     sample = np.asarray(read_rows(data.x, np.array([0])))
     if data.image_shape is None and len(shape) == 3 and shape[0] != 3:
-        return sample.reshape(shape)[0]  # the first channel
-    return in_colour(sample, shape)[0]
+        sample, shape = sample.reshape(shape)[:1], shape[1:]  # the first channel
+    image: np.ndarray = in_colour(sample, shape)[0]
+    return image
 
 
 def _kind(gate: Any) -> str:

@@ -179,10 +179,11 @@ def activations(hidden: dict[str, np.ndarray], kinds: Sequence[str], path: Path)
     for axes in panels[len(hidden) :]:
         axes.axis("off")
     for i, (axes, y) in enumerate(zip(panels, hidden.values(), strict=False)):
-        kind = f"{kinds[i]} channel{'s' * (y.shape[1] > 1)}" if y.ndim == 4 else kinds[i]
-        title = f"layer {i + 1}: {y.shape[1]:,} {kind}"
-        rows = units_last(y).reshape(-1, y.shape[1])
-        _histogram(axes, rows.astype(np.float64), kinds[i], title)
+        last = units_last(y)
+        units = last.reshape(-1, last.shape[-1]).astype(np.float64)
+        many = counted(units.shape[1], f"{kinds[i]} channel")
+        title = f"layer {i + 1}: {many if y.ndim == 4 else f'{units.shape[1]:,} {kinds[i]}'}"
+        _histogram(axes, units, kinds[i], title)
     count = len(next(iter(hidden.values())))
     heading(figure, f"Outputs of the hidden units, {count:,} test samples")
     if any(kind in SATURATED for kind in kinds):
