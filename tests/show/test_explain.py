@@ -453,3 +453,23 @@ def test_command_refuses_in_one_line(
     assert words in err
     assert err.count("\n") == 1
     assert not list(in_tmp.iterdir())
+
+
+@pytest.mark.parametrize("dataset", ["random", "digits"])
+def test_command_explains_a_trained_convolution_network(
+    dataset: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = xpnet.datasets.load("digits")
+    network = xpnet.cnn((1, 8, 8), [3], [5], batch_norm=True)
+    trainer = xpnet.Trainer(network, xpnet.optim.SGD(0.01), scaling=data.scaling)
+    trainer.fit(data.x[:100], data.t[:100], epochs=1)
+    trainer.save("m.npz")
+    args = ["--model", "m.npz", "--dataset", dataset, "--batch-size", "6", "--draw", "m.svg"]
+    assert command.main(args) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(r"^x +x +\(6, 1, 8, 8\)", out, re.MULTILINE)
+    assert "x ∗ W1 (padding 1)" in out
+    assert "statistic of the batches" in out
+    assert re.search(r"^BatchNorm1 +\(6, 3, 8, 8\) +6 ", out, re.MULTILINE)  # gamma and beta
+    assert "3×1×3×3" in Path("m.svg").read_text("utf-8")
