@@ -31,6 +31,7 @@ from benchmarks.readme import newest  # noqa: E402
 from xpnet import Graph  # noqa: E402
 from xpnet.data.dataset import Dataset, Scaling, select_rows  # noqa: E402
 from xpnet.functions import affine, exp, softmax_with_loss  # noqa: E402
+from xpnet.models.cnn import PRESETS  # noqa: E402
 from xpnet.show import plots  # noqa: E402
 from xpnet.show.plots.compare import Curve, compared  # noqa: E402
 
@@ -58,6 +59,15 @@ GALLERY = {
     "weights_colour.png": (
         "Weights of colour images",
         "The same for images of three colours: mid grey is zero, a red spot looks for red.",
+    ),
+    "filters.png": (
+        "Filters as images",
+        "What each filter of a first convolution looks for, wherever it stands: red pixels raise "
+        "its output, blue ones lower it.",
+    ),
+    "maps.png": (
+        "Feature maps",
+        "What the strongest filters of each layer find in one image, place by place.",
     ),
     "activations_relu.png": (
         "Activations of ReLU layers",
@@ -109,6 +119,11 @@ def circuits(folder: Path) -> None:
     network, batch = book()
     network.graph.draw(folder / "two_layers.svg", {**network.params, **batch})
     network.graph.draw(folder / "two_layers_expanded.svg", {**network.params, **batch}, expand=True)
+
+    rng = np.random.default_rng(0)
+    network = xpnet.cnn((1, 28, 28), **PRESETS["cnn"])
+    batch_of_images = {"x": rng.random((100, 1, 28, 28)), "t": rng.integers(0, 10, 100)}
+    network.graph.draw(folder / "cnn.svg", {**network.values, **batch_of_images})
 
     graph, values = fc_sigmoid_fc.network(), fc_sigmoid_fc.data()
     graph.draw(folder / "fc_sigmoid_fc.svg", values, expand=True)
@@ -220,6 +235,14 @@ def gallery(folder: Path) -> None:
     trainer, _, test = _trained(balls(), [432, 20, 4], "relu", 60, decay=3.0)
     plots.weights(trainer.model.to_host()["W1"], folder / "weights_colour.png", test)
 
+    network = xpnet.cnn((1, 12, 12), [[16, 16], 32], [50], kernel=[[5, 3], 3], batch_norm=True)
+    trainer, _, test = _trained(anywhere(), network, "relu", 20)
+    plots.weights(trainer.model.to_host()["W1"], folder / "filters.png")
+    plots.feature_maps(
+        test.x[1].reshape(12, 12), trainer.model.hidden(test.x[1:2]), folder / "maps.png",
+        f"a {test.t[1]} of digits at random places",
+    )  # fmt: skip
+
     trainer, _, test = _trained(alarms(), [8, 20, 2], "relu", 15)
     p = trainer.predict_proba(test.x)
     (folder / "two").mkdir()
@@ -245,12 +268,18 @@ def _shrink(path: Path) -> None:
 
 
 def _trained(
-    data: Dataset, sizes: list[int], activation: str, epochs: int, decay: float = 0.0
+    data: Dataset,
+    network: list[int] | xpnet.Network,
+    activation: str,
+    epochs: int,
+    decay: float = 0.0,
 ) -> tuple[xpnet.Trainer, Any, Dataset]:
-    """Train on a half; the other half validates and tests."""
+    """Train a network, or an mlp of these sizes, on a half; the other half validates and tests."""
     loss = "softmax" if data.classes else "squared"
+    if isinstance(network, list):
+        network = xpnet.mlp(network, activation, loss=loss, seed=0)
     trainer = xpnet.Trainer(
-        xpnet.mlp(sizes, activation, loss=loss, seed=0),
+        network,
         xpnet.optim.AdamW(0.005, decay),
         scaling=data.scaling,
         target_scaling=data.target_scaling,
@@ -276,6 +305,17 @@ def balls() -> Dataset:
         image[(rows - row) ** 2 + (columns - column) ** 2 < 8] = colours[kind]
     names = ("red", "green", "blue", "yellow")
     return Dataset(x.astype(np.uint8), t, names, Scaling(0.0, 1 / 255), (12, 12, 3))
+
+
+def anywhere() -> Dataset:
+    """The digits, each at a random place of an image of 12 x 12."""
+    digits, _ = xpnet.datasets.load("digits")
+    rng = np.random.default_rng(0)
+    x = np.zeros((len(digits), 12, 12), np.uint8)
+    for image, digit in zip(x, digits.x, strict=True):
+        row, column = rng.integers(0, 5, 2)
+        image[row : row + 8, column : column + 8] = digit.reshape(8, 8) * 15
+    return replace(digits, x=x, image_shape=(12, 12), scaling=Scaling(0.0, 1 / 255))
 
 
 def alarms() -> Dataset:
