@@ -391,8 +391,8 @@ def test_all_plots_of_a_convolution_network(
 ) -> None:
     data, _ = xpnet.datasets.load("digits")
     x = data.x.reshape(-1, 64)  # rows; the network makes images of them
-    network = xpnet.cnn((1, 8, 8), [[4, 5], 6], [7], batch_norm=True, activation="tanh")
-    trainer = xpnet.Trainer(network, xpnet.optim.Adam(0.01))
+    made = xpnet.cnn((1, 8, 8), [[4, 5], 6], [7], batch_norm=True, activation="tanh")
+    trainer = xpnet.Trainer(made, xpnet.optim.Adam(0.01))
     run = trainer.fit(x[:200], data.t[:200], epochs=2, batch_size=50)
     test = dataclasses.replace(data, x=x[200:500], t=data.t[200:500])
     monkeypatch.setattr(plots, "MOST_NUMBERS", 100 * (64 * 4 + 16 * 5 + 4 * 6 + 7))
@@ -400,7 +400,8 @@ def test_all_plots_of_a_convolution_network(
     assert [path.stem for path in drawn] == ["curves", "weights", "activations", "maps"]
     curves, filters, histograms, maps = figures
     title = words(curves.get_suptitle())
-    assert title.startswith("Network 1x8x8 - conv 4 - conv 5 - pool - conv 6 - pool - 7 - 10, tanh")
+    network = "Network 1x8x8 - conv 4 - conv 5 - pool - conv 6 - pool - 7 - 10, tanh, batch norm"
+    assert title == f"{network}: 2 epochs, 8 steps"
     assert filters.get_suptitle() == "Filters of the first layer: 4 filters of 3 x 3"
     np.testing.assert_array_equal(
         shown(filters)[3].get_array(), trainer.model.to_host()["W1"][3, 0]

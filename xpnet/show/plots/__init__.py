@@ -88,6 +88,7 @@ def _named(network: Network) -> str:
         return f"Network of {sum(p.size for p in network.params.values()):,} parameters"
     kinds = [_kind(node.gate) for node in network.hidden]
     words = kinds[:1] if len({*kinds}) == 1 else kinds
+    words += ["batch norm"] if network.arguments.get("batch_norm") else []
     between = "-" if all(map(str.isdecimal, sizes)) else " - "
     return ", ".join([f"Network {between.join(sizes)}", *words])
 
