@@ -346,6 +346,8 @@ def test_curves_that_part() -> None:
     )
     assert overfitting(epochs((0.6, 0.7, 0.6), (0.4, 0.5, 0.8), (0.2, 1.2, 0.9), (0.1, 1.3, 0.9)))
     # Among 30 samples two or three more mistakes are chance, and a tiny loss doubles by chance too.
+    assert "more data, weight decay or" in overfitting(parted)
+    assert "more data, augmentation, weight decay or" in overfitting(parted, images=True)
     assert not overfitting(parted, 20)
     assert not overfitting(
         epochs((0.6, 0.7, 0.6), (0.4, 0.01, 0.98), (0.2, 0.02, 0.98), (0.1, 0.03, 0.98))
@@ -368,6 +370,16 @@ def test_labels_that_are_learned_by_heart() -> None:
         x, t, epochs=60, batch_size=16, validation=0.3, patience=50
     )
     assert not noted(history, "overfitting")
+
+
+def test_images_that_are_learned_by_heart_may_be_augmented() -> None:
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((120, 1, 5, 4)), rng.integers(0, 2, 120)
+    network = xpnet.cnn((1, 5, 4), [8], [50], 2)
+    history = xpnet.Trainer(network, optim.Adam(0.01)).fit(
+        x, t, epochs=40, batch_size=16, validation=0.3
+    )
+    assert noted(history, "more data, augmentation, ")
 
 
 def test_advice_on_every_backend(backend: Any) -> None:

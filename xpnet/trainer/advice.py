@@ -124,7 +124,7 @@ def sampled_rates(optimizer: Any, backend: Any, first: int, steps: int) -> list[
     return [float(optimizer.lr(backend.asarray(np.asarray(step, np.float32)))) for step in at]
 
 
-def overfitting(epochs: Sequence[Epoch], samples: int = 1000) -> str:
+def overfitting(epochs: Sequence[Epoch], samples: int = 1000, *, images: bool = False) -> str:
     """Say that the validation loss rose while the training loss fell.
 
     Parameters
@@ -132,6 +132,8 @@ def overfitting(epochs: Sequence[Epoch], samples: int = 1000) -> str:
     epochs : sequence of Epoch
     samples : int
         In the validation part: among few, a loss rises by chance.
+    images : bool
+        Whether the network takes images, which can be augmented.
 
     Examples
     --------
@@ -160,7 +162,8 @@ overfitting: stop early (patience 10, say), or take more data, weight decay or d
     return (
         f"the validation loss rose from {best.val_loss:.3g} in epoch {best.epoch} to "
         f"{last.val_loss:.3g} while the training loss fell, which is overfitting: stop early "
-        "(patience 10, say), or take more data, weight decay or dropout"
+        f"(patience 10, say), or take more data, {'augmentation, ' if images else ''}weight decay "
+        "or dropout"
     )
 
 
@@ -411,14 +414,18 @@ def advise(
     last = history.epochs[history.best_epoch - 1 if history.best_params else -1]
     failure = no_better_than_guessing(model, *scored, last.train_score, history.steps)
     rates = sampled_rates(optimizer, model.backend, before, history.steps)
-    notes = [failure, *_on_curves(history, rates, 0 if held is None else len(held[1]))]
+    images = len(model.network.input_shape or ()) == 3
+    notes = [failure, *_on_curves(history, rates, 0 if held is None else len(held[1]), images)]
     return [note for note in (*notes, *_on_data(model, *train)) if note], failure
 
 
-def _on_curves(history: History, rates: Sequence[float], held: int) -> list[str]:
+def _on_curves(history: History, rates: Sequence[float], held: int, images: bool) -> list[str]:
     if history.best_params:  # the model has the best epoch's weights
         return []
-    notes = [overfitting(history.epochs, max(held, 1)), rising(history.column("train_loss"))]
+    notes = [
+        overfitting(history.epochs, max(held, 1), images=images),
+        rising(history.column("train_loss")),
+    ]
     if history.reason == "epochs":
         notes.append(
             still_falling(
