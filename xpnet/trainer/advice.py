@@ -414,7 +414,7 @@ def advise(
     last = history.epochs[history.best_epoch - 1 if history.best_params else -1]
     failure = no_better_than_guessing(model, *scored, last.train_score, history.steps)
     rates = sampled_rates(optimizer, model.backend, before, history.steps)
-    images = len(model.network.input_shape or ()) == 3
+    images = model.network.convolves
     notes = [failure, *_on_curves(history, rates, 0 if held is None else len(held[1]), images)]
     return [note for note in (*notes, *_on_data(model, *train)) if note], failure
 
