@@ -103,6 +103,8 @@ class Evaluation:
         A unit of a convolution is a channel: it is dead if it is 0 at each of its pixels.
         """
         found: dict[str, np.ndarray] = {}
+        if not self._hidden_nodes:
+            return found
         for _, batch in self.feed.batches(x):  # all batches at once could fill the memory
             for node, outputs in zip(self._hidden_nodes, self._hidden(params, batch), strict=True):
                 zero = units_last(self.feed.backend.to_numpy(outputs)) == 0
