@@ -151,7 +151,7 @@ def test_bad_usage_ends_with_2_and_one_line(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epoch = 3\n", "unknown key 'epoch'; expected activation, backend"),
+        ("epoch = 3\n", "unknown key 'epoch'; expected activation, augment, backend"),
         ("epochs = \n", "is not TOML"),
     ],
 )
