@@ -88,3 +88,8 @@ def test_a_channel_that_is_zero_everywhere_is_dead(backend: Any) -> None:
     assert dead["ReLU1"].tolist() == [False, True, True, False]
     assert dead["ReLU2"][1]
     assert not dead["ReLU2"].all()
+
+
+def test_a_network_without_hidden_layers_has_no_dead_units() -> None:
+    model = xpnet.Model(xpnet.mlp([3, 2]))
+    assert model.evaluation.dead(model.params, model.feed.samples(np.ones((4, 3)))) == {}
