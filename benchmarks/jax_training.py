@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem
 from benchmarks.worker import Skipped
 
-__all__ = ["scan", "step"]
+__all__ = ["PRECISIONS", "Step", "adam_update", "scan", "scanned", "step", "step_by_step"]
 
 # On a GPU, only JAX multiplies float32 in TF32 by default, so each lane sets the precision.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
@@ -61,24 +61,36 @@ def _parts(problem: Problem) -> tuple[Step, Any, Any, Any]:
         params, state = carry
         loss, grads = jax.value_and_grad(loss_of)(params, x[rows], t[rows])
         if adam:
-            m, v, k = state
-            k = k + 1
-            m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
-            v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
-            lr = problem.lr * jnp.sqrt(1 - BETA2**k) / (1 - BETA1**k)
-            params = jax.tree.map(lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v)
-            return (params, (m, v, k)), loss
+            return adam_update(params, grads, state, problem.lr), loss
         return (jax.tree.map(lambda p, g: p - problem.lr * g, params, grads), ()), loss
 
     return step, carry, x, t
 
 
-def step(problem: Problem) -> Epoch:
-    """Make one call per step."""
+def adam_update(params: Any, grads: Any, state: Any, lr: Any) -> tuple[Any, Any]:
+    """Return the parameters after a step of Adam, and (first moments, second moments, steps)."""
     import jax
     import jax.numpy as jnp
 
-    one, carry, x, t = _parts(problem)
+    m, v, k = state
+    k = k + 1
+    m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
+    v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
+    lr = lr * jnp.sqrt(1 - BETA2**k) / (1 - BETA1**k)
+    params = jax.tree.map(lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v)
+    return params, (m, v, k)
+
+
+def step(problem: Problem) -> Epoch:
+    """Make one call per step."""
+    return step_by_step(*_parts(problem))
+
+
+def step_by_step(one: Step, carry: Any, x: Any, t: Any) -> Epoch:
+    """Compile one step, and call it for each batch."""
+    import jax
+    import jax.numpy as jnp
+
     compiled = jax.jit(one, donate_argnums=0)
 
     def epoch(order: np.ndarray) -> np.ndarray:
@@ -94,9 +106,12 @@ def step(problem: Problem) -> Epoch:
 
 def scan(problem: Problem, unroll: int = 1) -> Epoch:
     """Make one call per epoch; each turn of the compiled loop runs `unroll` steps."""
-    import jax
+    return scanned(*_parts(problem), unroll=unroll)
 
-    one, carry, x, t = _parts(problem)
+
+def scanned(one: Step, carry: Any, x: Any, t: Any, unroll: int = 1) -> Epoch:
+    """Compile the loop over the batches of an epoch."""
+    import jax
 
     def run(carry: Any, x: Any, t: Any, order: Any) -> Any:
         return jax.lax.scan(lambda carry, rows: one(carry, x, t, rows), carry, order, unroll=unroll)

@@ -21,7 +21,7 @@ from unittest import mock
 import numpy as np
 
 import xpnet
-from benchmarks.jax_training import PRECISIONS
+from benchmarks.jax_training import PRECISIONS, adam_update
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch, Problem
 from benchmarks.pytorch_training import allow_tf32
 from benchmarks.worker import Skipped, Worker, stop
@@ -288,13 +288,7 @@ def jax_vmap(many: ManyProblem) -> Epoch:
         loss, grads = jax.value_and_grad(loss_of)(params, x[rows], t[rows])
         if not adam:
             return (jax.tree.map(lambda p, g: p - lr * g, params, grads), ()), loss
-        m, v, k = state
-        k = k + 1
-        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
-        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
-        lr = lr * jnp.sqrt(1 - BETA2**k) / (1 - BETA1**k)
-        params = jax.tree.map(lambda p, m, v: p - lr * m / (jnp.sqrt(v) + EPS), params, m, v)
-        return (params, (m, v, k)), loss
+        return adam_update(params, grads, state, lr), loss
 
     each = jax.vmap(step, in_axes=(0, 0, None, None, 0))
 

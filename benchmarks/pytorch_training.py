@@ -26,7 +26,10 @@ from benchmarks.problems import (
 )
 from benchmarks.worker import Skipped
 
-__all__ = ["allow_tf32", "autocast", "compiled", "eager", "floor", "graph"]
+__all__ = [
+    "Parts", "allow_tf32", "autocast", "captured_loop", "compiled", "compiled_loop", "eager",
+    "eager_loop", "floor", "graph", "load",
+]  # fmt: skip
 
 # The initial scale of losses in float16 under autocast. PyTorch's default, 2 to the 16, may
 # overflow in the first steps; PyTorch then skips them, so that the losses could not be checked.
@@ -45,7 +48,8 @@ class Parts(NamedTuple):
     loss_of: Callable[[Any, Any], Any]  # takes the x and t of a batch
 
 
-def _torch(device: str, lane: str) -> Any:
+def load(device: str, lane: str = "float32") -> Any:
+    """Return the module, set for the lane; raise `Skipped` if it sees no usable GPU."""
     import torch
 
     if device == "cuda":
@@ -65,12 +69,13 @@ def allow_tf32(torch: Any, allowed: bool) -> None:
             "ignore", "Please use the new API settings to control TF32", UserWarning
         )
         torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed  # of convolutions
 
 
 def _parts(problem: Problem, lane: str, **options: Any) -> Parts:
     """Make the parts; `options` go to the optimizer."""
     case = problem.case
-    torch = _torch(case.device, lane)
+    torch = load(case.device, lane)
     nn = torch.nn
     activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
     modules: list[Any] = []
@@ -121,15 +126,20 @@ def _training(
     return epoch
 
 
-def _eager(problem: Problem, lane: str) -> Epoch:
-    parts = _parts(problem, lane, fused=True)
+def eager_loop(parts: Parts) -> Epoch:
+    """Train eagerly."""
 
     def update(loss: Any) -> None:
         loss.backward()
         parts.optimizer.step()
 
+    return _training(parts, parts.loss_of, update)
+
+
+def _eager(problem: Problem, lane: str) -> Epoch:
+    parts = _parts(problem, lane, fused=True)
     if lane != "float16":
-        return _training(parts, parts.loss_of, update)
+        return eager_loop(parts)
     import torch
 
     scaler = torch.amp.GradScaler(problem.case.device, init_scale=LOSS_SCALE)
@@ -159,7 +169,11 @@ def compiled(problem: Problem) -> Epoch:
         raise Skipped(UNSCALED)
     if case.device != "cpu":
         return _compiled_and_captured(problem)
-    parts = _parts(problem, case.precision, fused=True)
+    return compiled_loop(_parts(problem, case.precision, fused=True))
+
+
+def compiled_loop(parts: Parts) -> Epoch:
+    """Train with forward and backward compiled, without CUDA graphs."""
     import torch
 
     def update(loss: Any) -> None:
@@ -250,7 +264,14 @@ def graph(problem: Problem) -> Epoch:
         raise Skipped(UNSCALED)
     capturable = {"capturable": True} if case.optimizer == "adam" else {}  # SGD needs no option
     parts = _parts(problem, case.precision, fused=True, **capturable)
+    return captured_loop(parts, problem.batch)
+
+
+def captured_loop(parts: Parts, batch: int) -> Epoch:
+    """Capture whole steps; Adam's steps can be captured if it was made with capturable=True."""
     import torch
+
+    device = parts.x.device
 
     def step(rows: Any) -> Any:
         parts.optimizer.zero_grad()
@@ -262,7 +283,7 @@ def graph(problem: Problem) -> Epoch:
     # The warm-up trains, so restore the initial weights and the optimizer's initial state.
     weights = list(parts.model.parameters())
     first = [weight.detach().clone() for weight in weights]
-    rows = torch.zeros(problem.batch, dtype=torch.int64, device=case.device)
+    rows = torch.zeros(batch, dtype=torch.int64, device=device)
     _warm_up(lambda: [step(rows) for _ in range(WARM_UPS)])
     with torch.no_grad():
         for weight, value in zip(weights, first, strict=True):
@@ -275,15 +296,15 @@ def graph(problem: Problem) -> Epoch:
     @cache
     def recorded(steps: int) -> tuple[Any, Any, Callable[[], None]]:
         """Return the rows that a graph of these steps reads, its losses, and its replay."""
-        rows = torch.zeros((steps, problem.batch), dtype=torch.int64, device=case.device)
-        losses = torch.empty(steps, device=case.device)
+        rows = torch.zeros((steps, batch), dtype=torch.int64, device=device)
+        losses = torch.empty(steps, device=device)
         parts.optimizer.zero_grad()  # so that the gradients are in the graph's own memory
         return rows, losses, _captured(lambda: torch.stack([step(r) for r in rows], out=losses))
 
     def epoch(order: np.ndarray) -> np.ndarray:
         rows, losses, replay = recorded(steps_per_graph(len(order)))
         found = []
-        for chunk in torch.from_numpy(order).to(case.device).split(len(rows)):
+        for chunk in torch.from_numpy(order).to(device).split(len(rows)):
             rows.copy_(chunk)
             replay()
             found.append(losses.clone())
@@ -301,7 +322,7 @@ def floor(problem: Problem) -> Epoch:
     On a GPU, a CUDA graph runs them, since launches would take longer than the products.
     """
     case = problem.case
-    torch = _torch(case.device, case.precision)
+    torch = load(case.device, case.precision)
     lane = "float32" if case.precision == "tf32" else case.precision
 
     def asarray(array: np.ndarray) -> Any:

@@ -173,11 +173,12 @@ def start(case: Case, names: Sequence[str], limit: float) -> dict[str, Worker | 
 class Rounds:
     """Collect and record, at once, what is measured of one case's contenders.
 
-    A contender's provisional turn counts until it has a turn in the rounds.
+    A contender's provisional turn counts until it has a turn in the rounds. `fields` identifies
+    the case in the file, and `batch` is the number of samples in a step.
     """
 
-    def __init__(self, case: Case, recorder: Recorder) -> None:
-        self._case, self._recorder = case, recorder
+    def __init__(self, fields: dict[str, Any], batch: int, recorder: Recorder) -> None:
+        self._fields, self._batch, self._recorder = fields, batch, recorder
         self.known: dict[str, dict[str, Any]] = {}
         self._provisional: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = {}
@@ -204,11 +205,11 @@ class Rounds:
         values = self._values(name)
         known = self.known[name]
         measurement = {
-            "case": self._case.fields(),
+            "case": self._fields,
             "contender": name,
             "unit": "us/step",
             **quartiles([1e6 * value for value in values]),
-            "samples_per_second": self._case.size.batch / quartiles(values)["median"],
+            "samples_per_second": self._batch / quartiles(values)["median"],
             **{key: value for key, value in known.items() if value is not None and value != []},
         }
         if name not in self._seconds:
@@ -230,7 +231,7 @@ def measure(
     failed: list[str] = []
     started = start(case, names, arguments.limit)
     workers = {name: w for name, w in started.items() if isinstance(w, Worker)}
-    rounds = Rounds(case, recorder)
+    rounds = Rounds(case.fields(), case.size.batch, recorder)
 
     def fails(name: str, reason: Failed) -> None:
         print(f"{name}: FAILED, {reason}", flush=True)
