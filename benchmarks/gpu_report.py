@@ -1,8 +1,9 @@
 """``python -m benchmarks.gpu_report FOLDER`` prints the results of ``benchmarks/gpu.sh``.
 
-The command reads train_step-*.jsonl, many*.jsonl, matmul.jsonl, mnist.json and estimators.jsonl in
-the folder, if they exist. It prints a line for each case and contender, then each target beside its
-measurement, xpnet's estimators beside scikit-learn's, and last many networks at once.
+The command reads train_step-*.jsonl, many*.jsonl, convolution*.jsonl, matmul.jsonl, mnist.json and
+estimators.jsonl in the folder, if they exist. It prints a line for each case and contender, then
+each target beside its measurement, xpnet's estimators beside scikit-learn's, and last many networks
+at once and convolution networks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.estimators import HEADING, pairs, row
 from benchmarks.many import table, verdict_lines, verdicts
 from benchmarks.readme import Steps, steps, times
 from benchmarks.results import Measurement, read
+from benchmarks.train_step import table as step_table
 
 __all__ = ["main", "report"]
 
@@ -121,8 +123,12 @@ def report(folder: Path) -> list[str]:
     files = sorted(folder.glob("train_step-*.jsonl"), key=lambda f: ("-compile-" in f.name, f))
     others = [folder / name for name in ("matmul.jsonl", "mnist.json", "estimators.jsonl")]
     stacks = sorted(folder.glob("many*.jsonl"))
-    if not any(path.exists() for path in (*files, *others, *stacks)):
-        names = "train_step-*.jsonl, many*.jsonl, matmul.jsonl, mnist.json or estimators.jsonl"
+    images = sorted(folder.glob("convolution*.jsonl"))
+    if not any(path.exists() for path in (*files, *others, *stacks, *images)):
+        names = (
+            "train_step-*.jsonl, many*.jsonl, convolution*.jsonl, matmul.jsonl, mnist.json or "
+            "estimators.jsonl"
+        )
         raise FileNotFoundError(f"{folder} has no {names}")
     products, trainings, estimators = others
     lines: list[str] = []
@@ -162,11 +168,11 @@ def report(folder: Path) -> list[str]:
         if not files:
             lines.insert(0, _machine_line(header))
         lines += ["", HEADING, *map(row, pairs(own))]
-    for path in stacks:
+    for path in (*stacks, *images):
         header, own = read(path)
-        if path == stacks[0] and not files and not estimators.exists():
+        if path == (*stacks, *images)[0] and not files and not estimators.exists():
             lines.insert(0, _machine_line(header))
-        lines += _many_lines(path.stem, own)
+        lines += (_many_lines if path in stacks else _image_lines)(path.stem, own)
     return lines
 
 
@@ -177,6 +183,12 @@ def _many_lines(name: str, measured: Sequence[Measurement]) -> Iterator[str]:
         yield from ("", title, table(own))
     if asked := verdict_lines(verdicts(measured)):
         yield from ("", "many networks at once: what was asked, and measured", *asked)
+
+
+def _image_lines(name: str, measured: Sequence[Measurement]) -> Iterator[str]:
+    for case in {json.dumps(m["case"]): m["case"] for m in measured}.values():
+        own = [m for m in measured if m["case"] == case]
+        yield from ("", f"{name}: {case.get('network') or case['convolution']}", step_table(own))
 
 
 def main(args: Sequence[str] | None = None) -> int:
