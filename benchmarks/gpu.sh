@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs all measurements on a GPU, in three calls. An interruption loses no result.
+# Runs all measurements on a GPU, in four calls. An interruption loses no result.
 #
 #   benchmarks/gpu.sh [--dry-run] [--deadline SECONDS] [--stages NAME,NAME] [--wheels FOLDER]
 #                     [--data-dir FOLDER] [--out-archive FILE] [FOLDER]
 #
 # The first call checks that everything works. The second call measures, with the default stages
-# and deadline; the third measures many networks at once:
+# and deadline; the third measures many networks at once, the fourth convolution networks:
 #
 #   timeout -k 5 148 benchmarks/gpu.sh --stages train,probe,tests --deadline 140 \
 #       --wheels WHEELS --data-dir MNIST --out-archive first.tgz FOLDER
@@ -13,15 +13,18 @@
 #       --wheels WHEELS --data-dir MNIST --out-archive second.tgz FOLDER
 #   timeout -k 5 140 benchmarks/gpu.sh --stages environment,many --deadline 130 \
 #       --wheels WHEELS --data-dir MNIST --out-archive third.tgz FOLDER
+#   timeout -k 5 140 benchmarks/gpu.sh --stages environment,convolution --deadline 130 \
+#       --wheels WHEELS --data-dir MNIST --out-archive fourth.tgz FOLDER
 #
 # FOLDER         folder for the results; by default benchmarks/results/gpu-DATE
 # --deadline     seconds for the whole call (440). A stage gets at most the seconds that are left;
 #                a stage that no longer fits is skipped and reported
-# --stages       stages to run, of environment, train, probe, tests, many, float32, mnist, tf32,
-#                matmul, pictures, compile, estimators; they run in this order. By default all but
-#                train, probe, tests and many; with --dry-run all. The stage compile measures PyTorch's compiler
-#                beside "xpnet cupy"; it comes late, since it takes longest to start. The stage
-#                estimators measures MLPClassifier on the GPU beside scikit-learn's on the CPU
+# --stages       stages to run, of environment, train, probe, tests, many, convolution, float32,
+#                mnist, tf32, matmul, pictures, compile, estimators; they run in this order. By
+#                default all but train, probe, tests, many and convolution; with --dry-run all. The
+#                stage compile measures PyTorch's compiler beside "xpnet cupy"; it comes late, since
+#                it takes longest to start. The stage estimators measures MLPClassifier on the GPU
+#                beside scikit-learn's on the CPU
 # --wheels       folder with wheels of the missing packages, and of no others, since they come
 #                before installed ones. Besides CuPy, PyTorch, JAX and matplotlib you may need: pip
 #                download --no-deps array-api-compat tqdm tyro docstring-parser typeguard tomli-w
@@ -42,7 +45,7 @@ set -u
 SECONDS=0
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
-known=environment,train,probe,tests,many,float32,mnist,tf32,matmul,pictures,compile,estimators
+known=environment,train,probe,tests,many,convolution,float32,mnist,tf32,matmul,pictures,compile,estimators
 deadline=440 stages=''
 dry='' wheels='' data_dir='' out='' archive=''
 
@@ -78,7 +81,7 @@ while (($#)); do
     shift
 done
 [[ $deadline =~ ^[0-9]+$ ]] || refuse "--deadline $deadline: expected seconds"
-[[ $stages ]] || stages=$([[ $dry ]] && echo $known || echo ${known/train,probe,tests,many,/})
+[[ $stages ]] || stages=$([[ $dry ]] && echo $known || echo ${known/train,probe,tests,many,convolution,/})
 for name in ${stages//,/ }; do
     [[ ,$known, == *,$name,* ]] || refuse "--stages $name: expected ${known//,/, }"
 done
@@ -121,7 +124,7 @@ write_archive() {
 measured() {
     compgen -G "$out/train_step-*.jsonl" || compgen -G "$out/matmul.jsonl" ||
         compgen -G "$out/mnist.json" || compgen -G "$out/estimators.jsonl" ||
-        compgen -G "$out/many*.jsonl"
+        compgen -G "$out/many*.jsonl" || compgen -G "$out/convolution*.jsonl"
 } >/dev/null
 
 # report SECONDS: prints the table and the targets, and writes them to summary.txt.
@@ -297,6 +300,9 @@ if [[ $dry ]]; then
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "xpnet numpy one by one")
     stage many many 1 60 "$python" -m benchmarks.many --networks 12-5-3/4 --models 2 1 \
         "${how[@]}" --out "$out/many.jsonl"
+    stage convolution convolution 1 60 "$python" -m benchmarks.convolution --networks tiny \
+        --shapes tiny --rounds 2 --seconds 0.001 --only "xpnet numpy" "book formulas" \
+        --out "$out/convolution.jsonl"
     how=(--rounds 2 --seconds 0.001 --only "xpnet numpy" "book loop" "floor numpy")
     steps float32 12-5-3/4 1 60
     stage matmul matmul 1 60 "$python" -m benchmarks.matmul --quick --sizes 8 16 --devices cpu \
@@ -313,6 +319,12 @@ else
         "${how[@]}" --only "xpnet cupy" "xpnet cupy one by one" "jax vmap" --out "$out/many.jsonl"
     stage many many-rest 20 55 "$python" -m benchmarks.many --networks 20-32-2/32 S \
         --models 64 1 16 256 1024 4 "${how[@]}" --rounds 5 --out "$out/many-rest.jsonl"
+    # xpnet first. On a fresh machine, the first imports read gigabytes, so the limit is higher.
+    how=(--device cuda --rounds 5 --seconds 0.1 "${data[@]}")
+    stage convolution convolution 25 75 "$python" -m benchmarks.convolution \
+        --networks SimpleConvNet --limit 60 "${how[@]}" --out "$out/convolution.jsonl"
+    stage convolution convolution-deep 20 60 "$python" -m benchmarks.convolution \
+        --networks DeepConvNet --limit 40 "${how[@]}" --out "$out/convolution-deep.jsonl"
     gpu=(--device cuda --rounds 7 --seconds 0.2 "${data[@]}")
     targets=("xpnet cupy" "pytorch eager" "floor torch" "jax scan" "jax scan unroll 4"
         "pytorch graph")
@@ -345,7 +357,7 @@ fi
 
 current=report
 # The first call has no times.
-if [[ $stages =~ many|float32|mnist|tf32|matmul|compile|estimators ]] || measured; then
+if [[ $stages =~ many|convolution|float32|mnist|tf32|matmul|compile|estimators ]] || measured; then
     report 4 || failed=1
 fi
 write_archive

@@ -769,17 +769,18 @@ def test_the_gpus_command_goes_through(tmp_path: Path) -> None:
     step = "train_step-float32-12-5-3-4"
     assert names >= {"environment.txt", "train.txt", "tests.txt", "matmul.jsonl", "summary.txt"}
     assert names >= {f"{step}.jsonl", "train_step-compile-12-5-3-4.jsonl"}
-    assert "many.jsonl" in names
+    assert names >= {"many.jsonl", "convolution.jsonl"}
     assert (tmp_path / "out" / step / "train-step-sigmoid-sgd.png").exists()
     table = (tmp_path / "out" / "summary.txt").read_text()
     assert found.stdout.endswith(table)
     assert re.search(r"^12-5-3/4 float32  sigmoid sgd  xpnet numpy +\d", table, re.MULTILINE)
 
 
-def test_the_gpus_command_says_its_three_calls() -> None:
+def test_the_gpus_command_says_its_four_calls() -> None:
     printed = gpu_script("--help").stdout
     assert "gpu.sh --stages train,probe,tests --deadline 140" in printed
     assert "gpu.sh --stages environment,many --deadline 130" in printed
+    assert "gpu.sh --stages environment,convolution --deadline 130" in printed
     text = SCRIPT.read_text()
     known = re.search(r"^known=(\S+)", text, re.MULTILINE)
     assert known is not None
@@ -845,7 +846,7 @@ def test_the_gpus_command_keeps_its_deadline(tmp_path: Path) -> None:
     assert "matmul: LEFT OUT" in found.stdout
     assert "environment" not in found.stdout
     assert found.returncode == 1  # for then there is nothing to report
-    assert "no train_step-*.jsonl, many*.jsonl, matmul.jsonl, mnist.json or" in found.stdout
+    assert "no train_step-*.jsonl, many*.jsonl, convolution*.jsonl, matmul.jsonl," in found.stdout
 
 
 def test_the_gpus_command_goes_on_after_a_failure(tmp_path: Path) -> None:
