@@ -398,7 +398,9 @@ def _milliseconds(m: Measurement) -> str:
 
 def section(header: dict[str, Any], measurements: Sequence[Measurement]) -> list[str]:
     """Write the tables of a file of results."""
-    clock = " of processor time" if header["clock"] == "cpu" else ""
+    clock = " of processor time, on a machine that other work kept busy," * (
+        header["clock"] == "cpu"
+    )
     return [
         f"A step of the book's two networks on {header['data'].upper()} (gather, forward, "
         f"backward, Adam), batch 100, float32: milliseconds{clock} on one thread, median of "

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import results
+from benchmarks import convolution, results
 from benchmarks.defaults import section as scores_and_times
 from benchmarks.estimator_cases import named
 from benchmarks.estimators import BASELINE, Pair, pairs
 from benchmarks.growth import slope
-from benchmarks.many import verdicts
+from benchmarks.many import Verdict, verdicts
 from benchmarks.problems import NETWORKS
 from benchmarks.results import Measurement, read
 from benchmarks.tables import section as tables_section
@@ -177,6 +177,8 @@ def readme_section(header: dict[str, Any], found: Steps, mnist: dict[str, Any]) 
         f"float32. On an NVIDIA H100 the first of these steps takes {ours} µs, beside {eager} of "
         f"PyTorch, {graph} of PyTorch in a CUDA graph and {scan} of JAX. A whole training on MNIST "
         f"({TRAINING}) takes {seconds:.1f} s on the CPU and reaches {100 * accuracy:.1f} %.",
+        "",
+        convolution.in_a_line(*read(results.newest("convolution"))),
         "",
     ]
 
@@ -531,10 +533,10 @@ def _many_cell(m: Measurement | None) -> str:
     return f"{cell} ({m['times_alone']:.2f})" if "times_alone" in m else cell
 
 
-def many_verdicts(measurements: Sequence[Measurement]) -> list[str]:
+def verdict_table(found: Iterable[Verdict]) -> list[str]:
     """Write what was asked beside what was measured, bold where it does not hold."""
     lines = ["| | asked | measured |", "| --- | ---: | ---: |"]
-    for v in verdicts(measurements):
+    for v in found:
         value = f"{v.measured:.2f}" if v.holds else f"**{v.measured:.2f}**"
         lines.append(f"| {v.what} | {'< ' if v.most else ''}{v.asked:g} | {value} |")
     return lines if len(lines) > 2 else []
@@ -554,7 +556,7 @@ def many_section() -> list[str]:
     for optimizer in dict.fromkeys(m["case"]["optimizer"] for m in measurements):
         own = [m for m in measurements if m["case"]["optimizer"] == optimizer]
         lines += [f"### {optimizer.upper()}, by number of models", "", *many_table(own)]
-    lines += ["Asked and measured, times as fast:", "", *many_verdicts(measurements), ""]
+    lines += ["Asked and measured, times as fast:", "", *verdict_table(verdicts(measurements)), ""]
     for folder in sorted(results.FOLDER.glob("gpu-????-??-??*")):
         found = [read(path) for path in sorted(folder.glob("many*.jsonl"))]
         own = [m for _, each in found for m in each]
@@ -565,10 +567,22 @@ def many_section() -> list[str]:
                 f"### On one {gpu}, {machine['date']}",
                 "",
                 *[line for _, each in found for line in many_table(each)],
-                *many_verdicts(own),
+                *verdict_table(verdicts(own)),
                 "",
             ]
     return lines
+
+
+def convolution_section() -> list[str]:
+    """Write the machine, and then steps and single convolutions beside other libraries."""
+    header, measurements = read(results.newest("convolution"))
+    return [machine_line(header), "", *convolution.section(header, measurements)]
+
+
+def convolution_verdicts() -> list[str]:
+    """Write what was asked of the steps."""
+    _, measurements = read(results.newest("convolution"))
+    return ["Asked and measured:", "", *verdict_table(convolution.verdicts(measurements)), ""]
 
 
 def defaults_section() -> list[str]:
@@ -586,6 +600,9 @@ def pages() -> dict[Path, list[str]]:
         ROOT / "README.md": readme_section(header, core, newest("mnist")),
         ROOT / "docs/speed.md": [
             *training_steps_section(header, core, newest("mnist")),
+            "## Convolution networks",
+            "",
+            *convolution_section(),
             *estimators_section(),
         ],
         ROOT / "docs/defaults.md": defaults_section(),
@@ -619,6 +636,10 @@ def pages() -> dict[Path, list[str]]:
             *many_section(),
             "![model-steps a second against the number of models](results/many-sgd.png)",
             "",
+            "## Convolution networks",
+            "",
+            *convolution_section(),
+            *convolution_verdicts(),
             "## Defaults",
             "",
             *defaults_section(),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import convolution, gpu_report, im2col
+from benchmarks import convolution, gpu_report, im2col, readme, results
 from benchmarks.convolution import batches, step_mib, verdicts
 from benchmarks.image_contenders import CONVOLUTIONS, TRAININGS, book_convolution
 from benchmarks.image_problems import NETWORKS, SHAPES, ImageCase, layers, products
@@ -185,3 +185,14 @@ def test_a_contender_that_trains_something_else_fails(
     words = ["--networks", "tiny", "--shapes", "--seconds", "0.001", "--only", "xpnet numpy"]
     assert convolution.main(words) == 3
     assert "xpnet numpy: FAILED, trains something else" in capsys.readouterr().out
+
+
+def test_the_pages_show_the_committed_results() -> None:
+    header, measurements = read(results.newest("convolution"))
+    networks = {m["case"]["network"] for m in measurements if "network" in m["case"]}
+    assert networks == {"SimpleConvNet", "DeepConvNet"}
+    section = "\n".join(convolution.section(header, measurements))
+    for page in ("docs/speed.md", "benchmarks/RESULTS.md"):
+        assert section in (readme.ROOT / page).read_text(encoding="utf-8")
+    sentence = convolution.in_a_line(header, measurements)
+    assert sentence in (readme.ROOT / "README.md").read_text(encoding="utf-8")

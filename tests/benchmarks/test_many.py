@@ -131,7 +131,7 @@ def test_what_was_asked_is_held_against_what_was_measured() -> None:
     assert [round(v.measured, 2) for v in found] == [7.9, 0.99, 0.9, 2.13]
     assert [v.asked for v in found] == [8.0, 0.95, 0.95, 3.0]
     assert [v.holds for v in found] == [False, True, False, True]
-    lines = readme.many_verdicts([*small, *gpu])
+    lines = readme.verdict_table(verdicts([*small, *gpu]))
     assert lines[2].endswith("| 8 | **7.90** |")
     assert lines[3].endswith("| < 3 | 2.13 |")
 
