@@ -168,6 +168,9 @@ def _compiled_loop(
             params, state, loss = work(*carry, data, rows)
             return (params, state), loss
 
+        if order.shape[0] == 1:  # a scan of one step is a loop too
+            (params, state), loss = body((params, state), order[0])
+            return params, state, loss[None]
         (params, state), losses = lax.scan(body, (params, state), order)
         return params, state, losses
 
