@@ -77,6 +77,7 @@ def test_the_parameters_of_the_estimators_are_in_the_table() -> None:
 def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import (
         compare,
+        convolution,
         estimators,
         gpu_report,
         growth,
@@ -92,7 +93,16 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
     commands = (train, predict, evaluate, compare_runs, gradcheck, explain, compare, growth)
     for main in (
         command.main
-        for command in (*commands, gpu_report, matmul, mnist, estimators, pictures, train_step)
+        for command in (
+            *commands,
+            convolution,
+            gpu_report,
+            matmul,
+            mnist,
+            estimators,
+            pictures,
+            train_step,
+        )  # fmt: skip
     ):
         with pytest.raises(SystemExit):
             main(["--help"])
