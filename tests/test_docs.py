@@ -102,7 +102,7 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
             estimators,
             pictures,
             train_step,
-        )  # fmt: skip
+        )
     ):
         with pytest.raises(SystemExit):
             main(["--help"])
