@@ -166,19 +166,20 @@ def _to_first(x: np.ndarray, y: np.ndarray, dout: np.ndarray, size: Pair, stride
     *parts, last = zip(windows(x, size, stride), windows(dx, size, stride), strict=True)
     # A gradient of infinity times 0 would be NaN; its bits, a whole number, times 0 are 0.
     bits = np.dtype(f"i{dout.itemsize}")
-    for part, into in parts:
+    for k, (part, into) in enumerate(parts, 1):
         first = part == y
         if overlapping:
             given = np.multiply(dout.view(bits), first)
             into += given.view(dout.dtype)
             dout = np.bitwise_xor(dout.view(bits), given, out=given).view(dout.dtype)
         else:
-            given = into.view(bits)
-            np.multiply(dout.view(bits), first, out=given)
-            dout = np.bitwise_xor(dout.view(bits), given).view(dout.dtype)
+            given = np.multiply(dout.view(bits), first, out=into.view(bits))
+            # What is left goes to later places: from the last but one straight to the last.
+            rest = last[1].view(bits) if k == len(parts) else None
+            dout = np.bitwise_xor(dout.view(bits), given, out=rest).view(dout.dtype)
     if overlapping:
         last[1][...] += dout
-    else:
+    elif not parts:
         last[1][...] = dout
     return dx
 
