@@ -109,6 +109,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setitem(sys.modules, "cupyx", types.ModuleType("cupyx"))
             kernels: Any = types.ModuleType("xpnet.backend.cuda.kernels")
             kernels.make_kernels = lambda precision, fallbacks: {"matmul": cupy.matmul}
+            kernels.image_kernels = lambda products, sum_rows: {}
             monkeypatch.setitem(sys.modules, "xpnet.backend.cuda.kernels", kernels)
 
     def forget() -> None:
