@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from cases import CASES, Case
 
-from xpnet import layers, select
+from xpnet import Graph, Network, layers, losses, select
 from xpnet.arrays import convolution
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import numpy_images
 from xpnet.backend.interface import Backend
+from xpnet.graph.gradcheck import check_gate
 
 IMAGES = [
     case
@@ -219,16 +220,53 @@ def test_batch_norm_is_that_of_pytorch() -> None:
                 np.testing.assert_allclose(ours, other.numpy(), rtol=0, atol=1e-10)
 
 
-def test_the_first_batches_count_alike_in_the_running_statistics() -> None:
-    rng = np.random.default_rng(0)
-    batches = rng.standard_normal((6, 8, 2)) + 5.0
+@pytest.mark.parametrize("step", [0, 7])  # a model that is trained on counts from 0 again
+def test_only_the_first_batch_of_a_new_network_replaces_the_running_statistics(step: int) -> None:
+    batch = np.random.default_rng(0).standard_normal((8, 2)) + 5.0
+    own = batch.mean(axis=0), batch.var(axis=0, ddof=1)
     gate, one, zero = layers.BatchNorm(), np.ones(2), np.zeros(2)
-    mean, var = zero, one
-    for step, batch in enumerate(batches):
+
+    def after(mean: np.ndarray, var: np.ndarray) -> Any:
         _, cache = gate.forward(batch, one, zero, mean, var, np.array([step], np.int32))
-        mean, var = gate.observed(cache)
-    np.testing.assert_allclose(mean, batches.mean(axis=(0, 1)), rtol=1e-12)
-    np.testing.assert_allclose(var, batches.var(axis=1, ddof=1).mean(axis=0), rtol=1e-12)
+        return gate.observed(cache)
+
+    np.testing.assert_allclose(after(zero, one), own, rtol=1e-12)
+    kept = np.array([2.0, 3.0]), np.array([1.0, 4.0])
+    expected = [0.9 * old + 0.1 * new for old, new in zip(kept, own, strict=True)]
+    np.testing.assert_allclose(after(*kept), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int16, np.uint8, np.int64])
+def test_padding_of_whole_numbers_is_never_the_largest(dtype: Any) -> None:
+    low = np.full((1, 1, 2, 2), 0 if dtype in (bool, np.uint8) else -5, dtype)
+    y = layers.MaxPool(2, padding=1).forward(low)[0]
+    assert y.dtype == dtype
+    assert (y == low[0, 0, 0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("gate", "shapes"),
+    [
+        (layers.AveragePool((1, 4), (1, 2), (0, 2)), [(1, 1, 1, 1)]),
+        (layers.AveragePool((1, 4), (1, 3), (0, 2)), [(1, 1, 1, 2)]),
+        (layers.AveragePool((5, 4), 1, (2, 0)), [(1, 1, 1, 4)]),
+        (layers.MaxPool((5, 4), 1, (2, 0)), [(1, 1, 1, 4)]),
+        (layers.Convolution((7, 5), (2, 6)), [(1, 1, 1, 1), (2, 1, 1, 2)]),
+        (layers.Convolution((7, 2), (2, 0)), [(1, 1, 2, 3), (2, 1, 1, 2)]),
+        (layers.Convolution(5, 2), [(2, 1, 1, 1), (2, 1, 1, 1)]),
+    ],
+)
+@pytest.mark.parametrize("kernels", [{}, select("cpu").kernels], ids=["lines", "kernels"])
+def test_images_smaller_than_their_padding_have_gradients(
+    gate: Any, shapes: list[tuple[int, ...]], kernels: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+
+    def rows() -> Any:
+        return check_gate(gate, *arrays)
+
+    assert max(row.error for row in with_kernels(rows, kernels)()) < 1e-8
 
 
 def test_one_sample_is_normalized_as_in_inference() -> None:
@@ -279,3 +317,20 @@ def test_shapes_that_do_not_fit_are_refused(
 def test_settings_that_cannot_be_are_refused(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_statistics_of_two_gates_are_refused() -> None:
+    """Each gate would overwrite what the other one measured."""
+    graph = Graph()
+    x, t, gamma, beta, mean, var = graph.inputs("x t gamma beta mean var")
+    step = graph.input("step", optional=True)
+    node = x
+    for _ in range(2):
+        node = graph.apply(layers.BatchNorm(), node, gamma, beta, mean, var, step)
+    loss = graph.apply(losses.SoftmaxWithLoss(), node, t)
+    one, zero = np.ones(2), np.zeros(2)
+    with pytest.raises(ValueError, match="BatchNorm1, BatchNorm2 measure 'mean'"):
+        Network(
+            graph, {"gamma": one, "beta": zero}, node, loss, outputs=2,
+            statistics={"mean": zero, "var": one},
+        )  # fmt: skip

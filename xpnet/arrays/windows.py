@@ -71,12 +71,10 @@ def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> li
 def pad(x: Array, edges: Edges, value: float = 0.0) -> Array:
     """Return images with rows and columns of `value` around them; x itself if there are none.
 
-    Negative edges cut rows and columns off.
+    Negative edges cut rows and columns off: after the others are added, since they may cut off
+    more than there is of x.
     """
     for axis, (before, after) in zip((2, 3), edges, strict=True):
-        if before < 0 or after < 0:
-            kept = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
-            x = x[:, :, kept, :] if axis == 2 else x[:, :, :, kept]
         parts = [x]
         for place, width in ((0, before), (2, after)):
             if width > 0:
@@ -86,6 +84,9 @@ def pad(x: Array, edges: Edges, value: float = 0.0) -> Array:
                 parts.insert(place, xp.full(tuple(shape), value, dtype=x.dtype, device=device(x)))
         if len(parts) > 1:
             x = namespace(x).concat(parts, axis=axis)
+        if before < 0 or after < 0:
+            kept = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+            x = x[:, :, kept, :] if axis == 2 else x[:, :, :, kept]
     return x
 
 

@@ -742,7 +742,15 @@ def _joined_block(block: Any) -> int | str:
     """Return a block of filters as `blocks_of` does."""
     if not isinstance(block, list):
         return int(block)
-    return "-".join(map(str, block)) if len(block) > 1 else int(block[0])
+    words = [_joined_pair(each) for each in block]
+    return "-".join(map(str, words)) if len(words) > 1 else words[0]
+
+
+def _joined_pair(value: Any) -> int | str:
+    """Return a size as a number; if rows and columns differ, as text that no option reads."""
+    if not isinstance(value, list):
+        return value if isinstance(value, str) else int(value)
+    return int(value[0]) if len({*value}) == 1 else "x".join(map(str, value))
 
 
 def _as_word(setting: Any) -> int | str:

@@ -61,8 +61,9 @@ class Arguments:
     """Sizes of the hidden layers, separated by commas."""
     outputs: int = 10
     """Number of outputs."""
-    activation: str = "sigmoid"
-    """One activation for all hidden layers, or one per layer, separated by commas."""
+    activation: str | None = None
+    """One activation for all hidden layers, or one per layer, separated by commas. (default:
+    sigmoid; for images tanh, since the gradients of many sigmoids vanish)"""
     loss: Loss = "softmax"
     """Loss."""
     dropout: Float = None
@@ -109,7 +110,7 @@ def _network(a: Arguments) -> Network:
         sizes = [int(n) for n in hidden.split(",") if n]
     except ValueError:
         raise UsageError(f"--hidden {hidden!r}: expected sizes separated by commas") from None
-    kinds = a.activation.split(",")
+    kinds = (a.activation or ("tanh" if images else "sigmoid")).split(",")
     kinds = kinds * len(sizes) if len(kinds) == 1 and not images else kinds
     return network_of_kind(
         a.model, (a.image or ()) if images else (a.inputs,), a.outputs, hidden=sizes,

@@ -78,6 +78,8 @@ class Augmentation:
         """
         if given is None or isinstance(given, cls):
             return given
+        if given == "none":
+            return None
         if not isinstance(given, str):
             raise UsageError(
                 f"augment is {shown(given)}; expected xpnet.data.Augmentation(shift=2, flip=True), "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from xpnet.arrays.dispatch import elementwise
-from xpnet.arrays.ops import Array, at_least, namespace, sum_channels
+from xpnet.arrays.ops import Array, namespace, sum_channels
 from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 
@@ -41,8 +41,9 @@ class BatchNorm:
     Parameters
     ----------
     momentum : float in [0, 1)
-        How much of the running statistics each step keeps. The first steps keep less: there the
-        statistics are the means over all batches so far, so they mean something from the start.
+        How much of the running statistics each step keeps. The first batch of a new network, whose
+        mean is 0 and variance 1, keeps nothing: so the statistics mean something from the start,
+        and a model that is trained on keeps its own.
     eps : float
         Added to the variance.
 
@@ -109,7 +110,7 @@ class BatchNorm:
             total = sum_channels(x)
             centered = _centered(x, along_channels(total, x), 1.0 / count)
             inverse, scale, *after = _measured(
-                total, sum_channels(centered, centered), gamma, mean, var, step, 1.0 / count,
+                total, sum_channels(centered, centered), gamma, mean, var, 1.0 / count,
                 count / (count - 1), self.momentum, self.eps,
             )  # fmt: skip
         else:
@@ -179,7 +180,7 @@ def _dx(
 
 @elementwise
 def _measured(
-    total: Array, squares: Array, gamma: Array, mean: Array, var: Array, step: Any, share: float,
+    total: Array, squares: Array, gamma: Array, mean: Array, var: Array, share: float,
     unbiased: float, momentum: float, eps: float,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Return the scales of a batch, and the statistics after it.
@@ -190,8 +191,9 @@ def _measured(
     batch_var = squares * share
     inverse, scale = _scales(batch_var, gamma, eps)
     xp = namespace(mean)
-    # The first batches count alike: the rate is 1, 1/2, 1/3, ... down to 1 - momentum.
-    rate = at_least(1.0 / (xp.astype(step, mean.dtype) + 1.0), 1.0 - momentum)
+    # A mean of exactly 0 and a variance of exactly 1 are those that a network begins with.
+    new = xp.astype(mean == 0.0, mean.dtype) * xp.astype(var == 1.0, mean.dtype)
+    rate = new * momentum + (1.0 - momentum)
     return (
         inverse, scale,
         mean + rate * (total * share - mean),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from xpnet.arrays.convolution import both
-from xpnet.arrays.ops import Array, device, namespace
+from xpnet.arrays.ops import Array, device, is_real, namespace
 from xpnet.arrays.windows import (
     Edges,
     Pair,
@@ -50,7 +50,8 @@ class MaxPool:
     stride : int or (int, int), optional
         From one window to the next; by default `size`, so that no two overlap.
     padding : int or (int, int)
-        Minus infinity on each side of the images, at most half of `size`.
+        Minus infinity (of whole numbers: the smallest) on each side of the images, at most half
+        of `size`.
 
     Raises
     ------
@@ -75,7 +76,7 @@ class MaxPool:
 
     def forward(self, x: Array) -> tuple[Array, MaxPoolCache]:
         size, stride, edges = _fitting(self, x)
-        x = pad(x, edges, -math.inf)
+        x = pad(x, edges, lowest(x))
         y, hint = max_pool(x, size, stride)
         return y, MaxPoolCache(x, y, hint)
 
@@ -144,6 +145,14 @@ class Flatten:
 
     def backward(self, cache: tuple[int, ...], dout: Array, needs: Sequence[bool] = ONE) -> Grads:
         return (namespace(dout).reshape(dout, cache),)
+
+
+def lowest(x: Array) -> float:
+    """Return a value that is at most as large as any of x's dtype."""
+    if is_real(x):
+        return -math.inf
+    xp = namespace(x)
+    return 0 if xp.isdtype(x.dtype, "bool") else int(xp.iinfo(x.dtype).min)
 
 
 def _settle(gate: Any) -> None:

@@ -84,6 +84,12 @@ class Network:
                 raise ValueError(
                     f"statistics has {shown(name)}; expected an input that is no parameter"
                 )
+            users = [n.name for n in self.graph.nodes.values() if name in n.inputs]
+            if len(users) > 1:
+                raise ValueError(
+                    f"{listed(users)} measure {shown(name)}; expected statistics of their own for "
+                    "each gate"
+                )
 
     def __repr__(self) -> str:
         return f"<Network: {self.in_words}>"
