@@ -574,12 +574,12 @@ def test_only_the_warning_of_the_setting_is_silenced() -> None:
             warnings.warn(self.text, UserWarning, stacklevel=2)
             self.__dict__[name] = value
 
-    matmul = Matmul()
+    matmul, cudnn = Matmul(), types.SimpleNamespace()
     torch = types.SimpleNamespace(
-        backends=types.SimpleNamespace(cuda=types.SimpleNamespace(matmul=matmul))
+        backends=types.SimpleNamespace(cuda=types.SimpleNamespace(matmul=matmul), cudnn=cudnn)
     )
     pytorch_training.allow_tf32(torch, True)
-    assert matmul.__dict__ == {"allow_tf32": True}
+    assert matmul.__dict__ == vars(cudnn) == {"allow_tf32": True}
     Matmul.text = "something else"
     with pytest.warns(UserWarning, match="something else"):
         pytorch_training.allow_tf32(torch, False)
@@ -757,7 +757,7 @@ SCRIPT = Path(train_step.__file__).with_name("gpu.sh")
 def gpu_script(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHON": sys.executable}
     return subprocess.run(
-        [str(SCRIPT), *words], env=environment, capture_output=True, text=True, timeout=120
+        [str(SCRIPT), *words], env=environment, capture_output=True, text=True, timeout=300
     )
 
 
