@@ -189,14 +189,16 @@ ARGUMENTS: dict[str, list[Any]] = {
         [
             normal(4),
             RNG.uniform(5, 9, 4).astype(np.float32),
-            *(normal(4) for _ in range(3)),
-            step,
+            normal(4),
+            mean,
+            np.array([1, 2, 1, 2], np.float32),
             0.1,
             10 / 9,
             0.9,
             1e-5,
         ]
-        for step in (np.array([3], np.int32), np.array(0, np.int32), np.array([99], np.int32))
+        # As a network begins, mean 0 and variance 1, in one channel; in none.
+        for mean in (np.array([0, 0, 1, 1], np.float32), normal(4))
     ],
     "arrays.ops.sum_rows_per_model": [
         [[normal(4, 100, 33), normal(4, 7, 5), normal(4, 1, 1)]],
