@@ -270,8 +270,9 @@ fi
 simulator=$root/tests/simulator:$PYTHONPATH
 if [[ $dry ]]; then
     # Status 1 means that checks failed, as a few must without a GPU.
-    PYTHONPATH=$simulator stage probe probe 1 60 bash -c '"$python" -m benchmarks.gpu_probe "$out" \
-        --networks 20-6-3/8 --steps 20 --chain 2 --stacks 2 --mega 6x64; (($? < 2))'
+    PYTHONPATH=$simulator stage probe probe 1 90 bash -c '"$python" -m benchmarks.gpu_probe "$out" \
+        --networks 20-6-3/8 --steps 20 --chain 2 --stacks 2 --mega 6x64 \
+        --images cnn --images-batch 2 --images-size 12; (($? < 2))'
 else
     stage probe probe 5 50 "$python" -m benchmarks.gpu_probe "$out"
 fi
