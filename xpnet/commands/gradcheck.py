@@ -35,6 +35,15 @@ Hidden = Annotated[
     str | None,
     tyro.conf.arg(metavar="STR", help_behavior_hint="(by default 50, of a cnn 5)"),
 ]
+Activation = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="STR",
+        help_behavior_hint=(
+            "(by default sigmoid; for images tanh, since the gradients of many sigmoids vanish)"
+        ),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,8 @@ class Arguments:
     """Sizes of the hidden layers, separated by commas."""
     outputs: int = 10
     """Number of outputs."""
-    activation: str | None = None
-    """One activation for all hidden layers, or one per layer, separated by commas. (default:
-    sigmoid; for images tanh, since the gradients of many sigmoids vanish)"""
+    activation: Activation = None
+    """One activation for all hidden layers, or one per layer, separated by commas."""
     loss: Loss = "softmax"
     """Loss."""
     dropout: Float = None
