@@ -26,6 +26,7 @@ def test_the_simulator_does_what_cupy_does() -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_everything_for_a_gpu_passes_on_the_simulator() -> None:
     done = simulated("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "tests")
     assert done.returncode == 0, done.stdout[-3000:]

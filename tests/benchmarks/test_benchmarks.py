@@ -761,6 +761,7 @@ def gpu_script(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_gpus_command_goes_through(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     found = gpu_script("--dry-run", str(tmp_path / "out"))

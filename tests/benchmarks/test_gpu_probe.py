@@ -83,6 +83,7 @@ SMALL = ["--networks", "20-6-3/8", "20-6-5-3/8", "--steps", "20", "--chain", "3"
 SMALL += ["--images", "cnn", "--images-batch", "2", "--images-size", "8"]
 
 
+@pytest.mark.slow
 def test_the_probe_runs_through_on_the_simulator(tmp_path: Path) -> None:
     words = ["-m", "benchmarks.gpu_probe", str(tmp_path), *SMALL, "--mega", "6x64", "8x32", "2x64"]
     done = simulated(*words)
