@@ -108,6 +108,7 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
             main(["--help"])
         help_text += capsys.readouterr().out
     help_text = help_text.replace("[no-]", "no-") + "--inputs --editable --version"
+    help_text += "--dist"  # of pytest-xdist
     help_text += (ROOT / "benchmarks/gpu.sh").read_text().split("set -u")[0]
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())):

@@ -66,11 +66,16 @@ def run(command: Callable[[], int]) -> int:
         complain(f"warning: {message}")
 
     asked: list[int] = []  # the signals that have come
+    waiting: list[int] = []  # those whose next try is being started
 
     def terminate(number: int, frame: Any) -> None:
-        if frame is not None and frame.f_code.co_filename.startswith(IMPORTING):
-            # In a callback of an import, Python prints the exception and goes on: try again soon.
+        # In a callback of an import, Python prints the exception and goes on: try again soon. The
+        # next try may come before this one has started it, and is then in the same callback.
+        importing = frame is not None and frame.f_code.co_filename.startswith(IMPORTING)
+        if importing or waiting or (frame is not None and frame.f_code is terminate.__code__):
+            waiting.append(number)
             threading.Timer(0.005, os.kill, (os.getpid(), number)).start()
+            waiting.pop()
             return
         asked.append(number)
         if number == signal.SIGINT:
