@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import open_library
 
 from xpnet import Graph, Trainer, functions, optim
 from xpnet.arrays.ops import namespace
@@ -129,6 +130,50 @@ def test_numerical_gradient_as_in_the_book() -> None:
 def test_numerical_gradient_of_integers_is_that_of_the_numbers() -> None:
     slopes = gradcheck.numerical_gradient(lambda x: float((x**2).sum()), np.array([3, 4]))
     np.testing.assert_allclose(slopes, [6, 8])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", ["numpy", "strict", "torch"])
+def test_numerical_gradient_moves_arrays_of_any_library(name: str, dtype: Any) -> None:
+    """f reads the array from elsewhere, so a copy that is moved would give zeros."""
+    if name == "strict" and dtype == np.float16:
+        pytest.skip("the standard has no float16")
+    library = open_library(name)
+    start = np.array([[0.5, -1.0], [2.0, 1.5]], dtype)
+    W = library.asarray(start)
+    slopes = gradcheck.numerical_gradient(lambda _: library.xp.sum(W * W), W)
+    error = {np.float16: 5e-2, np.float32: 1e-4, np.float64: 1e-9}[dtype]
+    np.testing.assert_allclose(slopes, 2.0 * start, rtol=error)
+    assert slopes.dtype == np.float64
+    np.testing.assert_array_equal(library.to_numpy(W), start)
+
+
+@pytest.mark.parametrize("name", ["numpy-readonly", "jax"])
+def test_numerical_gradient_copies_what_cannot_be_changed(name: str) -> None:
+    x = open_library(name).asarray(np.array([3.0, 4.0]))
+    slopes = gradcheck.numerical_gradient(lambda x: float((x**2).sum()), x)
+    np.testing.assert_allclose(slopes, [6, 8])
+
+
+def test_numerical_gradient_of_some_entries_with_a_step() -> None:
+    x, seen = np.arange(6.0).reshape(2, 3), []
+
+    def f(x: np.ndarray) -> float:
+        seen.append(x.copy())
+        return float((x**2).sum())
+
+    slopes = gradcheck.numerical_gradient(f, x, [4, -1], h=0.25)
+    np.testing.assert_allclose(slopes, [8, 10])
+    moves = np.array(seen) - x
+    assert moves[0, 1, 1] == moves[2, 1, 2] == 0.25
+    assert moves[1, 1, 1] == moves[3, 1, 2] == -0.25
+    assert np.count_nonzero(moves) == 4
+    with pytest.raises(IndexError):
+        gradcheck.numerical_gradient(f, x, [6])
+    assert gradcheck.numerical_gradient(f, x, []).shape == (0,)
+    scalar = np.array(3.0)
+    assert gradcheck.numerical_gradient(lambda x: float(x**2), scalar) == pytest.approx(6)
+    assert gradcheck.numerical_gradient(lambda x: float(x**2), scalar, [0]) == pytest.approx([6])
 
 
 class Scaled:
