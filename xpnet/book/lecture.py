@@ -7,6 +7,8 @@ classes do the same, over xpnet's gates.
 >>> gate = MultiplyGate()
 >>> print(gate.forward(3, -4))
 -12.0
+>>> print(gate.x, gate.y)
+3.0 -4.0
 >>> dx, dy = gate.backward(1)
 >>> print(dx, dy)
 -4.0 3.0
@@ -39,9 +41,17 @@ class StatefulGate:
     ----------
     *arguments
         Arguments of xpnet's gate: ``SumGate(0)`` sums over axis 0.
+
+    Attributes
+    ----------
+    x, y : array
+        The inputs of the last forward: x alone for a gate with one input; W and x for MatMulGate.
     """
 
     kind: ClassVar[Callable[..., gates.Gate]]
+    names: ClassVar[tuple[str, ...]] = ()  # of the attributes that hold the inputs
+    x: Array
+    y: Array
 
     def __init__(self, *arguments: Any) -> None:
         self.gate = self.kind(*arguments)
@@ -57,10 +67,11 @@ class StatefulGate:
         """
         self._kept = None  # if this forward fails, backward must not use an earlier one
         integers = getattr(self.gate, "integers", ())
+        moves = getattr(self.gate, "moves", False)
         for i, x in enumerate(inputs):
-            if hasattr(x, "dtype") and i not in integers and not is_real(x):
+            if hasattr(x, "dtype") and not (moves or i in integers or is_real(x)):
                 raise ValueError(
-                    f"{type(self).__name__}.forward got an array of {x.dtype}; expected real "
+                    f"{self._label()}.forward got an array of {x.dtype}; expected real "
                     "numbers: convert it to float64 or float32"
                 )
         like = next((x for x in inputs if hasattr(x, "dtype") and is_real(x)), None)
@@ -68,93 +79,104 @@ class StatefulGate:
         try:
             output, cache = self.gate.forward(*arrays)
         except MISFIT as error:
-            raise ValueError(f"{type(self).__name__}.forward: {one_line(error)}") from error
+            raise ValueError(f"{self._label()}.forward: {one_line(error)}") from error
         self._kept = cache, output, len(arrays)
+        for name, x in zip(self.names, arrays, strict=False):
+            setattr(self, name, x)
         return output
 
     def backward(self, dz: Any = 1.0) -> Any:
-        """Return the gradient of each input for the output's gradient dz; call it once per forward.
+        """Return the gradient of each input for the output's gradient dz.
 
-        One input gives an array, several inputs give a sequence of arrays.
+        One input gives an array, several inputs give a sequence of arrays. You may call it again,
+        with another dz: it only reads what forward stored.
 
         Raises
         ------
         RuntimeError
-            You have not run forward, or you have already run backward after it.
+            You have not run forward, or the last forward failed.
         ValueError
             dz is not a real array of the output's shape.
         """
-        name = type(self).__name__
         if self._kept is None:
-            raise RuntimeError(
-                f"{name}.backward needs a forward first: run forward, and run it again before a "
-                "second backward"
-            )
+            raise RuntimeError(f"{self._label()}.backward needs a forward first: run forward")
         cache, output, count = self._kept
         dz = as_array(dz, output) if isinstance(dz, int | float) else dz
         if not hasattr(dz, "dtype") or not is_real(dz) or dz.shape != output.shape:
             got = f"{dz.dtype} of shape {tuple(dz.shape)}" if hasattr(dz, "dtype") else repr(dz)
             raise ValueError(
-                f"{name}.backward got {got}; expected real numbers of the output's shape, "
+                f"{self._label()}.backward got {got}; expected real numbers of the output's shape, "
                 f"{tuple(output.shape)}"
             )
-        self._kept = None
         parts = self.gate.backward(cache, dz, (True,) * count)
         return parts[0] if count == 1 else parts
+
+    def _label(self) -> str:
+        """Return what messages call the gate."""
+        return type(self).__name__
 
 
 class AddGate(StatefulGate):
     """x + y; it distributes the gradient: both inputs receive it."""
 
     kind = gates.Add
+    names = ("x", "y")
 
 
 class SubtractGate(StatefulGate):
     """x - y."""
 
     kind = gates.Sub
+    names = ("x", "y")
 
 
 class MultiplyGate(StatefulGate):
     """x y; it switches the factors: each input receives the gradient times the other input."""
 
     kind = gates.Mul
+    names = ("x", "y")
 
 
 class DivideGate(StatefulGate):
     """x / y."""
 
     kind = gates.Div
+    names = ("x", "y")
 
 
 class MaxGate(StatefulGate):
     """max(x, y); it routes the gradient to the larger input, at a tie to the first."""
 
     kind = gates.Max
+    names = ("x", "y")
 
 
 class NegateGate(StatefulGate):
     """-x."""
 
     kind = gates.Neg
+    names = ("x",)
 
 
 class ExpGate(StatefulGate):
     """eˣ."""
 
     kind = gates.Exp
+    names = ("x",)
 
 
 class LogGate(StatefulGate):
     """ln x."""
 
     kind = gates.Log
+    names = ("x",)
 
 
 class ReciprocalGate(StatefulGate):
     """1 / x."""
 
     kind = gates.Reciprocal
+    names = ("x",)
 
 
 class SquareGate(StatefulGate):
@@ -164,42 +186,50 @@ class SquareGate(StatefulGate):
         super().__init__(2)
 
     kind = gates.Power
+    names = ("x",)
 
 
 class SigmoidGate(StatefulGate):
     """1 / (1 + e⁻ˣ)."""
 
     kind = layers.Sigmoid
+    names = ("x",)
 
 
 class ReLUGate(StatefulGate):
     """max(0, x)."""
 
     kind = layers.ReLU
+    names = ("x",)
 
 
 class MatMulGate(StatefulGate):
     """W x, the matrix product."""
 
     kind = gates.MatMul
+    names = ("W", "x")
+    W: Array
 
 
 class L2Gate(StatefulGate):
-    """‖q‖² = q₁² + ... + qₙ²."""
+    """‖x‖² = x₁² + ... + xₙ²."""
 
     kind = gates.SquaredNorm
+    names = ("x",)
 
 
 class SumGate(StatefulGate):
     """Σ x over all elements, or over the axis that you give."""
 
     kind = gates.Sum
+    names = ("x",)
 
 
 class MeanGate(StatefulGate):
     """The mean of x over all elements, or over the axis that you give."""
 
     kind = gates.Mean
+    names = ("x",)
 
 
 class ComputationalGraph:
