@@ -580,3 +580,20 @@ def test_an_incomplete_gradient_is_refused_as_by_a_graph() -> None:
     whole.forward({"x": np.array([1, 2])})
     with pytest.raises(ValueError, match=r"Index1 has dtype int64; a gradient needs reals"):
         whole.backward()
+
+
+def test_a_gate_needs_a_forward_first() -> None:
+    with pytest.raises(RuntimeError, match=r"^MultiplyGate\.backward needs a forward first") as e:
+        lecture.MultiplyGate().backward(1.0)
+    assert "\n" not in str(e.value)
+
+
+def test_integers_are_refused_as_by_a_graph() -> None:
+    gates: list[tuple[lecture.StatefulGate, tuple[Any, ...]]] = [
+        (lecture.MultiplyGate(), (np.array([1, 2, 3]), 2.5)),
+        (lecture.NegateGate(), (np.array([200], np.uint8),)),
+    ]
+    for gate, inputs in gates:
+        words = f"{type(gate).__name__}.forward got an array of u?int"
+        with pytest.raises(ValueError, match=words):
+            gate.forward(*inputs)

@@ -1,0 +1,94 @@
+"""What the book's classes ask of arrays: one library, one dtype, and the kernels of the library."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from array_api_compat import is_cupy_array, is_numpy_array
+
+from xpnet.arrays.ops import Array, device, is_real, namespace
+from xpnet.backend.interface import Backend
+from xpnet.backend.select import select
+
+__all__ = ["as_targets", "like", "real_arrays", "run"]
+
+
+def real_arrays(owner: str, **arrays: Any) -> list[Array]:
+    """Return arrays as real ones of one dtype, the widest; whole numbers take the others' dtype.
+
+    The book mixes images of float32 with weights of float64, and NumPy promotes; other libraries
+    refuse to.
+
+    Raises
+    ------
+    ValueError
+        One is no array, or they are of several libraries.
+    """
+    given = list(arrays.values())
+    for name, a in arrays.items():
+        if not hasattr(a, "dtype") or not hasattr(a, "shape"):
+            kind = type(a).__name__
+            raise ValueError(f"{owner} got {name} of type {kind}; expected an array, of NumPy, say")
+    first = given[0]
+    dtype = first.dtype
+    if is_real(first) and all(type(a) is type(first) and a.dtype == dtype for a in given[1:]):
+        return given
+    kinds: dict[str, str] = {}
+    for name, a in arrays.items():
+        kinds.setdefault(namespace(a).__name__.split(".")[-1], name)
+    if len(kinds) > 1:
+        (one, name), (other, second) = list(kinds.items())[:2]
+        raise ValueError(
+            f"{owner} got {name} of {one} and {second} of {other}; expected one library: convert "
+            "the parameters, or the data"
+        )
+    xp = namespace(first)
+    reals = [a.dtype for a in given if is_real(a)]
+    dtype = xp.result_type(*reals) if reals else xp.float64
+    return [a if a.dtype == dtype else xp.astype(a, dtype) for a in given]
+
+
+def like(array: Any, other: Array) -> Array:
+    """Return a NumPy array with the library, the dtype and the device of another array."""
+    return namespace(other).asarray(array, dtype=other.dtype, device=device(other))
+
+
+def as_targets(t: Array, shape: tuple[int, ...], owner: str) -> Array:
+    """Return targets as labels, shape=(N,), or as one-hot rows of the scores' shape, (N, C).
+
+    Labels may stand in a column, (N, 1), as in the book's chapter 7.
+
+    Raises
+    ------
+    ValueError
+        They have another shape.
+    """
+    given = tuple(getattr(t, "shape", ()))
+    if given in (shape, shape[:-1]):
+        return t
+    if given == (*shape[:-1], 1):
+        return t[..., 0]
+    raise ValueError(
+        f"{owner}: targets of shape {given}; expected labels, {shape[:-1]}, or one-hot rows, "
+        f"{shape}"
+    )
+
+
+def run(function: Callable[..., Any], x: Array, *args: Any) -> Any:
+    """Call a function of arrays as the backend of x's library does, outside a training step.
+
+    NumPy and CuPy have kernels; the other libraries run the function as it is.
+    """
+    if is_numpy_array(x):
+        # Its kernels know the dtypes of a training.
+        backend = _backend("cpu") if x.dtype.itemsize in (4, 8) else None
+    else:
+        backend = _backend(f"cuda:{x.device.id}") if is_cupy_array(x) else None
+    return function(x, *args) if backend is None else backend.compile(function)(x, *args)
+
+
+@functools.cache
+def _backend(device: str) -> Backend:
+    return select(device)

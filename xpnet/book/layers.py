@@ -1,0 +1,621 @@
+"""The book's layers: objects that keep in `forward` what `backward` needs, over xpnet's gates.
+
+The book is K. Saitoh, "Deep Learning from Scratch", 2016. Names, attributes and numbers are the
+book's, on any array library. Where a class differs, its docstring says so; `docs/book.md` lists
+all differences. Common to all:
+
+- Arrays may differ in dtype, as in the book: images of float32 and weights of float64 give
+  float64. Whole numbers count as real ones.
+- `backward` needs a `forward` before it, and you may call it again. It returns a new array.
+- `from xpnet.book.layers import *` brings the names that the book's own module brings: the layers,
+  the functions, `im2col`, `col2im` and `np`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnet import gates, layers, losses
+from xpnet.arrays.ops import Array, as_array, namespace
+from xpnet.book import functions
+from xpnet.book.arrays import as_targets, like, real_arrays, run
+from xpnet.book.functions import *  # noqa: F403
+from xpnet.book.util import col2im, im2col
+from xpnet.graph.autodiff import MISFIT, one_line
+
+__all__ = [
+    "AddLayer", "Affine", "BatchNormalization", "Convolution", "Dropout", "MulLayer", "Pooling",
+    "ReLU", "Relu", "Sigmoid", "SoftmaxWithLoss", "col2im", "im2col", *functions.__all__,
+]  # fmt: skip
+
+
+class Layer:
+    """What the layers share: a gate, and what its last forward kept."""
+
+    gate: Any
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Array] | None = None  # the gate's cache, and the output
+
+    def _forward(self, **arrays: Any) -> Array:
+        """Run the gate on arrays of one library, in one real dtype."""
+        self._kept = None  # if this forward fails, backward must not use an earlier one
+        return self._run(*real_arrays(f"{type(self).__name__}.forward", **arrays))
+
+    def _run(self, *inputs: Array) -> Array:
+        try:
+            output, cache = run(self.gate.forward, *inputs)
+        except MISFIT as error:
+            raise ValueError(f"{type(self).__name__}.forward: {one_line(error)}") from error
+        self._kept = cache, output
+        return output
+
+    @property
+    def _cache(self) -> Any:
+        return None if self._kept is None else self._kept[0]
+
+    def _backward(self, dout: Any, needs: tuple[bool, ...] = (True,)) -> Any:
+        """Return the gate's gradients; the sizes of `needs` and of its inputs agree."""
+        name = type(self).__name__
+        if self._kept is None:
+            raise RuntimeError(f"{name}.backward needs a forward first: run forward")
+        cache, output = self._kept
+        if isinstance(dout, int | float):
+            dout = as_array(dout, output)
+        if getattr(dout, "shape", None) != output.shape:
+            got = f"shape {tuple(dout.shape)}" if hasattr(dout, "shape") else type(dout).__name__
+            raise ValueError(
+                f"{name}.backward got {got}; expected an array of the output's shape, "
+                f"{tuple(output.shape)}"
+            )
+        dout, _ = real_arrays(f"{name}.backward", dout=dout, output=output)
+        return run(lambda g: self.gate.backward(cache, g, needs), dout)
+
+
+class ReLU(Layer):
+    """max(0, x). Unlike the book's, its backward does not write into `dout`.
+
+    Attributes
+    ----------
+    mask : bool array or None
+        Where x <= 0.
+
+    Examples
+    --------
+    >>> layer = Relu()
+    >>> layer.forward(np.array([-1.0, 2.0])).tolist(), layer.backward(np.ones(2)).tolist()
+    ([0.0, 2.0], [0.0, 1.0])
+    """
+
+    gate = layers.ReLU()
+
+    @property
+    def mask(self) -> Array | None:
+        """Where x <= 0."""
+        return None if self._kept is None else self._kept[1] <= 0
+
+    def forward(self, x: Array) -> Array:
+        """Return the larger one of 0 and x, element by element."""
+        return self._forward(x=x)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dout, with 0 where x <= 0."""
+        return self._backward(dout)[0]
+
+
+Relu = ReLU  # the book's name
+
+
+class Sigmoid(Layer):
+    """1 / (1 + e⁻ˣ), without a warning where e⁻ˣ overflows.
+
+    Attributes
+    ----------
+    out : array or None
+        The output of the last forward.
+    """
+
+    gate = layers.Sigmoid()
+
+    @property
+    def out(self) -> Array | None:
+        """The output of the last forward."""
+        return None if self._kept is None else self._kept[1]
+
+    def forward(self, x: Array) -> Array:
+        """Return 1 / (1 + e⁻ˣ), element by element."""
+        return self._forward(x=x)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dout y (1 - y)."""
+        return self._backward(dout)[0]
+
+
+class Affine(Layer):
+    """x W + b.
+
+    Parameters
+    ----------
+    W : array, shape=(D, M)
+    b : array, shape=(M,), or a number for all
+
+    Attributes
+    ----------
+    W, b : array
+        Each forward reads them, so you may change or replace them.
+    x : array, shape=(N, D), or None
+        The input of the last forward, as rows, in the dtype of the output.
+    original_x_shape : tuple of int or None
+        The shape that the input had.
+    dW, db : array or None
+        The gradients of W and b, after backward.
+
+    Examples
+    --------
+    >>> layer = Affine(np.ones((2, 1)), np.zeros(1))
+    >>> layer.forward(np.array([[3.0, 4.0]])).tolist(), layer.backward(np.ones((1, 1))).tolist()
+    ([[7.0]], [[1.0, 1.0]])
+    >>> layer.dW.tolist(), layer.db.tolist()
+    ([[3.0], [4.0]], [1.0])
+    """
+
+    gate = layers.Affine()
+
+    def __init__(self, W: Array, b: Array) -> None:
+        super().__init__()
+        self.W, self.b = W, b
+        self.x: Array | None = None
+        self.original_x_shape: tuple[int, ...] | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+
+    def forward(self, x: Array) -> Array:
+        """Return x W + b for x, shape=(N, D), or (N, C, H, W) with C·H·W = D.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not fit, or the arrays are of several libraries.
+        """
+        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, self.W.shape[1]))
+        self.x, self.original_x_shape = self._cache.x, tuple(x.shape)
+        return y
+
+    def backward(self, dout: Array, needs_dx: bool = True) -> Array:
+        """Return dx = dout Wᵀ in the shape of x, and store dW = xᵀ dout and db = Σ dout.
+
+        With `needs_dx` False, return None: the first layer of a network needs no dx, which there
+        takes a third of the backward pass.
+        """
+        dx, self.dW, self.db = self._backward(dout, (needs_dx, True, True))
+        return dx
+
+
+def _bias(b: Any, W: Array, size: int) -> Array:
+    return like(np.full(size, b), W) if isinstance(b, int | float) else b
+
+
+class SoftmaxWithLoss:
+    """Softmax and cross-entropy of scores x and targets t.
+
+    The loss is the book's, -Σ log(y + 1e-7) / N: at most 16.118, and of a perfect answer -1e-7.
+    The gradient is that of the softmax with the exact cross-entropy, (y - t) / N, as in the book.
+    Unlike the book's, backward multiplies it by the `dout` that you give.
+
+    Attributes
+    ----------
+    loss, y, t : array or None
+        The loss, the probabilities and the targets of the last forward.
+
+    Examples
+    --------
+    >>> layer = SoftmaxWithLoss()
+    >>> round(float(layer.forward(np.array([[2.0, 0.0]]), np.array([0]))), 4)
+    0.1269
+    >>> layer.backward().round(4).tolist()
+    [[-0.1192, 0.1192]]
+    """
+
+    gate = losses.SoftmaxWithLoss()
+
+    def __init__(self) -> None:
+        self.loss: Array | None = None
+        self.y: Array | None = None
+        self.t: Array | None = None
+        self._scores: tuple[Array, Array] | None = None  # and the targets
+
+    def forward(self, x: Array, t: Array) -> Array:
+        """Return the mean loss of scores x, shape=(N, C).
+
+        Parameters
+        ----------
+        x : array, shape=(N, C)
+        t : array, shape=(N,) or (N, C)
+            Class indices, or one-hot rows.
+
+        Raises
+        ------
+        ValueError
+            The targets do not fit the scores, or a label is not in [0, C).
+        """
+        self._scores = None  # if this forward fails, backward must not use an earlier one
+        (x,) = real_arrays("SoftmaxWithLoss.forward", x=x)
+        self.t = t
+        t = as_targets(t, tuple(x.shape), "SoftmaxWithLoss.forward")
+        self.y = functions.softmax(x)
+        self.loss = functions.cross_entropy_error(self.y, t)
+        self._scores = x, t
+        return self.loss
+
+    def backward(self, dout: Any = 1.0) -> Array:
+        """Return dout (y - t) / N."""
+        if self._scores is None:
+            raise RuntimeError("SoftmaxWithLoss.backward needs a forward first: run forward")
+        _, cache = run(self.gate.forward, *self._scores)
+        return run(self.gate.backward, cache, float(dout) if isinstance(dout, int) else dout)[0]
+
+
+class Dropout(Layer):
+    """Set a share of the values to 0 in training, and multiply by 1 - ratio otherwise.
+
+    The first form of dropout, as in the book; xpnet's own (`xpnet.layers.Dropout`) divides in
+    training instead. `numpy.random.rand` draws the mask, so `numpy.random.seed` repeats it.
+
+    Parameters
+    ----------
+    dropout_ratio : float in [0, 1)
+
+    Attributes
+    ----------
+    mask : bool array or None
+        Which values the last forward in training kept.
+
+    Notes
+    -----
+    After a forward with ``train_flg=False``, backward still uses the mask of the last training
+    forward, as in the book. Source: Srivastava et al., "Dropout: a simple way to prevent neural
+    networks from overfitting", JMLR 15, 2014.
+    """
+
+    gate = gates.Mul()
+
+    def __init__(self, dropout_ratio: float = 0.5) -> None:
+        super().__init__()
+        self.dropout_ratio = dropout_ratio
+        self.mask: Array | None = None
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Return x times a new mask; with `train_flg` False, x (1 - dropout_ratio)."""
+        (x,) = real_arrays("Dropout.forward", x=x)
+        if not train_flg:
+            return x * (1.0 - self.dropout_ratio)
+        kept = like(np.random.rand(*x.shape) > self.dropout_ratio, x)
+        self.mask = kept != 0
+        return self._forward(x=x, mask=kept)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dout times the mask."""
+        return self._backward(dout, (True, False))[0]
+
+
+class BatchNormalization(Layer):
+    """Normalize each feature over the batch; scale it by gamma, shift it by beta.
+
+    Images are flattened, so each pixel of each channel is a feature of its own, as in the book;
+    `xpnet.layers.BatchNorm` takes channels. The running variance is the one divided by N, and both
+    running statistics start at 0, as in the book.
+
+    Parameters
+    ----------
+    gamma, beta : array, shape=(D,)
+    momentum : float
+        How much of the running statistics each forward in training keeps.
+    running_mean, running_var : array, shape=(D,), optional
+
+    Attributes
+    ----------
+    input_shape : tuple of int or None
+        Shape of the last input.
+    running_mean, running_var : array or None
+        What normalizes when `train_flg` is False.
+    batch_size : int or None
+        Of the last forward in training, as are the next three.
+    xc, xn : array, shape=(N, D), or None
+        The centred and the normalized input.
+    std : array, shape=(D,), or None
+        √(variance + 1e-6).
+    dgamma, dbeta : array or None
+        Gradients, after backward.
+
+    Notes
+    -----
+    A batch of one sample has the variance 0: its output is beta, and all gradients before this
+    layer are 0. A comparison with differences on such a batch proves nothing. Source: Ioffe and
+    Szegedy, "Batch normalization", 2015.
+    """
+
+    # With the momentum 0 the gate's statistics are those of the batch alone.
+    gate = layers.BatchNorm(momentum=0.0, eps=1e-6)
+
+    def __init__(
+        self,
+        gamma: Array,
+        beta: Array,
+        momentum: float = 0.9,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+    ) -> None:
+        super().__init__()
+        self.gamma, self.beta = gamma, beta
+        self.momentum = momentum
+        self.running_mean: Array = running_mean
+        self.running_var: Array = running_var
+        self.input_shape: tuple[int, ...] | None = None
+        self.batch_size: int | None = None
+        self.dgamma: Array | None = None
+        self.dbeta: Array | None = None
+        self._rows: tuple[Array, Array, Array] | None = None  # x, its mean and its variance
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Return the normalized x, in training by the statistics of its batch.
+
+        Parameters
+        ----------
+        x : array, shape=(N, D), or (N, C, H, W) with C·H·W = D
+        train_flg : bool
+
+        Raises
+        ------
+        ValueError
+            The shapes do not fit.
+        """
+        if train_flg:
+            self._kept = None  # if this forward fails, backward must not use an earlier one
+        x, gamma, beta = real_arrays(
+            "BatchNormalization.forward", x=x, gamma=self.gamma, beta=self.beta
+        )
+        xp = namespace(x)
+        self.input_shape = tuple(x.shape)
+        rows = xp.reshape(x, (x.shape[0], -1)) if x.ndim != 2 else x
+        if self.running_mean is None or self.running_var is None:
+            self.running_mean, self.running_var = xp.zeros_like(gamma), xp.zeros_like(gamma)
+        if train_flg:
+            y = self._in_training(rows, gamma, beta)
+        else:
+            # In the book a forward that only looks leaves alone what a later backward needs.
+            kept = self._kept
+            y = self._forward(
+                x=rows, gamma=gamma, beta=beta, mean=self.running_mean, var=self.running_var
+            )
+            self._kept = kept
+        return xp.reshape(y, self.input_shape)
+
+    def _in_training(self, rows: Array, gamma: Array, beta: Array) -> Array:
+        n = rows.shape[0]
+        xp = namespace(rows)
+        mean, var = (rows[0, :], xp.zeros_like(gamma)) if n == 1 else (gamma, gamma)
+        step = xp.zeros(1, dtype=xp.int32)
+        y = self._run(rows, gamma, beta, mean, var, step)
+        if n > 1:
+            mean, var = self.gate.observed(self._cache)
+            var = var * ((n - 1) / n)  # the gate's is the unbiased one
+        keep = self.momentum
+        self.running_mean = keep * self.running_mean + (1.0 - keep) * mean
+        self.running_var = keep * self.running_var + (1.0 - keep) * var
+        self.batch_size, self._rows = n, (rows, mean, var)
+        return y
+
+    @property
+    def xc(self) -> Array | None:
+        """The input minus its mean."""
+        return None if self._rows is None else self._rows[0] - self._rows[1]
+
+    @property
+    def xn(self) -> Array | None:
+        """The normalized input."""
+        return None if self._kept is None else self._cache.normalized
+
+    @property
+    def std(self) -> Array | None:
+        """The standard deviation of each feature, √(variance + 1e-6)."""
+        if self._rows is None:
+            return None
+        return namespace(self._rows[2]).sqrt(self._rows[2] + self.gate.eps)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx in the shape of x, and store dgamma and dbeta."""
+        shape = tuple(dout.shape)
+        xp = namespace(dout)
+        rows = xp.reshape(dout, (shape[0], -1)) if dout.ndim != 2 else dout
+        dx, self.dgamma, self.dbeta, *_ = self._backward(rows, (True, True, True))
+        if self.batch_size == 1:
+            dx = xp.zeros_like(dx)
+        return xp.reshape(dx, shape)
+
+
+class Convolution(Layer):
+    """Filters slide over images: y = x * W + b.
+
+    Parameters
+    ----------
+    W : array, shape=(FN, C, FH, FW)
+    b : array, shape=(FN,), or a number for all
+    stride, pad : int
+
+    Attributes
+    ----------
+    W, b : array
+        Each forward reads them, so you may change or replace them.
+    x : array or None
+        The input of the last forward.
+    col, col_W : array or None
+        The windows of x as rows, and the filters as columns, whose product is the convolution in
+        the book. xpnet does not need them, and computes them when you ask.
+    dW, db : array or None
+        The gradients of W and b, after backward.
+
+    Examples
+    --------
+    >>> layer = Convolution(np.ones((1, 1, 2, 2)), np.zeros(1))
+    >>> layer.forward(np.arange(9.0).reshape(1, 1, 3, 3)).tolist()
+    [[[[8.0, 12.0], [20.0, 24.0]]]]
+    """
+
+    def __init__(self, W: Array, b: Array, stride: int = 1, pad: int = 0) -> None:
+        super().__init__()
+        self.W, self.b = W, b
+        self.stride, self.pad = stride, pad
+        self.x: Array | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+
+    @property
+    def gate(self) -> layers.Convolution:
+        """The gate of xpnet that computes this layer."""
+        return layers.Convolution(self.stride, self.pad)
+
+    @property
+    def col(self) -> Array | None:
+        """The windows of x, as rows."""
+        if self.x is None:
+            return None
+        rows, columns = self.W.shape[2:]
+        return im2col(self.x, rows, columns, self.stride, self.pad)
+
+    @property
+    def col_W(self) -> Array | None:  # noqa: N802
+        """The filters, as columns."""
+        if self.x is None:
+            return None
+        return namespace(self.W).reshape(self.W, (self.W.shape[0], -1)).T
+
+    def forward(self, x: Array) -> Array:
+        """Return the filtered images, shape=(N, FN, OH, OW).
+
+        OH = (H + 2 pad - FH) // stride + 1, and OW alike.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not fit.
+        """
+        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, self.W.shape[0]))
+        self.x = x
+        return y
+
+    def backward(self, dout: Array, needs_dx: bool = True) -> Array:
+        """Return dx, and store dW and db; see `Affine.backward` for `needs_dx`."""
+        dx, self.dW, self.db = self._backward(dout, (needs_dx, True, True))
+        return dx
+
+
+class Pooling(Layer):
+    """The largest value of each window of an image.
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+        Rows and columns of a window.
+    stride : int
+    pad : int
+        Minus infinity on each side of the images. The book's fails unless this is 0.
+
+    Attributes
+    ----------
+    x : array or None
+        The input of the last forward.
+    arg_max : int array or None
+        The place of the largest value in each window, counted row by row; windows in the order of
+        samples, rows, columns, channels.
+    """
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0) -> None:
+        super().__init__()
+        self.pool_h, self.pool_w = pool_h, pool_w
+        self.stride, self.pad = stride, pad
+        self.x: Array | None = None
+
+    @property
+    def gate(self) -> layers.MaxPool:
+        """The gate of xpnet that computes this layer."""
+        return layers.MaxPool((self.pool_h, self.pool_w), self.stride, self.pad)
+
+    @property
+    def arg_max(self) -> Array | None:
+        """The place of the largest value in each window."""
+        if self._kept is None:
+            return None
+        xp = namespace(self.x)
+        padded = self._cache.x  # with minus infinity around it, which is never the largest
+        col = im2col(padded, self.pool_h, self.pool_w, self.stride)
+        return xp.argmax(xp.reshape(col, (-1, self.pool_h * self.pool_w)), axis=1)
+
+    def forward(self, x: Array) -> Array:
+        """Return the largest values, shape=(N, C, OH, OW).
+
+        OH = (H + 2 pad - pool_h) // stride + 1, and OW alike.
+
+        Raises
+        ------
+        ValueError
+            x is no batch of images, or a window is larger than they are.
+        """
+        y = self._forward(x=x)
+        self.x = x
+        return y
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx: each window's gradient where its largest value is, the first of equal ones."""
+        return self._backward(dout)[0]
+
+
+class _OfTwo:
+    """A layer with two inputs. Whole numbers stay whole, as in the book."""
+
+    gate: ClassVar[Any]
+
+    def __init__(self) -> None:
+        self.x: Any = None
+        self.y: Any = None
+        self._kept: Any = None
+
+    def forward(self, x: Any, y: Any) -> Any:
+        """Return the output for numbers or arrays x and y."""
+        self.x, self.y = x, y
+        pair = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, y))
+        output, self._kept = self.gate.forward(*pair)
+        return output
+
+    def backward(self, dout: Any) -> Any:
+        """Return the gradients of x and y."""
+        if self._kept is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward first: run forward")
+        return self.gate.backward(self._kept, dout, (True, True))
+
+
+class MulLayer(_OfTwo):
+    """x y, for numbers or arrays. Each input receives dout times the other one.
+
+    Examples
+    --------
+    >>> layer = MulLayer()
+    >>> print(layer.forward(100, 2), *layer.backward(1.1))
+    200 2.2 110.00000000000001
+    """
+
+    gate = gates.Mul()
+
+
+class AddLayer(_OfTwo):
+    """x + y, for numbers or arrays. Both inputs receive dout.
+
+    Examples
+    --------
+    >>> layer = AddLayer()
+    >>> print(layer.forward(200, 450), *layer.backward(1.1))
+    650 1.1 1.1
+    """
+
+    gate = gates.Add()

@@ -1,0 +1,242 @@
+"""What the book's networks of layers share: passes, gradients and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from xpnet.arrays.ops import Array, namespace, squares
+from xpnet.arrays.windows import stops
+from xpnet.book import pickles
+from xpnet.book.arrays import as_targets, like
+from xpnet.book.gradient import numerical_gradient
+from xpnet.book.layers import BatchNormalization, Dropout, SoftmaxWithLoss
+from xpnet.errors import DataError, UsageError, whole
+
+__all__ = ["LayeredNetwork", "Link", "conv_settings", "drawn", "size_after"]
+
+Link = tuple[Any, str]  # a layer, and the name of an array in it
+
+
+class LayeredNetwork:
+    """A network of the book: `layers` in order, then `last_layer`.
+
+    Parameters
+    ----------
+    params : dict of str to array
+        To train the network, write ``params[name] -= ...``, or put another array, of any library,
+        in its place: each forward reads them.
+    layers : dict of str to layer, or list of layer
+    links : mapping of str to (layer, str)
+        For each parameter, the layer that has it, and its name there: ``"W1": (affine, "W")``.
+        The layer then has the gradient as ``dW``.
+    weight_decay_lambda : float
+        The loss has λ/2 Σ W² added, of all weights W1, W2, ... but not of the biases.
+
+    Attributes
+    ----------
+    params, layers
+        As above.
+    last_layer : SoftmaxWithLoss
+    """
+
+    def __init__(
+        self,
+        params: dict[str, Array],
+        layers: dict[str, Any] | list[Any],
+        links: Mapping[str, Link],
+        weight_decay_lambda: float = 0,
+    ) -> None:
+        self.params = params
+        self.layers = layers
+        self.last_layer = SoftmaxWithLoss()
+        self.weight_decay_lambda = weight_decay_lambda
+        self._links = dict(links)
+
+    def predict(self, x: Array, train_flg: bool = False) -> Array:
+        """Return the scores of x, shape=(N, C); with `train_flg`, as in training."""
+        return self._scores(x, train_flg)
+
+    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
+        """Return the mean cross-entropy of a batch, and the decay's share.
+
+        Parameters
+        ----------
+        x : array, shape=(N, ...)
+        t : array, shape=(N,) or (N, C)
+            Class indices, or one-hot rows.
+        train_flg : bool
+
+        Raises
+        ------
+        ValueError
+            The shapes do not fit.
+        """
+        loss = self.last_layer.forward(self._scores(x, train_flg), t)
+        if not self.weight_decay_lambda:
+            return loss
+        return loss + sum(
+            0.5 * self.weight_decay_lambda * squares(self.params[name]) for name in self._weights()
+        )
+
+    def accuracy(self, x: Array, t: Array, batch_size: int | None = None) -> float:
+        """Return the share of samples, from 0 to 1, whose largest score is the target's.
+
+        Parameters
+        ----------
+        x : array, shape=(N, ...)
+        t : array, shape=(N,) or (N, C)
+        batch_size : int, optional
+            Predict so many samples at once; by default all.
+        """
+        n = int(x.shape[0])
+        size = batch_size or max(n, 1)
+        parts = (slice(start, min(start + size, n)) for start in range(0, n, size))
+        return sum(_hits(self.predict(x[part, ...]), t[part, ...]) for part in parts) / max(n, 1)
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Return the gradients by the layers' backward passes, last layer to first."""
+        self.last_layer.forward(self._scores(x, True), t)
+        dout = self.last_layer.backward()
+        first, *others = self._in_order()
+        for layer in reversed(others):
+            dout = layer.backward(dout)
+        first.backward(dout, needs_dx=False)
+        grads = {name: getattr(layer, f"d{at}") for name, (layer, at) in self._links.items()}
+        if self.weight_decay_lambda:
+            for name in self._weights():
+                grads[name] += self.weight_decay_lambda * self.params[name]
+        return grads
+
+    def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Return the gradients by central differences: slow, to check `gradient`.
+
+        All losses see the same dropout masks: those that `numpy.random` draws next. Call
+        ``numpy.random.seed`` with one number before this and before `gradient` to compare them.
+        """
+        state = np.random.get_state()
+
+        def loss_at(_: Array) -> float:
+            np.random.set_state(state)
+            return float(self.loss(x, t, train_flg=True))
+
+        return {name: numerical_gradient(loss_at, self.params[name]) for name in self._links}
+
+    def save_params(self, file_name: str | PathLike[str] = "params.pkl") -> None:
+        """Write the parameters into a file that the book's scripts can read.
+
+        Running statistics of batch normalization are no parameters, and are not in the file.
+        """
+        pickles.save(file_name, self.params)
+
+    def load_params(self, file_name: str | PathLike[str] = "params.pkl") -> None:
+        """Read the parameters from a file of `save_params`, or one of the book's.
+
+        Raises
+        ------
+        DataError
+            The file holds something else, or parameters of other names or shapes.
+        """
+        loaded = pickles.load(file_name)
+        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        found = {name: tuple(p.shape) for name, p in loaded.items()}
+        if found != shapes:
+            raise DataError(f"{file_name} holds {found}; expected {shapes}: another network?")
+        for name, p in loaded.items():
+            self.params[name] = like(p, self.params[name])
+        self._link()
+
+    def _scores(self, x: Array, train_flg: bool) -> Array:
+        self._link()
+        for layer in self._in_order():
+            if isinstance(layer, Dropout | BatchNormalization):
+                x = layer.forward(x, train_flg)
+            else:
+                x = layer.forward(x)
+        return x
+
+    def _in_order(self) -> list[Any]:
+        return [*(self.layers.values() if isinstance(self.layers, dict) else self.layers)]
+
+    def _weights(self) -> Iterator[str]:
+        return (name for name, (_, at) in self._links.items() if at == "W")
+
+    def _link(self) -> None:
+        for name, (layer, at) in self._links.items():
+            setattr(layer, at, self.params[name])
+
+
+def drawn(sizes: Mapping[str, int], stds: Sequence[float], first: int = 1) -> dict[str, np.ndarray]:
+    """Draw the weights of affine layers by `numpy.random.randn`; biases are 0.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Of the input, the hidden layers and the output, under the names of the settings.
+    stds : sequence of float
+        Standard deviation of each layer's weights.
+    first : int
+        Number of the first layer.
+
+    Raises
+    ------
+    UsageError
+        A size is not a whole number of at least 1.
+    """
+    counts = [whole(name, size, 1) for name, size in sizes.items()]
+    params = {}
+    pairs = zip(stds, counts, counts[1:], strict=False)
+    for i, (std, fan_in, fan_out) in enumerate(pairs, first):
+        params[f"W{i}"] = std * np.random.randn(fan_in, fan_out)
+        params[f"b{i}"] = np.zeros(fan_out)
+    return params
+
+
+def conv_settings(name: str, param: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """Return filter_num, filter_size, pad and stride of the book's dict.
+
+    Raises
+    ------
+    UsageError
+        One is missing.
+    """
+    keys = ("filter_num", "filter_size", "pad", "stride")
+    missing = [key for key in keys if key not in param]
+    if missing:
+        raise UsageError(f"{name} is {dict(param)}; expected {', '.join(missing)} too")
+    filters, kernel, pad, stride = (int(param[key]) for key in keys)
+    return filters, kernel, pad, stride
+
+
+def size_after(size: Sequence[int], name: str, kernel: int, pad: int, stride: int) -> list[int]:
+    """Return rows and columns of images after a convolution or a pool.
+
+    Raises
+    ------
+    UsageError
+        No window fits.
+    """
+    after = [stops(n, kernel, stride, pad) for n in size]
+    if min(after) < 1:
+        raise UsageError(
+            f"{name}: windows of {kernel} do not fit images of {tuple(size)} padded by {pad}; "
+            "expected larger images, or smaller filters"
+        )
+    return after
+
+
+def _hits(scores: Array, t: Array) -> int:
+    """Count the samples whose largest score is the target's.
+
+    Raises
+    ------
+    ValueError
+        The targets do not fit the scores.
+    """
+    t = as_targets(t, tuple(scores.shape), "accuracy")
+    xp = namespace(scores)
+    labels = xp.argmax(t, axis=1) if t.ndim != 1 else t
+    return int(xp.sum(xp.astype(xp.argmax(scores, axis=1) == labels, xp.int32)))
