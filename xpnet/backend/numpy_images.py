@@ -138,8 +138,27 @@ def _at(columns: np.ndarray, first: int, size: Pair) -> np.ndarray:
 
 
 def _max_pool(x: np.ndarray, size: Pair, stride: Pair) -> tuple[np.ndarray, np.ndarray]:
-    in_rows = largest(x, (1, size[1]), (1, stride[1]))
+    in_rows = _largest_in_rows(x, size[1], stride[1])
     return largest(in_rows, (size[0], 1), (stride[0], 1)), in_rows
+
+
+def _largest_in_rows(x: np.ndarray, size: int, stride: int) -> np.ndarray:
+    """Return the largest of `size` neighbours in a row, for each window; a view of all of them.
+
+    The largest of each value and those behind it, over the whole memory at once, takes half the
+    time of those of the windows alone: their values lie `stride` apart, for which processors have
+    no instructions. Neighbours in two rows are in no window.
+    """
+    if size == 1 or not x.flags.c_contiguous or x.size < size:
+        return largest(x, (1, size), (1, stride))
+    flat = x.reshape(-1)
+    count = x.size - size + 1
+    maxima = np.empty_like(flat)
+    into = np.maximum(flat[:count], flat[1 : count + 1], out=maxima[:count])
+    for i in range(2, size):
+        np.maximum(into, flat[i : count + i], out=into)
+    end = (stops(x.shape[3], size, stride, 0) - 1) * stride + 1
+    return maxima.reshape(x.shape)[..., :end:stride]
 
 
 def _max_pool_backward(

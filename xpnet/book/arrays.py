@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from array_api_compat import is_cupy_array, is_numpy_array
+import numpy as np
+from array_api_compat import is_cupy_array
 
 from xpnet.arrays.ops import Array, device, is_real, namespace
-from xpnet.backend.interface import Backend
+from xpnet.backend.cpu import keep_freed_memory
 from xpnet.backend.select import select
 
 __all__ = ["as_targets", "like", "real_arrays", "run"]
@@ -27,27 +28,32 @@ def real_arrays(owner: str, **arrays: Any) -> list[Array]:
         One is no array, or they are of several libraries.
     """
     given = list(arrays.values())
-    for name, a in arrays.items():
-        if not hasattr(a, "dtype") or not hasattr(a, "shape"):
-            kind = type(a).__name__
-            raise ValueError(f"{owner} got {name} of type {kind}; expected an array, of NumPy, say")
     first = given[0]
-    dtype = first.dtype
-    if is_real(first) and all(type(a) is type(first) and a.dtype == dtype for a in given[1:]):
+    kind, dtype = type(first), getattr(first, "dtype", None)
+    alike = dtype is not None and all(type(a) is kind for a in given)
+    if alike and is_real(first) and all(a.dtype == dtype for a in given):
         return given
-    kinds: dict[str, str] = {}
-    for name, a in arrays.items():
-        kinds.setdefault(namespace(a).__name__.split(".")[-1], name)
-    if len(kinds) > 1:
-        (one, name), (other, second) = list(kinds.items())[:2]
-        raise ValueError(
-            f"{owner} got {name} of {one} and {second} of {other}; expected one library: convert "
-            "the parameters, or the data"
-        )
+    if not alike:
+        _refuse_other_libraries(owner, arrays)
     xp = namespace(first)
     reals = [a.dtype for a in given if is_real(a)]
     dtype = xp.result_type(*reals) if reals else xp.float64
     return [a if a.dtype == dtype else xp.astype(a, dtype) for a in given]
+
+
+def _refuse_other_libraries(owner: str, arrays: Mapping[str, Any]) -> None:
+    seen: dict[str, str] = {}
+    for name, a in arrays.items():
+        if not hasattr(a, "dtype") or not hasattr(a, "shape"):
+            kind = type(a).__name__
+            raise ValueError(f"{owner} got {name} of type {kind}; expected an array, of NumPy, say")
+        seen.setdefault(namespace(a).__name__.split(".")[-1], name)
+    if len(seen) > 1:
+        (one, name), (other, second) = list(seen.items())[:2]
+        raise ValueError(
+            f"{owner} got {name} of {one} and {second} of {other}; expected one library: convert "
+            "the parameters, or the data"
+        )
 
 
 def like(array: Any, other: Array) -> Array:
@@ -81,14 +87,20 @@ def run(function: Callable[..., Any], x: Array, *args: Any) -> Any:
 
     NumPy and CuPy have kernels; the other libraries run the function as it is.
     """
-    if is_numpy_array(x):
+    if isinstance(x, np.ndarray):
         # Its kernels know the dtypes of a training.
-        backend = _backend("cpu") if x.dtype.itemsize in (4, 8) else None
+        runner = _runner("cpu") if x.dtype.itemsize in (4, 8) else None
     else:
-        backend = _backend(f"cuda:{x.device.id}") if is_cupy_array(x) else None
-    return function(x, *args) if backend is None else backend.compile(function)(x, *args)
+        runner = _runner(f"cuda:{x.device.id}") if is_cupy_array(x) else None
+    return function(x, *args) if runner is None else runner(function, x, *args)
 
 
 @functools.cache
-def _backend(device: str) -> Backend:
-    return select(device)
+def _runner(device: str) -> Callable[..., Any]:
+    if device == "cpu":
+        keep_freed_memory()  # as a training loop does
+    return select(device).compile(_call)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)

@@ -13,12 +13,13 @@ all differences. Common to all:
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet import gates, layers, losses
-from xpnet.arrays.ops import Array, as_array, namespace
+from xpnet import gates, layers
+from xpnet.arrays.ops import Array, as_array, namespace, one_hot
 from xpnet.book import functions
 from xpnet.book.arrays import as_targets, like, real_arrays, run
 from xpnet.book.functions import *  # noqa: F403
@@ -218,13 +219,11 @@ class SoftmaxWithLoss:
     [[-0.1192, 0.1192]]
     """
 
-    gate = losses.SoftmaxWithLoss()
-
     def __init__(self) -> None:
         self.loss: Array | None = None
         self.y: Array | None = None
         self.t: Array | None = None
-        self._scores: tuple[Array, Array] | None = None  # and the targets
+        self._targets: Array | None = None  # as labels (N,) or rows (N, C)
 
     def forward(self, x: Array, t: Array) -> Array:
         """Return the mean loss of scores x, shape=(N, C).
@@ -240,21 +239,23 @@ class SoftmaxWithLoss:
         ValueError
             The targets do not fit the scores, or a label is not in [0, C).
         """
-        self._scores = None  # if this forward fails, backward must not use an earlier one
+        self._targets = None  # if this forward fails, backward must not use an earlier one
         (x,) = real_arrays("SoftmaxWithLoss.forward", x=x)
         self.t = t
         t = as_targets(t, tuple(x.shape), "SoftmaxWithLoss.forward")
         self.y = functions.softmax(x)
         self.loss = functions.cross_entropy_error(self.y, t)
-        self._scores = x, t
+        self._targets = t
         return self.loss
 
     def backward(self, dout: Any = 1.0) -> Array:
         """Return dout (y - t) / N."""
-        if self._scores is None:
+        if self.y is None or self._targets is None:
             raise RuntimeError("SoftmaxWithLoss.backward needs a forward first: run forward")
-        _, cache = run(self.gate.forward, *self._scores)
-        return run(self.gate.backward, cache, float(dout) if isinstance(dout, int) else dout)[0]
+        t, y = self._targets, self.y
+        dx = y - (t if t.shape == y.shape else one_hot(t, y.shape[-1], y.dtype))
+        dx *= dout / math.prod(y.shape[:-1])
+        return dx
 
 
 class Dropout(Layer):
