@@ -9,8 +9,8 @@ Every update reads the settings, so a script may change ``optimizer.lr`` between
 update that must fail, by a gradient that is missing or misshapen, fails before it changes anything.
 
 The traces are the book's up to rounding: `Adam` adds 1e-7 to the root before the correction, unlike
-`xpnet.optim.Adam`. In float32 this `Adam` computes in float32; the book's makes its steps in float64
-and then rounds them.
+`xpnet.optim.Adam`. In float32 this `Adam` computes in float32; the book's computes its steps in
+float64 and then rounds them.
 """
 
 from __future__ import annotations
