@@ -131,6 +131,22 @@ def test_the_lines_of_the_book(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_float32_is_printed_as_short_as_by_the_book(capsys: pytest.CaptureFixture[str]) -> None:
+    class Short(Line):
+        def loss(self, x: Any, t: Any) -> Any:
+            return np.float32(0.1)
+
+        accuracy = loss
+
+    trained(Short(), epochs=1, mini_batch_size=40, verbose=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "train loss:0.1",
+        "=== epoch:1, train acc:0.1, test acc:0.1 ===",
+        "=============== Final Test Accuracy ===============",
+        "test acc:0.1",
+    ]
+
+
 @pytest.mark.parametrize("name", ["torch", pytest.param("cupy", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_data_of_other_libraries(name: str, optimizer: str) -> None:

@@ -118,7 +118,7 @@ class Trainer:
         self.optimizer.update(self.network.params, self.network.gradient(x, t))
         loss = _number(self.network.loss(x, t))
         self.train_loss_list.append(loss)
-        self._print(f"train loss:{loss}")
+        self._print(f"train loss:{loss!s}")
         # An epoch begins in the iteration in which its first sample is drawn.
         if self.current_iter >= int(self.current_epoch * self.iter_per_epoch):
             self.current_epoch += 1
@@ -127,7 +127,8 @@ class Trainer:
             test = _number(self.network.accuracy(self.x_test[:count], self.t_test[:count]))
             self.train_acc_list.append(train)
             self.test_acc_list.append(test)
-            self._print(f"=== epoch:{self.current_epoch}, train acc:{train}, test acc:{test} ===")
+            scores = f"train acc:{train!s}, test acc:{test!s}"
+            self._print(f"=== epoch:{self.current_epoch}, {scores} ===")
         self.current_iter += 1
 
     def train(self) -> None:
@@ -136,7 +137,7 @@ class Trainer:
             self.train_step()
         accuracy = _number(self.network.accuracy(self.x_test, self.t_test))
         self._print("=============== Final Test Accuracy ===============")
-        self._print(f"test acc:{accuracy}")
+        self._print(f"test acc:{accuracy!s}")  # !s, as formatting lengthens NumPy's float32
 
     def _print(self, line: str) -> None:
         if self.verbose:
