@@ -150,7 +150,8 @@ def _largest_in_rows(x: np.ndarray, size: int, stride: int) -> np.ndarray:
     no instructions. Neighbours in two rows are in no window.
     """
     if size == 1 or not x.flags.c_contiguous or x.size < size:
-        return largest(x, (1, size), (1, stride))
+        maxima: np.ndarray = largest(x, (1, size), (1, stride))
+        return maxima
     flat = x.reshape(-1)
     count = x.size - size + 1
     maxima = np.empty_like(flat)

@@ -16,16 +16,14 @@ the number of samples; and the 1e-7 in `cross_entropy_error`, see there.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpnet.arrays import ops
 from xpnet.arrays.ops import Array, at_least, check_labels, device, is_real, namespace, squares
-from xpnet.backend.select import select
+from xpnet.book.arrays import run
 from xpnet.layers.activations import sigmoid_backward
 from xpnet.losses import SoftmaxWithLoss
 
@@ -214,23 +212,7 @@ def _labels(t: Array, samples: int, classes: int) -> Array:
 
 def _sigmoid(x: Array) -> Array:
     x = floating(x)
-    return fastest(ops.sigmoid, x)(x)
-
-
-def fastest(function: Callable[..., Any], x: Array) -> Callable[..., Any]:
-    """Return a function of arrays with the kernels that NumPy has for it, if x is NumPy's.
-
-    Examples
-    --------
-    >>> fastest(ops.sigmoid, np.zeros(1))(np.array([0.0]))
-    array([0.5])
-    """
-    return _on_numpy(function) if isinstance(x, np.ndarray) else function
-
-
-@functools.cache
-def _on_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
-    return select("cpu", "numpy").compile(function)
+    return run(ops.sigmoid, x)
 
 
 def floating(x: Any) -> Array:

@@ -593,6 +593,7 @@ class _OfTwo:
         """Return the gradients of x and y."""
         if self._kept is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward first: run forward")
+        dout = dout if hasattr(dout, "dtype") else np.asarray(dout)
         return self.gate.backward(self._kept, dout, (True, True))
 
 

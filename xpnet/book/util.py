@@ -15,7 +15,8 @@ from xpnet.arrays.convolution import both
 from xpnet.arrays.ops import Array, device, namespace
 from xpnet.arrays.windows import Pair, add_windows, stops, windows
 from xpnet.arrays.windows import pad as padded
-from xpnet.book.functions import fastest, floating
+from xpnet.book.arrays import run
+from xpnet.book.functions import floating
 from xpnet.layers.images import check_images
 
 __all__ = ["col2im", "conv_output_size", "im2col", "np", "shuffle_dataset", "smooth_curve"]
@@ -136,7 +137,7 @@ def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int = 1, pad
     check_images(input_data)
     x = floating(input_data)
     size = _stops(x.shape, (filter_h, filter_w), stride, pad)
-    return fastest(_columns, x)(x, size, (filter_h, filter_w), stride, pad)
+    return run(_columns, x, size, (filter_h, filter_w), stride, pad)
 
 
 def _columns(x: Array, size: Pair, kernel: Pair, stride: int, pad: int) -> Array:
@@ -184,7 +185,7 @@ def col2im(
     if math.prod(col.shape) != math.prod(expected):
         raise ValueError(f"col has shape {tuple(col.shape)}; expected {expected} for {shape}")
     col = floating(col)
-    return fastest(_images, col)(col, shape, size, (filter_h, filter_w), stride, pad)
+    return run(_images, col, shape, size, (filter_h, filter_w), stride, pad)
 
 
 def _images(
