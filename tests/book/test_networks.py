@@ -17,6 +17,7 @@ import xpnet
 from xpnet.book import ch04, ch05
 from xpnet.book.ch07 import SimpleConvNet
 from xpnet.book.ch08 import DeepConvNet
+from xpnet.book.layers import Affine
 from xpnet.book.multi_layer_net import MultiLayerNet
 from xpnet.book.multi_layer_net_extend import MultiLayerNetExtend
 from xpnet.errors import DataError, UsageError
@@ -286,6 +287,125 @@ def test_targets_that_do_not_fit_are_one_line() -> None:
     for call in (network.loss, network.accuracy):
         for t in (np.zeros((5, 2)), np.zeros(1, int)):
             with pytest.raises(
-                ValueError, match=r"expected labels, \(5,\), or one-hot rows, \(5, 3\)"
+                ValueError, match=r"expected (labels, \(5,\), or one-hot rows, \(5, 3\)|as many)"
             ):
                 call(x, t)
+
+
+# -- What a reader changes ---------------------------------------------------------------
+
+
+def test_another_layer_in_place_of_one_is_the_one_that_gives_the_gradient() -> None:
+    network, x, t = make("chapter 5")
+    network.gradient(x, t)
+    network.layers["Affine1"] = Affine(network.params["W1"], network.params["b1"])
+    network.params["W1"] *= 2
+    analytic, numerical = network.gradient(x, t), network.numerical_gradient(x, t)
+    np.testing.assert_allclose(analytic["W1"], numerical["W1"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_of_ones_own_under_the_name_of_dropout_hears_of_the_mode() -> None:
+    class Halved:
+        def forward(self, x: np.ndarray, train_flg: bool = True) -> np.ndarray:
+            self.factor = 0.5 if train_flg else 1.0
+            return self.factor * x
+
+        def backward(self, dout: np.ndarray) -> np.ndarray:
+            return self.factor * dout
+
+    network = MultiLayerNetExtend(6, [5], 3, weight_init_std=0.5, use_dropout=True)
+    _, x, t = make("chapter 5")
+    network.layers["Dropout1"] = Halved()
+    network.layers = {"Dropout0": Halved(), **network.layers}  # the first one too
+    W1, W2 = network.params["W1"], network.params["W2"]
+    np.testing.assert_allclose(network.predict(x), np.maximum(x @ W1, 0) @ W2, rtol=1e-12)
+    analytic, numerical = network.gradient(x, t), network.numerical_gradient(x, t)
+    for key, g in analytic.items():
+        np.testing.assert_allclose(g, numerical[key], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["chapter 4", "chapter 5", "many layers", "chapter 7"])
+def test_the_loss_and_the_gradient_see_what_a_subclass_predicts(name: str) -> None:
+    network, x, t = make(name)
+    plain = float(network.loss(3.0 * x, t))
+
+    class Scaled(type(network)):  # type: ignore[misc]
+        def predict(self, x: np.ndarray) -> np.ndarray:  # as the book's: without train_flg
+            return super().predict(3.0 * x)
+
+        def loss(self, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+            return super().loss(x, t)
+
+    network.__class__ = Scaled
+    assert float(network.loss(x, t)) == pytest.approx(plain, rel=1e-12)
+    numerical = network.numerical_gradient(x, t)
+    if name != "chapter 4":  # its gradient is of the plain network, as in the book
+        for key, g in network.gradient(x, t).items():
+            np.testing.assert_allclose(g, numerical[key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_last_layer_of_ones_own() -> None:
+    class Squares:
+        def forward(self, y: np.ndarray, t: np.ndarray) -> np.ndarray:
+            self.difference = y - t
+            return 0.5 * (self.difference**2).sum()
+
+        def backward(self, dout: float) -> np.ndarray:
+            return dout * self.difference
+
+    network, x, labels = make("chapter 5")
+    network.lastLayer = Squares()
+    analytic = network.gradient(x, np.eye(3)[labels])
+    numerical = network.numerical_gradient(x, np.eye(3)[labels])
+    np.testing.assert_allclose(analytic["W1"], numerical["W1"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_layers_own_gradient_is_without_the_decay() -> None:
+    network, x, t = make("many layers")
+    grads = network.gradient(x, t)
+    decay = network.weight_decay_lambda * network.params["W1"]
+    np.testing.assert_allclose(network.layers["Affine1"].dW, grads["W1"] - decay, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("count", [4, 6, 10])
+def test_accuracy_refuses_another_number_of_targets(name: str, count: int) -> None:
+    network, x, _ = make(name)
+    with pytest.raises(ValueError, match=f"5 samples, {count} targets; expected as many"):
+        network.accuracy(x, np.zeros(count, int))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "3"])
+def test_accuracy_refuses_a_batch_size_that_is_none(size: Any) -> None:
+    network, x, t = make("chapter 7")
+    with pytest.raises(UsageError, match=r"batch_size is .*; expected a whole number, 1 or"):
+        network.accuracy(x, t, size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"input_dim": 784}, "input_dim is 784; expected three sizes"),
+        ({"input_dim": (28, 28)}, "expected three sizes"),
+        ({"input_dim": (1, 8.5, 8)}, "a size in input_dim is 8.5; expected a whole number"),
+        ({"conv_param": {**SMALL, "stride": 0}}, "stride of conv_param is 0; expected a whole"),
+        ({"conv_param": {**SMALL, "filter_num": -1}}, "filter_num of conv_param is -1"),
+        ({"conv_param": {**SMALL, "filter_size": 2.5}}, "filter_size of conv_param is 2.5"),
+        ({"conv_param": {**SMALL, "padding": 1}}, "conv_param has padding; expected filter_num"),
+        ({"weight_init_std": "he"}, "weight_init_std is 'he'; expected a finite number"),
+    ],
+)
+def test_settings_of_a_convolution_network_that_are_none(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        SimpleConvNet(**settings)
+
+
+def test_settings_of_a_network_that_are_none() -> None:
+    with pytest.raises(UsageError, match="hidden_size_list is 5; expected a list of sizes"):
+        MultiLayerNet(4, 5, 3)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="weight_decay_lambda is 'a'; expected a finite number"):
+        MultiLayerNet(4, [5], 3, weight_decay_lambda="a")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="dropout_ratio is 50; expected a finite number"):
+        MultiLayerNetExtend(4, [5], 3, use_dropout=True, dropout_ration=50)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from xpnet.arrays.ops import Array
-from xpnet.book.functions import softmax
+from xpnet.book.arrays import as_targets
+from xpnet.book.functions import cross_entropy_error, softmax
 from xpnet.book.layers import Affine, Sigmoid
 from xpnet.book.network import LayeredNetwork, drawn
 from xpnet.models.mlp import mlp
@@ -53,6 +54,15 @@ class TwoLayerNet(LayeredNetwork):
     def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Return the probabilities of x, shape=(N, output_size)."""
         return softmax(self._scores(x, train_flg))
+
+    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
+        """Return the mean cross-entropy of the probabilities; see `LayeredNetwork.loss`."""
+        y = self.predict(x, **self._mode(train_flg))
+        return cross_entropy_error(y, as_targets(t, tuple(y.shape), "loss"))
+
+    def _loss_in_training(self, x: Array, t: Array) -> Array:
+        # As in the book, where `gradient` computes the scores by itself.
+        return self.last_layer.forward(self._scores(x, True), t)
 
 
 def two_layer_net(

@@ -51,3 +51,7 @@ class TwoLayerNet(LayeredNetwork):
     def lastLayer(self) -> SoftmaxWithLoss:  # noqa: N802
         """The book's name in this chapter for `last_layer`."""
         return self.last_layer
+
+    @lastLayer.setter
+    def lastLayer(self, layer: SoftmaxWithLoss) -> None:  # noqa: N802
+        self.last_layer = layer

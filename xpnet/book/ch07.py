@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.book.layers import Affine, Convolution, Pooling, Relu
-from xpnet.book.network import LayeredNetwork, conv_settings, drawn, size_after
+from xpnet.book.network import LayeredNetwork, conv_settings, drawn, image_sizes, size_after
+from xpnet.errors import real
 
 __all__ = ["SimpleConvNet"]
 
@@ -57,12 +59,13 @@ class SimpleConvNet(LayeredNetwork):
         output_size: int = 10,
         weight_init_std: float = 0.01,
     ) -> None:
-        channels, *size = input_dim
+        channels, size = image_sizes(input_dim)
         filters, kernel, pad, stride = conv_settings("conv_param", conv_param)
         size = size_after(size, "conv_param", kernel, pad, stride)
         rows, columns = size_after(size, "Pool1", 2, 0, 2)
         params = {
-            "W1": weight_init_std * np.random.randn(filters, channels, kernel, kernel),
+            "W1": real("weight_init_std", weight_init_std, -math.inf)
+            * np.random.randn(filters, channels, kernel, kernel),
             "b1": np.zeros(filters),
         }
         sizes = {"Pool1": filters * rows * columns, "hidden_size": hidden_size}

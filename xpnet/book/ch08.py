@@ -10,7 +10,14 @@ import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.book.layers import Affine, Convolution, Dropout, Pooling, Relu
-from xpnet.book.network import LayeredNetwork, Link, conv_settings, drawn, size_after
+from xpnet.book.network import (
+    LayeredNetwork,
+    Link,
+    conv_settings,
+    drawn,
+    image_sizes,
+    size_after,
+)
 
 __all__ = ["DeepConvNet"]
 
@@ -74,7 +81,7 @@ class DeepConvNet(LayeredNetwork):
         settings = (
             conv_param_1, conv_param_2, conv_param_3, conv_param_4, conv_param_5, conv_param_6
         )  # fmt: skip
-        channels, *size = input_dim
+        channels, size = image_sizes(input_dim)
         params: dict[str, Any] = {}
         layers: list[Any] = []
         links: dict[str, Link] = {}
@@ -103,6 +110,9 @@ class DeepConvNet(LayeredNetwork):
     def loss(self, x: Array, t: Array, train_flg: bool = True) -> Array:
         """See `LayeredNetwork.loss`; by default in training."""
         return super().loss(x, t, train_flg)
+
+    def _loss_in_training(self, x: Array, t: Array) -> Array:
+        return self.loss(x, t)
 
     def accuracy(self, x: Array, t: Array, batch_size: int | None = 100) -> float:
         """See `LayeredNetwork.accuracy`; the columns of many images at once would be large."""

@@ -24,6 +24,7 @@ from xpnet.book import functions
 from xpnet.book.arrays import as_targets, like, real_arrays, run
 from xpnet.book.functions import *  # noqa: F403
 from xpnet.book.util import col2im, im2col
+from xpnet.errors import real
 from xpnet.graph.autodiff import MISFIT, one_line
 
 __all__ = [
@@ -266,7 +267,7 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    dropout_ratio : float in [0, 1)
+    dropout_ratio : float in [0, 1]
 
     Attributes
     ----------
@@ -284,7 +285,7 @@ class Dropout(Layer):
 
     def __init__(self, dropout_ratio: float = 0.5) -> None:
         super().__init__()
-        self.dropout_ratio = dropout_ratio
+        self.dropout_ratio = real("dropout_ratio", dropout_ratio, 0.0, 1.0, "[]")
         self.mask: Array | None = None
 
     def forward(self, x: Array, train_flg: bool = True) -> Array:

@@ -77,6 +77,11 @@ class MultiLayerNetExtend(LayeredNetwork):
     ) -> None:
         if activation not in _ACTIVATIONS:
             raise UsageError(f"activation is {shown(activation)}; expected 'relu' or 'sigmoid'")
+        if not np.iterable(hidden_size_list):
+            raise UsageError(
+                f"hidden_size_list is {shown(hidden_size_list)}; expected a list of sizes: "
+                f"[{shown(hidden_size_list)}]"
+            )
         self.input_size, self.output_size = input_size, output_size
         self.hidden_size_list = [*hidden_size_list]
         self.hidden_layer_num = len(self.hidden_size_list)

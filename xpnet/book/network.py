@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,10 +14,10 @@ from xpnet.arrays.windows import stops
 from xpnet.book import pickles
 from xpnet.book.arrays import as_targets, like
 from xpnet.book.gradient import numerical_gradient
-from xpnet.book.layers import BatchNormalization, Dropout, SoftmaxWithLoss
-from xpnet.errors import DataError, UsageError, whole
+from xpnet.book.layers import Affine, BatchNormalization, Convolution, Dropout, SoftmaxWithLoss
+from xpnet.errors import DataError, UsageError, listed, real, shown, whole
 
-__all__ = ["LayeredNetwork", "Link", "conv_settings", "drawn", "size_after"]
+__all__ = ["LayeredNetwork", "Link", "conv_settings", "drawn", "image_sizes", "size_after"]
 
 Link = tuple[Any, str]  # a layer, and the name of an array in it
 
@@ -39,7 +40,8 @@ class LayeredNetwork:
     Attributes
     ----------
     params, layers
-        As above.
+        As above. You may put another layer, of your own too, in place of one; under a name with
+        "Dropout" or "BatchNorm", its forward takes `train_flg`.
     last_layer : SoftmaxWithLoss
     """
 
@@ -53,8 +55,10 @@ class LayeredNetwork:
         self.params = params
         self.layers = layers
         self.last_layer = SoftmaxWithLoss()
-        self.weight_decay_lambda = weight_decay_lambda
-        self._links = dict(links)
+        self.weight_decay_lambda = real("weight_decay_lambda", weight_decay_lambda, -math.inf)
+        # By place, since you may put another layer there.
+        places = {id(layer): place for place, layer in self._places()}
+        self._links = {name: (places[id(layer)], at) for name, (layer, at) in links.items()}
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Return the scores of x, shape=(N, C); with `train_flg`, as in training."""
@@ -75,7 +79,7 @@ class LayeredNetwork:
         ValueError
             The shapes do not fit.
         """
-        loss = self.last_layer.forward(self._scores(x, train_flg), t)
+        loss = self.last_layer.forward(self.predict(x, **self._mode(train_flg)), t)
         if not self.weight_decay_lambda:
             return loss
         return loss + sum(
@@ -91,24 +95,37 @@ class LayeredNetwork:
         t : array, shape=(N,) or (N, C)
         batch_size : int, optional
             Predict so many samples at once; by default all.
+
+        Raises
+        ------
+        ValueError
+            There are not as many targets as samples, or `batch_size` is below 1.
         """
         n = int(x.shape[0])
-        size = batch_size or max(n, 1)
+        if int(t.shape[0]) != n:
+            raise ValueError(f"accuracy: {n} samples, {t.shape[0]} targets; expected as many")
+        size = max(n, 1) if batch_size is None else whole("batch_size", batch_size, 1)
         parts = (slice(start, min(start + size, n)) for start in range(0, n, size))
         return sum(_hits(self.predict(x[part, ...]), t[part, ...]) for part in parts) / max(n, 1)
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Return the gradients by the layers' backward passes, last layer to first."""
-        self.last_layer.forward(self._scores(x, True), t)
-        dout = self.last_layer.backward()
-        first, *others = self._in_order()
+        self._loss_in_training(x, t)
+        dout = self.last_layer.backward(1)
+        first, *others = [layer for _, layer in self._places()]
         for layer in reversed(others):
             dout = layer.backward(dout)
-        first.backward(dout, needs_dx=False)
-        grads = {name: getattr(layer, f"d{at}") for name, (layer, at) in self._links.items()}
+        if type(first).backward in (Affine.backward, Convolution.backward):
+            first.backward(dout, needs_dx=False)
+        else:
+            first.backward(dout)
+        layers: Any = self.layers
+        grads = {
+            name: getattr(layers[place], f"d{at}") for name, (place, at) in self._links.items()
+        }
         if self.weight_decay_lambda:
-            for name in self._weights():
-                grads[name] += self.weight_decay_lambda * self.params[name]
+            for name in self._weights():  # not in place: the layer's dW has no decay
+                grads[name] = grads[name] + self.weight_decay_lambda * self.params[name]
         return grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
@@ -121,7 +138,7 @@ class LayeredNetwork:
 
         def loss_at(_: Array) -> float:
             np.random.set_state(state)
-            return float(self.loss(x, t, train_flg=True))
+            return float(self.loss(x, t, **self._mode(True)))
 
         return {name: numerical_gradient(loss_at, self.params[name]) for name in self._links}
 
@@ -149,24 +166,41 @@ class LayeredNetwork:
             self.params[name] = like(p, self.params[name])
         self._link()
 
+    def _loss_in_training(self, x: Array, t: Array) -> Array:
+        """Run the forward pass before `gradient`: by `loss`, which a subclass may override."""
+        return self.loss(x, t, **self._mode(True))
+
+    def _mode(self, train_flg: bool) -> dict[str, bool]:
+        """Return the argument for `predict` and `loss`, where it matters.
+
+        The methods of a subclass need not take it, as the book's in chapters 4, 5 and 7 do not.
+        """
+        return {"train_flg": train_flg} if any(_has_modes(*p) for p in self._places()) else {}
+
     def _scores(self, x: Array, train_flg: bool) -> Array:
         self._link()
-        for layer in self._in_order():
-            if isinstance(layer, Dropout | BatchNormalization):
-                x = layer.forward(x, train_flg)
-            else:
-                x = layer.forward(x)
+        for place, layer in self._places():
+            x = layer.forward(x, train_flg) if _has_modes(place, layer) else layer.forward(x)
         return x
 
-    def _in_order(self) -> list[Any]:
-        return [*(self.layers.values() if isinstance(self.layers, dict) else self.layers)]
+    def _places(self) -> Iterable[tuple[Any, Any]]:
+        """Return name or index, and layer, of each."""
+        return self.layers.items() if isinstance(self.layers, dict) else enumerate(self.layers)
 
     def _weights(self) -> Iterator[str]:
         return (name for name, (_, at) in self._links.items() if at == "W")
 
     def _link(self) -> None:
-        for name, (layer, at) in self._links.items():
-            setattr(layer, at, self.params[name])
+        layers: Any = self.layers
+        for name, (place, at) in self._links.items():
+            setattr(layers[place], at, self.params[name])
+
+
+def _has_modes(place: Any, layer: Any) -> bool:
+    """Say whether a layer's forward takes `train_flg`: by its class, or, as the book, its name."""
+    if isinstance(layer, Dropout | BatchNormalization):
+        return True
+    return isinstance(place, str) and ("Dropout" in place or "BatchNorm" in place)
 
 
 def drawn(sizes: Mapping[str, int], stds: Sequence[float], first: int = 1) -> dict[str, np.ndarray]:
@@ -184,13 +218,13 @@ def drawn(sizes: Mapping[str, int], stds: Sequence[float], first: int = 1) -> di
     Raises
     ------
     UsageError
-        A size is not a whole number of at least 1.
+        A size is not a whole number of at least 1, or a deviation no number.
     """
     counts = [whole(name, size, 1) for name, size in sizes.items()]
     params = {}
     pairs = zip(stds, counts, counts[1:], strict=False)
     for i, (std, fan_in, fan_out) in enumerate(pairs, first):
-        params[f"W{i}"] = std * np.random.randn(fan_in, fan_out)
+        params[f"W{i}"] = real("weight_init_std", std, -math.inf) * np.random.randn(fan_in, fan_out)
         params[f"b{i}"] = np.zeros(fan_out)
     return params
 
@@ -201,14 +235,35 @@ def conv_settings(name: str, param: Mapping[str, int]) -> tuple[int, int, int, i
     Raises
     ------
     UsageError
-        One is missing.
+        One is missing, unknown or no whole number.
     """
     keys = ("filter_num", "filter_size", "pad", "stride")
     missing = [key for key in keys if key not in param]
     if missing:
         raise UsageError(f"{name} is {dict(param)}; expected {', '.join(missing)} too")
-    filters, kernel, pad, stride = (int(param[key]) for key in keys)
+    unknown = [key for key in param if key not in keys]
+    if unknown:
+        raise UsageError(f"{name} has {listed(unknown)}; expected {', '.join(keys)} alone")
+    filters, kernel, pad, stride = (
+        whole(f"{key} of {name}", param[key], int(key != "pad")) for key in keys
+    )
     return filters, kernel, pad, stride
+
+
+def image_sizes(input_dim: Sequence[int]) -> tuple[int, list[int]]:
+    """Return the channels, and rows and columns, of images.
+
+    Raises
+    ------
+    UsageError
+        They are no three sizes.
+    """
+    if not isinstance(input_dim, Sequence) or len(input_dim) != 3:
+        raise UsageError(
+            f"input_dim is {shown(input_dim)}; expected three sizes, (channels, rows, columns)"
+        )
+    channels, *size = (whole("a size in input_dim", n, 1) for n in input_dim)
+    return channels, size
 
 
 def size_after(size: Sequence[int], name: str, kernel: int, pad: int, stride: int) -> list[int]:
