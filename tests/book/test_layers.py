@@ -337,3 +337,43 @@ def test_the_star_import_brings_the_books_names() -> None:
         "np",
     }
     assert expected <= {*names}
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float32"])
+@pytest.mark.parametrize("rows", [True, False])
+def test_targets_of_every_dtype_on_every_library(library: Library, dtype: str, rows: bool) -> None:
+    labels = np.array([2, 0, 1, 1])
+    if not rows and dtype[0] in "bf":
+        pytest.skip("class indices are whole numbers")
+    x = np.random.default_rng(3).standard_normal((4, 3))
+    plain, other = book.SoftmaxWithLoss(), book.SoftmaxWithLoss()
+    loss = plain.forward(x, labels)
+    t = library.asarray((np.eye(3)[labels] if rows else labels).astype(dtype))
+    got = other.forward(library.asarray(x.astype(np.float32)), t)
+    near(library.to_numpy(got), loss, 1e-6)
+    near(library.to_numpy(other.backward()), plain.backward(), 1e-6)
+
+
+def test_targets_of_another_library_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.ones((2, 3))
+    for one, two in ((torch.asarray(x), np.array([0, 1])), (x, torch.asarray([0, 1]))):
+        with pytest.raises(ValueError, match="expected one library"):
+            book.SoftmaxWithLoss().forward(one, two)
+    with pytest.raises(ValueError, match="got targets of type list; expected an array"):
+        book.SoftmaxWithLoss().forward(x, [0, 1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [np.ones(2) * 1j, np.array([1, None])])
+def test_what_is_no_real_number_is_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=f"got x of dtype {bad.dtype}; expected real numbers"):
+        book.Relu().forward(bad)
+
+
+def test_what_is_no_array_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="got W of type list; expected an array"):
+        book.Affine([[1.0]], [0.0]).forward(np.ones((1, 1)))  # type: ignore[arg-type]
+    layer = book.BatchNormalization(np.ones(3), np.zeros(3))
+    layer.forward(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="backward got list; expected an array of the output's"):
+        layer.backward([1.0])  # type: ignore[arg-type]

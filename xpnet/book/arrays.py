@@ -36,6 +36,9 @@ def real_arrays(owner: str, **arrays: Any) -> list[Array]:
     if not alike:
         _refuse_other_libraries(owner, arrays)
     xp = namespace(first)
+    for name, a in arrays.items():
+        if not xp.isdtype(a.dtype, ("bool", "integral", "real floating")):
+            raise ValueError(f"{owner} got {name} of dtype {a.dtype}; expected real numbers")
     reals = [a.dtype for a in given if is_real(a)]
     dtype = xp.result_type(*reals) if reals else xp.float64
     return [a if a.dtype == dtype else xp.astype(a, dtype) for a in given]
@@ -61,17 +64,23 @@ def like(array: Any, other: Array) -> Array:
     return namespace(other).asarray(array, dtype=other.dtype, device=device(other))
 
 
-def as_targets(t: Array, shape: tuple[int, ...], owner: str) -> Array:
+def as_targets(t: Array, scores: Array, owner: str) -> Array:
     """Return targets as labels, shape=(N,), or as one-hot rows of the scores' shape, (N, C).
 
-    Labels may stand in a column, (N, 1), as in the book's chapter 7.
+    Labels may stand in a column, (N, 1), as in the book's chapter 7. Rows may be bool or whole
+    numbers; NumPy computes with those, and other libraries get the dtype of the scores.
 
     Raises
     ------
     ValueError
-        They have another shape.
+        They have another shape, or are of another library.
     """
-    given = tuple(getattr(t, "shape", ()))
+    numpys = isinstance(t, np.ndarray) and isinstance(scores, np.ndarray)
+    if not numpys:
+        _refuse_other_libraries(owner, {"scores": scores, "targets": t})
+    given, shape = tuple(t.shape), tuple(scores.shape)
+    if given == shape and not numpys and not is_real(t):
+        return namespace(t).astype(t, scores.dtype)
     if given in (shape, shape[:-1]):
         return t
     if given == (*shape[:-1], 1):

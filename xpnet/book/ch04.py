@@ -58,7 +58,7 @@ class TwoLayerNet(LayeredNetwork):
     def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
         """Return the mean cross-entropy of the probabilities; see `LayeredNetwork.loss`."""
         y = self.predict(x, **self._mode(train_flg))
-        return cross_entropy_error(y, as_targets(t, tuple(y.shape), "loss"))
+        return cross_entropy_error(y, as_targets(t, y, "loss"))
 
     def _loss_in_training(self, x: Array, t: Array) -> Array:
         # As in the book, where `gradient` computes the scores by itself.

@@ -169,7 +169,12 @@ def cross_entropy_error(y: Any, t: Any) -> Array:
             f"y has shape {tuple(y.shape)}; expected probabilities, (N, C), or (C,) for one sample"
         )
     samples, classes = y.shape
-    labels = xp.argmax(t, axis=1) if t.shape == y.shape else _labels(t, samples, classes)
+    if t.shape == y.shape:
+        if not isinstance(t, np.ndarray):  # the other libraries have no argmax of bool
+            t = xp.astype(t, y.dtype)
+        labels = np.argmax(t, axis=1) if isinstance(t, np.ndarray) else xp.argmax(t, axis=1)
+    else:
+        labels = _labels(t, samples, classes)
     try:
         true = y[xp.arange(samples, device=device(y)), labels]
     except IndexError:
@@ -202,11 +207,11 @@ def _labels(t: Array, samples: int, classes: int) -> Array:
             f"shape {(samples, classes)}; expected {samples} integer class indices, or one-hot "
             f"rows of shape {(samples, classes)}"
         )
-    if not numpys or (t.dtype.kind == "i" and t.min(initial=0) < 0):
-        check_labels(t, classes)
-    if not numpys:  # to PyTorch, an array of bytes as an index is a mask
+    if not numpys:  # to PyTorch, an array of bytes as an index is a mask; of uint16 it has no min
         xp = namespace(t)
         t = xp.astype(t, _default(xp, "indexing"))
+    if not numpys or (t.dtype.kind == "i" and t.min(initial=0) < 0):
+        check_labels(t, classes)
     return t if t.ndim == 1 else namespace(t).reshape(t, (samples,))
 
 

@@ -181,7 +181,7 @@ class Affine(Layer):
         ValueError
             The shapes do not fit, or the arrays are of several libraries.
         """
-        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, self.W.shape[1]))
+        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, -1))
         self.x, self.original_x_shape = self._cache.x, tuple(x.shape)
         return y
 
@@ -195,8 +195,11 @@ class Affine(Layer):
         return dx
 
 
-def _bias(b: Any, W: Array, size: int) -> Array:
-    return like(np.full(size, b), W) if isinstance(b, int | float) else b
+def _bias(b: Any, W: Any, axis: int) -> Any:
+    """Return a number as one bias for each output, along an axis of W."""
+    if isinstance(b, int | float) and getattr(W, "shape", None):
+        return like(np.full(W.shape[axis], b), W)
+    return b
 
 
 class SoftmaxWithLoss:
@@ -243,7 +246,7 @@ class SoftmaxWithLoss:
         self._targets = None  # if this forward fails, backward must not use an earlier one
         (x,) = real_arrays("SoftmaxWithLoss.forward", x=x)
         self.t = t
-        t = as_targets(t, tuple(x.shape), "SoftmaxWithLoss.forward")
+        t = as_targets(t, x, "SoftmaxWithLoss.forward")
         self.y = functions.softmax(x)
         self.loss = functions.cross_entropy_error(self.y, t)
         self._targets = t
@@ -255,7 +258,7 @@ class SoftmaxWithLoss:
             raise RuntimeError("SoftmaxWithLoss.backward needs a forward first: run forward")
         t, y = self._targets, self.y
         dx = y - (t if t.shape == y.shape else one_hot(t, y.shape[-1], y.dtype))
-        dx *= dout / math.prod(y.shape[:-1])
+        dx *= dout / max(math.prod(y.shape[:-1]), 1)
         return dx
 
 
@@ -428,13 +431,14 @@ class BatchNormalization(Layer):
 
     def backward(self, dout: Array) -> Array:
         """Return dx in the shape of x, and store dgamma and dbeta."""
-        shape = tuple(dout.shape)
-        xp = namespace(dout)
-        rows = xp.reshape(dout, (shape[0], -1)) if dout.ndim != 2 else dout
+        rows = dout
+        if self.input_shape is not None and getattr(dout, "shape", None) == self.input_shape:
+            rows = namespace(dout).reshape(dout, (self.input_shape[0], -1))
         dx, self.dgamma, self.dbeta, *_ = self._backward(rows, (True, True, True))
+        xp = namespace(dx)
         if self.batch_size == 1:
             dx = xp.zeros_like(dx)
-        return xp.reshape(dx, shape)
+        return xp.reshape(dx, tuple(getattr(dout, "shape", dx.shape)))
 
 
 class Convolution(Layer):
@@ -503,7 +507,7 @@ class Convolution(Layer):
         ValueError
             The shapes do not fit.
         """
-        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, self.W.shape[0]))
+        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, 0))
         self.x = x
         return y
 

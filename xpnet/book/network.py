@@ -291,7 +291,7 @@ def _hits(scores: Array, t: Array) -> int:
     ValueError
         The targets do not fit the scores.
     """
-    t = as_targets(t, tuple(scores.shape), "accuracy")
+    t = as_targets(t, scores, "accuracy")
     xp = namespace(scores)
     labels = xp.argmax(t, axis=1) if t.ndim != 1 else t
     return int(xp.sum(xp.astype(xp.argmax(scores, axis=1) == labels, xp.int32)))
