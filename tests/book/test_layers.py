@@ -377,3 +377,68 @@ def test_what_is_no_array_is_refused_in_one_line() -> None:
     layer.forward(np.ones((2, 3)))
     with pytest.raises(ValueError, match="backward got list; expected an array of the output's"):
         layer.backward([1.0])  # type: ignore[arg-type]
+
+
+# -- Arrays that change between the passes -------------------------------------------------
+
+
+def changed(name: str, before: Callable[[Any, Any], None]) -> None:
+    """The gradients are those of the forward pass, whatever `before` does to x and y then."""
+    layer, x = make(name)
+    other, _ = make(name)
+    dout = np.random.default_rng(5).standard_normal(other.forward(x.copy()).shape)
+    y = layer.forward(x)
+    before(x, y)
+    near(layer.backward(dout), other.backward(dout))
+    for attribute in ("dW", "db", "mask", "arg_max", "col"):
+        if hasattr(other, attribute):
+            near(getattr(layer, attribute), getattr(other, attribute))
+
+
+@pytest.mark.parametrize("name", ["Relu", "Pooling", "Pooling with overlaps and pad"])
+def test_you_may_change_the_output(name: str) -> None:
+    def before(x: np.ndarray, y: np.ndarray) -> None:
+        y += 10.0
+
+    changed(name, before)
+
+
+@pytest.mark.parametrize("name", ["Relu", "Convolution", "Convolution with stride and pad"])
+def test_you_may_change_the_input(name: str) -> None:
+    def before(x: np.ndarray, y: np.ndarray) -> None:
+        x *= -3.0
+
+    changed(name, before)
+
+
+def test_relu_passes_the_gradient_of_what_is_not_a_number_as_its_mask_says() -> None:
+    layer = book.Relu()
+    layer.forward(np.array([np.nan, -1.0, 2.0]))
+    assert layer.mask.tolist() == [False, True, False]
+    assert layer.backward(np.ones(3)).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_the_two_gradients_of_a_sum_are_two_arrays() -> None:
+    layer, dout = book.AddLayer(), np.ones(2)
+    layer.forward(np.ones(2), np.ones(2))
+    dx, dy = layer.backward(dout)
+    dx += 5
+    assert dy.tolist() == dout.tolist() == [1, 1]
+
+
+def test_numbers_stay_pythons_own() -> None:
+    layer = book.MulLayer()
+    assert repr(layer.forward(2**40, 2**40)) == repr(2**80)
+    assert repr(layer.backward(1)) == repr((2**40, 2**40))
+    assert type(layer.forward(2, 1.5)) is float
+    assert layer.backward(np.float64(2.0)) == (3.0, 4.0)
+    assert book.AddLayer().forward([1, 2], 3).tolist() == [4, 5]
+
+
+def test_a_number_beside_an_array_of_another_library(library: Library) -> None:
+    x = library.asarray(np.array([3.0, 4.0], "f4"))
+    layer = book.MulLayer()
+    assert library.to_numpy(layer.forward(x, 2)).tolist() == [6, 8]
+    dx, dy = layer.backward(library.asarray(np.ones(2, "f4")))
+    assert library.to_numpy(dx).tolist() == [2, 2]
+    assert float(dy) == 7

@@ -14,12 +14,13 @@ all differences. Common to all:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xpnet import gates, layers
-from xpnet.arrays.ops import Array, as_array, namespace, one_hot
+from xpnet.arrays.ops import Array, as_array, masked, namespace, one_hot
 from xpnet.book import functions
 from xpnet.book.arrays import as_targets, like, real_arrays, run
 from xpnet.book.functions import *  # noqa: F403
@@ -76,6 +77,19 @@ class Layer:
         return run(lambda g: self.gate.backward(cache, g, needs), dout)
 
 
+class _ReLU(layers.ReLU):
+    """With the mask as its cache: ``y += x`` after it, as around a block, changes the output."""
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        y, _ = super().forward(x)
+        return y, y <= 0
+
+    def backward(
+        self, cache: Array, dout: Array, needs: Sequence[bool] = (True,)
+    ) -> tuple[Array, ...]:
+        return (masked(dout, namespace(cache).logical_not(cache)),)
+
+
 class ReLU(Layer):
     """max(0, x). Unlike the book's, its backward does not write into `dout`.
 
@@ -91,12 +105,12 @@ class ReLU(Layer):
     ([0.0, 2.0], [0.0, 1.0])
     """
 
-    gate = layers.ReLU()
+    gate = _ReLU()
 
     @property
     def mask(self) -> Array | None:
         """Where x <= 0."""
-        return None if self._kept is None else self._kept[1] <= 0
+        return self._cache
 
     def forward(self, x: Array) -> Array:
         """Return the larger one of 0 and x, element by element."""
@@ -200,6 +214,10 @@ def _bias(b: Any, W: Any, axis: int) -> Any:
     if isinstance(b, int | float) and getattr(W, "shape", None):
         return like(np.full(W.shape[axis], b), W)
     return b
+
+
+def _copied(x: Any) -> Any:
+    return namespace(x).asarray(x, copy=True) if hasattr(x, "dtype") else x
 
 
 class SoftmaxWithLoss:
@@ -485,10 +503,10 @@ class Convolution(Layer):
     @property
     def col(self) -> Array | None:
         """The windows of x, as rows."""
-        if self.x is None:
+        if self._kept is None:
             return None
         rows, columns = self.W.shape[2:]
-        return im2col(self.x, rows, columns, self.stride, self.pad)
+        return im2col(self._cache.x, rows, columns, self.stride, self.pad)
 
     @property
     def col_W(self) -> Array | None:  # noqa: N802
@@ -507,7 +525,8 @@ class Convolution(Layer):
         ValueError
             The shapes do not fit.
         """
-        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, 0))
+        # The book's windows are copies too, so you may change x before backward.
+        y = self._forward(x=_copied(x), W=self.W, b=_bias(self.b, self.W, 0))
         self.x = x
         return y
 
@@ -570,7 +589,7 @@ class Pooling(Layer):
         """
         y = self._forward(x=x)
         self.x = x
-        return y
+        return _copied(y)  # backward needs y, and you may change what you get
 
     def backward(self, dout: Array) -> Array:
         """Return dx: each window's gradient where its largest value is, the first of equal ones."""
@@ -589,17 +608,43 @@ class _OfTwo:
 
     def forward(self, x: Any, y: Any) -> Any:
         """Return the output for numbers or arrays x and y."""
+        self._kept = None  # if this forward fails, backward must not use an earlier one
+        output, self._kept = self.gate.forward(_either(x, y), _either(y, x))
         self.x, self.y = x, y
-        pair = (a if hasattr(a, "dtype") else np.asarray(a) for a in (x, y))
-        output, self._kept = self.gate.forward(*pair)
-        return output
+        return _number(output)
 
     def backward(self, dout: Any) -> Any:
         """Return the gradients of x and y."""
         if self._kept is None:
             raise RuntimeError(f"{type(self).__name__}.backward needs a forward first: run forward")
-        dout = dout if hasattr(dout, "dtype") else np.asarray(dout)
-        return self.gate.backward(self._kept, dout, (True, True))
+        other = self.x if hasattr(self.x, "dtype") else self.y
+        if isinstance(other, int | float) and isinstance(dout, np.ndarray | np.generic):
+            dout = dout.item() if dout.ndim == 0 else dout
+        dout = _either(dout, other)
+        dx, dy = self.gate.backward(self._kept, dout, (True, True))
+        return _number(_copied(dx)), _number(_copied(dy))  # `dx += ...` must not change dy
+
+
+def _either(a: Any, other: Any) -> Any:
+    """Return an array as it is, and a number as an array that computes with the other one.
+
+    Beside a number it keeps Python's own arithmetic: exact whole numbers, and floats.
+    """
+    if hasattr(a, "dtype"):
+        return a
+    if not isinstance(a, int | float):
+        return np.asarray(a)
+    if isinstance(other, int | float):
+        return np.array([a], dtype=object)
+    numpys = isinstance(other, np.ndarray | np.generic) or not hasattr(other, "dtype")
+    return np.asarray(a) if numpys else as_array(a, other)
+
+
+def _number(y: Any) -> Any:
+    """Return Python's number, or NumPy's, in place of an array of one."""
+    if not isinstance(y, np.ndarray) or (y.ndim and y.dtype != object):
+        return y
+    return y.item() if y.dtype == object else y[()]
 
 
 class MulLayer(_OfTwo):
