@@ -280,3 +280,26 @@ def test_star_import_gives_what_scripts_lean_on() -> None:
     exec("from xpnet.book.optimizer import *", names)
     assert names["np"] is np
     assert CASES.keys() < names.keys()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"])
+def test_what_is_no_gradient_is_refused_before_anything_changes(name: str) -> None:
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    rule = getattr(optimizer, name)(lr=0.1)
+    for bad in (np.ones(2) * 1j, np.array(["a", "b"]), [1.0, 2.0], "ab"):
+        with pytest.raises(ValueError, match=r"grads\['b'\] .*; expected real numbers"):
+            rule.update(params, {"a": np.ones(2), "b": bad})
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"params\['b'\] a number; expected both of one library"):
+        rule.update({"a": params["a"], "b": 1.0}, {"a": np.ones(2), "b": torch.tensor(1.0)})
+    assert params["a"].tolist() == params["b"].tolist() == [1, 1]
+
+
+def test_parameters_of_another_library_than_before_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [np.ones(2), torch.ones(2, dtype=torch.float64)]
+    for one, two in (arrays, arrays[::-1]):
+        rule = optimizer.Momentum()
+        rule.update({"a": one}, {"a": one + 0})
+        with pytest.raises(ValueError, match="expected the same: make a new optimizer"):
+            rule.update({"a": two}, {"a": two + 0})

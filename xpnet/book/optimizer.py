@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj
+from array_api_compat import numpy as np_
 
 from xpnet import optim
 from xpnet.arrays.ops import Array, namespace
 from xpnet.book.gradient import check_movable
+from xpnet.errors import shown
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "np"]
 
@@ -190,6 +192,7 @@ def _check(params: Params, grads: Mapping[Any, Any]) -> None:
             type(p) is type(g) is np.ndarray
             and p.shape == g.shape
             and p.dtype.kind == "f"
+            and g.dtype.kind in "fiub"
             and p.flags.writeable
         ):
             _check_one(key, p, g)
@@ -199,17 +202,25 @@ def _check_one(key: Any, p: Any, g: Any) -> None:
     name = f"[{key!r}]"
     if g is None:
         raise ValueError(f"grads{name} is missing; expected a gradient of each of params")
+    if not (is_array_api_obj(g) and _is_real(g)) and not isinstance(g, int | float):
+        got = f"holds {g.dtype}" if hasattr(g, "dtype") else f"is {shown(g)}"
+        raise ValueError(f"grads{name} {got}; expected real numbers, as many as params{name}")
     if not _is_number(p):
         check_movable(f"params{name}", p)
-        if is_array_api_obj(g) and namespace(g) is not namespace(p):
-            raise ValueError(
-                f"grads{name} is an array of {namespace(g).__name__}, params{name} one of "
-                f"{namespace(p).__name__}; expected both of one library"
-            )
+    if is_array_api_obj(g) and namespace(g) is not (np_ if _is_number(p) else namespace(p)):
+        library = "a number" if _is_number(p) else f"one of {namespace(p).__name__}"
+        raise ValueError(
+            f"grads{name} is an array of {namespace(g).__name__}, params{name} {library}; "
+            "expected both of one library"
+        )
     if _shape(p) != _shape(g):
         raise ValueError(
             f"grads{name} has shape {_shape(g)}; expected that of params{name}, {_shape(p)}"
         )
+
+
+def _is_real(g: Array) -> bool:
+    return bool(namespace(g).isdtype(g.dtype, ("bool", "integral", "real floating")))
 
 
 def _is_number(p: Any) -> bool:
@@ -224,11 +235,19 @@ def _slots(slots: Slots | None, params: Params) -> Slots:
     """Return the slots, with zeros for what has none yet."""
     slots = {} if slots is None else slots
     for key, p in params.items():
-        if key not in slots:
+        kept = slots.get(key)
+        if kept is not None and type(p) is not type(kept) and not _is_number(p):
+            before, now = namespace(kept).__name__, namespace(p).__name__
+            if before != now:
+                raise ValueError(
+                    f"params[{key!r}] is an array of {now}, and was one of {before} at the update "
+                    "before; expected the same: make a new optimizer"
+                )
+        if kept is None:
             slots[key] = np.zeros(()) if _is_number(p) else namespace(p).zeros_like(p)
-        elif _shape(p) != slots[key].shape:
+        elif _shape(p) != tuple(kept.shape):
             raise ValueError(
-                f"params[{key!r}] has shape {_shape(p)}, and had {tuple(slots[key].shape)} at the "
+                f"params[{key!r}] has shape {_shape(p)}, and had {tuple(kept.shape)} at the "
                 "update before; expected the same: make a new optimizer"
             )
     return slots
