@@ -141,3 +141,24 @@ def test_star_import_gives_what_scripts_lean_on() -> None:
     exec("from xpnet.book.util import *", names)
     assert names["np"] is np
     assert {"smooth_curve", "shuffle_dataset", "conv_output_size", "im2col"} < names.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ((2, 2, 0), "stride is 0; expected a whole number, 1 or more"),
+        ((2, 2, 1, -1), "pad is -1; expected a whole number, 0 or more"),
+        ((0, 2), "filter_h is 0; expected a whole number, 1 or more"),
+        ((2, 2.5), "filter_w is 2.5; expected a whole number, 1 or more"),
+    ],
+)
+def test_settings_of_columns_that_are_none(settings: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        util.im2col(np.ones((1, 1, 4, 4)), *settings)
+    with pytest.raises(ValueError, match=words):
+        util.col2im(np.ones((9, 4)), (1, 1, 4, 4), *settings)
+
+
+def test_images_of_three_axes_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected four sizes"):
+        util.col2im(np.ones((9, 4)), (1, 4, 4), 2, 2)

@@ -88,7 +88,7 @@ def numerical_gradient_2d(f: Callable[[Any], Any], X: Array) -> Array:
            [4., 3.]])
     """
     check_movable("X", X)
-    if X.ndim == 1:
+    if X.ndim <= 1:
         return numerical_gradient(f, X)
     rows = [gradcheck.numerical_gradient(f, X[i, ...], h=_step(X)) for i in range(X.shape[0])]
     slopes = np.reshape(rows, tuple(X.shape))

@@ -17,6 +17,7 @@ from xpnet.arrays.windows import Pair, add_windows, stops, windows
 from xpnet.arrays.windows import pad as padded
 from xpnet.book.arrays import run
 from xpnet.book.functions import floating
+from xpnet.errors import whole
 from xpnet.layers.images import check_images
 
 __all__ = ["col2im", "conv_output_size", "im2col", "np", "shuffle_dataset", "smooth_curve"]
@@ -201,6 +202,12 @@ def _images(
 
 def _stops(shape: tuple[int, ...], kernel: Pair, stride: int, pad: int) -> Pair:
     """Return OH and OW, checked."""
+    if len(shape) != 4:
+        raise ValueError(f"the shape of the images is {shape}; expected four sizes, (N, C, H, W)")
+    whole("filter_h", kernel[0], 1)
+    whole("filter_w", kernel[1], 1)
+    whole("stride", stride, 1)
+    whole("pad", pad)
     size = stops(shape[2], kernel[0], stride, pad), stops(shape[3], kernel[1], stride, pad)
     if min(size) < 1:
         raise ValueError(
