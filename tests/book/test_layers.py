@@ -442,3 +442,20 @@ def test_a_number_beside_an_array_of_another_library(library: Library) -> None:
     dx, dy = layer.backward(library.asarray(np.ones(2, "f4")))
     assert library.to_numpy(dx).tolist() == [2, 2]
     assert float(dy) == 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_in_another_dtype_than_the_output(name: str) -> None:
+    """One-hot targets of float64 give those, whatever the network computes with."""
+    rng = np.random.default_rng(6)
+    for dtype in ("float16", "float32"):
+        layer, x = make(name)
+        other, _ = make(name)
+        for key in ("W", "b", "gamma", "beta"):
+            if hasattr(layer, key):
+                setattr(layer, key, getattr(layer, key).astype(dtype))
+        y = layer.forward(x.astype(dtype))
+        dout = rng.standard_normal(y.shape)
+        other.forward(x)
+        tolerance = 1e-4 if dtype == "float32" else 0.3
+        near(layer.backward(dout), other.backward(dout), tolerance)

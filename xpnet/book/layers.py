@@ -74,7 +74,8 @@ class Layer:
                 f"{tuple(output.shape)}"
             )
         dout, _ = real_arrays(f"{name}.backward", dout=dout, output=output)
-        return run(lambda g: self.gate.backward(cache, g, needs), dout)
+        # By the output, as forward chose by it: a kernel's backward needs the kernel's cache.
+        return run(lambda _, g: self.gate.backward(cache, g, needs), output, dout)
 
 
 class _ReLU(layers.ReLU):
