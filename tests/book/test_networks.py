@@ -409,3 +409,46 @@ def test_settings_of_a_network_that_are_none() -> None:
         MultiLayerNet(4, [5], 3, weight_decay_lambda="a")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="dropout_ratio is 50; expected a finite number"):
         MultiLayerNetExtend(4, [5], 3, use_dropout=True, dropout_ration=50)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("core", [b"numpy._core", b"numpy.core"])
+def test_files_of_every_protocol_and_numpy(tmp_path: Path, protocol: int, core: bytes) -> None:
+    network, _, _ = make("chapter 5")
+    data = pickle.dumps({k: np.asfortranarray(p) for k, p in network.params.items()}, protocol)
+    if protocol < 4:  # the others count the characters of a name
+        data = data.replace(b"numpy._core", core)
+    (tmp_path / "params.pkl").write_bytes(data)
+    other = ch05.TwoLayerNet(6, 5, 3)
+    other.load_params(tmp_path / "params.pkl")
+    for key, p in network.params.items():
+        np.testing.assert_array_equal(other.params[key], p)
+    other.params["W1"] -= 1.0  # not read-only
+
+
+def test_another_codec_in_a_file_is_refused(tmp_path: Path) -> None:
+    network, _, _ = make("chapter 5")
+    data = pickle.dumps(network.params, 2)
+    (tmp_path / "params.pkl").write_bytes(data.replace(b"latin1", b"rot_13"))
+    with pytest.raises(DataError, match="it names the codec rot_13; expected arrays alone"):
+        network.load_params(tmp_path / "params.pkl")
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "U8", "O"])
+def test_a_file_of_other_than_real_numbers_is_refused(tmp_path: Path, dtype: str) -> None:
+    network, _, _ = make("chapter 5")
+    before = network.params["W1"].copy()
+    bad = {**network.params, "b1": network.params["b1"].astype(dtype)}
+    (tmp_path / "params.pkl").write_bytes(pickle.dumps(bad))
+    with pytest.raises(DataError, match=r"holds b1 of dtype .*; expected real numbers"):
+        network.load_params(tmp_path / "params.pkl")
+    np.testing.assert_array_equal(network.params["W1"], before)
+
+
+def test_tensors_that_require_grad_are_saved(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    network, _, _ = make("chapter 5")
+    W1 = network.params["W1"]
+    network.params["W1"] = torch.tensor(W1, requires_grad=True)
+    network.save_params(tmp_path / "params.pkl")
+    np.testing.assert_array_equal(pickle.loads((tmp_path / "params.pkl").read_bytes())["W1"], W1)

@@ -26,10 +26,19 @@ _NAMES = {
 }  # fmt: skip
 
 
+def _latin1(text: str, encoding: str) -> bytes:
+    """Do what ``_codecs.encode`` does in protocols 0 to 2, which have no bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it names the codec {encoding}; expected arrays alone")
+    return text.encode("latin-1")
+
+
 class _ArraysOnly(pickle.Unpickler):
     """Any other name could run a program: a pickle may come from anywhere."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}; expected arrays alone")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
@@ -46,7 +55,10 @@ def save(path: str | PathLike[str], params: Mapping[str, Array]) -> None:
     >>> load(path)
     {'b1': array([0., 0.])}
     """
-    arrays = {name: host(p) for name, p in params.items()}
+    arrays = {
+        name: host(p.detach() if getattr(p, "requires_grad", False) else p, name)
+        for name, p in params.items()
+    }
     with replacing(path) as file:
         pickle.dump(arrays, file)
 
@@ -61,7 +73,7 @@ def load(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     """
     try:
         with open(path, "rb") as file:
-            params = _ArraysOnly(file).load()
+            params = _ArraysOnly(file, encoding="latin1").load()  # also those of Python 2
     except OSError:
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
@@ -69,4 +81,7 @@ def load(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     arrays = isinstance(params, dict) and all(isinstance(p, np.ndarray) for p in params.values())
     if not arrays:
         raise DataError(f"{path} holds {type(params).__name__}; expected a dict of arrays")
+    for name, p in params.items():
+        if p.dtype.kind not in "fiub":
+            raise DataError(f"{path} holds {name} of dtype {p.dtype}; expected real numbers")
     return dict(params)
