@@ -160,3 +160,19 @@ def test_data_of_other_libraries(name: str, optimizer: str) -> None:
     assert all(type(value) is float for value in trainer.train_loss_list + trainer.test_acc_list)
     weights = library.to_numpy(trainer.network.params["W"])
     np.testing.assert_allclose(weights, expected.network.params["W"], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "words"),
+    [
+        ((X, T[:20], X, T), {}, "x_train has 40 samples, t_train 20; expected as many of both"),
+        ((X, T, X, T[:20]), {}, "x_test has 40 samples, t_test 20; expected as many of both"),
+        ((X[:0], T[:0], X, T), {}, "samples in x_train is 0; expected a whole number, 1 or more"),
+        ((X, T, X, T), {"mini_batch_size": 0}, "mini_batch_size is 0; expected a whole number"),
+        ((X, T, X, T), {"epochs": "3"}, "epochs is '3'; expected a finite number >= 0"),
+        ((X, T, X, T), {"evaluate_sample_num_per_epoch": 0}, "per_epoch is 0; expected a whole"),
+    ],
+)
+def test_data_and_numbers_that_cannot_be(data: Any, settings: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Trainer(Line(), *data, **settings)
