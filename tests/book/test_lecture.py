@@ -597,3 +597,48 @@ def test_integers_are_refused_as_by_a_graph() -> None:
         words = f"{type(gate).__name__}.forward got an array of u?int"
         with pytest.raises(ValueError, match=words):
             gate.forward(*inputs)
+
+
+def test_two_circuits_with_one_object_do_not_take_each_others_state() -> None:
+    class Product:
+        def forward(self, x: Any, y: Any) -> Any:
+            self.x, self.y = x, y
+            return x * y
+
+        def backward(self, dz: Any) -> Any:
+            return [self.y * dz, self.x * dz]
+
+    x, y = Graph().inputs("x y")
+    output = lecture.apply(Product(), x, y)
+    one, two = lecture.ComputationalGraph(output), lecture.ComputationalGraph(output)
+    one.forward({"x": 1.0, "y": 2.0})
+    two.forward({"x": 10.0, "y": 20.0})
+    with pytest.raises(RuntimeError, match="a gate of another circuit too, which has run forward"):
+        one.backward()
+    assert two.backward() == {"x": 20, "y": 10}
+    one.forward({"x": 1.0, "y": 2.0})
+    assert one.backward() == {"x": 2, "y": 1}
+
+
+@pytest.mark.parametrize("bad", [[1.0], "a", (2,)])
+def test_what_is_no_array_is_refused(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"AddGate.forward got .*; expected numbers or arrays"):
+        lecture.AddGate().forward(bad, 1.0)
+
+
+def test_what_is_no_node_is_refused() -> None:
+    for bad in (3, Graph()):
+        with pytest.raises(TypeError, match="expected a node"):
+            lecture.ComputationalGraph(bad)  # type: ignore[arg-type]
+
+
+def test_a_number_set_after_the_forward_leaves_backward_as_it_was() -> None:
+    x, y = Graph().inputs("x y")
+    circuit = lecture.Circuit(x * y)
+    circuit.pass_inputs({"x": 1.0, "y": 2.0})
+    for gate in circuit.nodes_topologically_sorted():
+        gate.forward()
+    circuit.input_gates["x"].value = 5  # for the next forward
+    for gate in reversed(circuit.nodes_topologically_sorted()):
+        gate.backward()
+    assert circuit.input_gradients() == {"x": 2, "y": 1}

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from os import PathLike
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from xpnet import gates, layers
 from xpnet.arrays.dispatch import underflowing
@@ -76,7 +77,14 @@ class StatefulGate:
         integers = getattr(self.gate, "integers", ())
         moves = getattr(self.gate, "moves", False)
         for i, x in enumerate(inputs):
-            if hasattr(x, "dtype") and not (moves or i in integers or is_real(x)):
+            if not hasattr(x, "dtype") and not isinstance(x, int | float):
+                # A gate's other inputs may be left out.
+                if x is not None:
+                    raise ValueError(
+                        f"{self._label()}.forward got {shown(x)}; expected numbers or arrays: "
+                        "make an array of a list, np.array(x, float)"
+                    )
+            elif hasattr(x, "dtype") and not (moves or i in integers or is_real(x)):
                 raise ValueError(
                     f"{self._label()}.forward got an array of {x.dtype}; expected real "
                     "numbers: convert it to float64 or float32"
@@ -382,6 +390,10 @@ def _backward(gate: Any, label: str, count: int, dz: Array) -> tuple[Array | Non
     return tuple(as_array(p, dz) if type(p) in (int, float) else p for p in parts)
 
 
+# By which place a gate's object ran forward last, by its id: two circuits may share one object.
+_last: WeakValueDictionary[int, WiredGate] = WeakValueDictionary()
+
+
 class WiredGate:
     """A gate of a `Circuit`, which knows the gates before it: forward takes no arguments.
 
@@ -442,6 +454,7 @@ class WiredGate:
                         f"{self.name}.forward needs {source.name}.forward first: go through the "
                         "gates in the order of nodes_topologically_sorted()"
                     )
+            _last[id(self.gate)] = self
             self.value = _forward(self.gate, self.name, [source.value for source in self.inputs])
         self._ran = True
 
@@ -465,9 +478,14 @@ class WiredGate:
         if self.gate is None or self.gradient is None:
             self._sent = (None,) * len(self.inputs)
             return
+        if _last.get(id(self.gate), self) is not self:
+            raise RuntimeError(
+                f"{self.name} is a gate of another circuit too, which has run forward since: run "
+                "forward again"
+            )
         parts = _backward(self.gate, self.name, len(self.inputs), self.gradient)
         for i, (part, source) in enumerate(zip(parts, self.inputs, strict=True)):
-            shape = None if source.value is None else tuple(source.value.shape)
+            shape = tuple(getattr(source.value, "shape", ()))  # of a number too, if you set one
             if part is None or (hasattr(part, "dtype") and is_real(part) and part.shape == shape):
                 continue
             got = f"{part.dtype} of shape {tuple(part.shape)}" if hasattr(part, "dtype") else part
@@ -547,6 +565,10 @@ class Circuit:
     """
 
     def __init__(self, output: Node) -> None:
+        if not isinstance(output, Node):
+            raise TypeError(
+                f"the output is {shown(output)}; expected a node, such as the result of a formula"
+            )
         assert isinstance(output.graph, Graph)  # a node's type names only a protocol
         self.graph, self.output = output.graph, output
         wired: dict[str, WiredGate] = {}
