@@ -459,3 +459,26 @@ def test_gradients_in_another_dtype_than_the_output(name: str) -> None:
         other.forward(x)
         tolerance = 1e-4 if dtype == "float32" else 0.3
         near(layer.backward(dout), other.backward(dout), tolerance)
+
+
+def test_running_values_follow_parameters_to_another_library(library: Library) -> None:
+    """As where a network has predicted before its parameters move to a GPU."""
+    x = np.random.default_rng(2).standard_normal((4, 3)).astype("f4")
+    ones, zeros = np.ones(3, "f4"), np.zeros(3, "f4")
+    layer, other = (book.BatchNormalization(ones, zeros) for _ in range(2))
+    for each in (layer, other):
+        each.forward(x)
+    layer.gamma, layer.beta = library.asarray(ones), library.asarray(zeros)
+    for train_flg in (False, True, False):
+        y = layer.forward(library.asarray(x), train_flg)
+        near(library.to_numpy(y), other.forward(x, train_flg), 1e-5)
+    near(library.to_numpy(layer.running_var), other.running_var, 1e-5)
+
+
+def test_running_values_that_are_numbers_or_one_alone() -> None:
+    x, ones = np.random.default_rng(2).standard_normal((4, 3)), np.ones(3)
+    layer = book.BatchNormalization(ones, 0 * ones, running_mean=0.5, running_var=3.0)
+    near(layer.forward(x, False), (x - 0.5) / np.sqrt(3.0 + 1e-6))
+    layer = book.BatchNormalization(ones, 0 * ones, running_mean=ones)
+    with pytest.raises(ValueError, match="got running_mean alone; expected running_var too"):
+        layer.forward(x, False)

@@ -403,8 +403,7 @@ class BatchNormalization(Layer):
         xp = namespace(x)
         self.input_shape = tuple(x.shape)
         rows = xp.reshape(x, (x.shape[0], -1)) if x.ndim != 2 else x
-        if self.running_mean is None or self.running_var is None:
-            self.running_mean, self.running_var = xp.zeros_like(gamma), xp.zeros_like(gamma)
+        self._start_running(gamma)
         if train_flg:
             y = self._in_training(rows, gamma, beta)
         else:
@@ -415,6 +414,21 @@ class BatchNormalization(Layer):
             )
             self._kept = kept
         return xp.reshape(y, self.input_shape)
+
+    def _start_running(self, gamma: Array) -> None:
+        """Make running values: zeros, or those that NumPy has, for parameters moved elsewhere."""
+        given = self.running_mean, self.running_var
+        if given[0] is None:
+            given = 0.0, 0.0
+        if given[1] is None:
+            raise ValueError("BatchNormalization got running_mean alone; expected running_var too")
+        moved = []
+        for name, a in zip(("running_mean", "running_var"), given, strict=True):
+            if isinstance(a, int | float | np.ndarray) and type(a) is not type(gamma):
+                a = like(np.full(gamma.shape, a), gamma)
+            real_arrays("BatchNormalization.forward", **{name: a, "gamma": gamma})
+            moved.append(a)
+        self.running_mean, self.running_var = moved
 
     def _in_training(self, rows: Array, gamma: Array, beta: Array) -> Array:
         n = rows.shape[0]
