@@ -117,10 +117,12 @@ class LayeredNetwork:
         All losses see the same dropout masks: those that `numpy.random` draws next. Call
         ``numpy.random.seed`` with one number before this and before `gradient` to compare them.
         """
+        drops = any(isinstance(layer, Dropout) for layer in self._in_order())
         state = np.random.get_state()
 
         def loss_at(_: Array) -> float:
-            np.random.set_state(state)
+            if drops:
+                np.random.set_state(state)
             return float(self.loss(x, t, train_flg=True))
 
         return {name: numerical_gradient(loss_at, self.params[name]) for name in self._links}
