@@ -70,6 +70,26 @@ def test_help(
     assert "with --quick:" in told
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--mnist", "nowhere"], "--mnist nowhere: no such folder; leave it out"),
+        (["--iterations", "0"], "argument --iterations: '0'; expected a whole number above 0"),
+        (["--only", "adam"], "unrecognized arguments: --only adam"),
+    ],
+)
+def test_refused(
+    options: list[str],
+    told: str,
+    load: Callable[[str], ModuleType],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before any work, in one line."""
+    with pytest.raises(SystemExit, match="2"):
+        load("ch04").main(options)
+    assert told in capsys.readouterr().err
+
+
 def test_ch04(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     found = run("ch04", "ch04_gradient.png ch04_descent.png ch04_training.png")
     # The gradient is 2x: a step at rate 0.1 leaves 0.8 of x, and the start is 5 away.

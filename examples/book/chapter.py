@@ -63,17 +63,26 @@ def arguments(
     )
     for name, (usual, quick, meaning) in sizes.items():
         told = f"{meaning} (default: {usual}; with --quick: {quick})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=told)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=positive, metavar="N", help=told)
     if experiments:
         parser.add_argument(
             "--only", nargs="+", choices=experiments, metavar="NAME", default=experiments,
             help="run these only: " + ", ".join(experiments),
         )  # fmt: skip
     options = parser.parse_args(argv)
+    if options.mnist and not options.mnist.is_dir():
+        parser.error(f"--mnist {options.mnist}: no such folder; leave it out to download MNIST")
     for name, size in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, size.quick if options.quick else size.usual)
     return options
+
+
+def positive(text: str) -> int:
+    """The number that an option gives."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number above 0")
+    return int(text)
 
 
 def load(
