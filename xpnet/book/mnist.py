@@ -100,9 +100,9 @@ def _read(folder: Path | None) -> tuple[Dataset, Dataset]:
     try:
         train, test = datasets.load("mnist", folder)
     except DataError as error:
-        if "--data-dir" not in str(error):
-            raise
-        raise DataError(f"{error} (in Python: load_mnist(folder=...))") from error
+        # The words of the command line, in those of this function.
+        words = str(error).replace("with --data-dir, or use --dataset digits", "as folder=...")
+        raise DataError(words.replace("--data-dir", "folder")) from error
     assert test is not None
     return train, test
 
