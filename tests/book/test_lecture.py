@@ -597,3 +597,11 @@ def test_integers_are_refused_as_by_a_graph() -> None:
         words = f"{type(gate).__name__}.forward got an array of u?int"
         with pytest.raises(ValueError, match=words):
             gate.forward(*inputs)
+
+
+def test_a_graph_of_a_circuit() -> None:
+    x, y = Graph().inputs("x y")
+    circuit = lecture.Circuit(x * y)
+    net = lecture.ComputationalGraph(circuit)
+    assert net.graph is circuit
+    assert net.forward({"x": 3, "y": -4}) == -12

@@ -12,7 +12,7 @@ import pytest
 
 from xpnet.book import mnist
 from xpnet.data import catalog
-from xpnet.errors import DataError
+from xpnet.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 PARTS = {"train": 30, "t10k": 20}
@@ -81,10 +81,16 @@ def test_without_a_folder_the_files_are_downloaded(
     monkeypatch.setattr("xpnet.data.catalog._received", unreachable)
     mnist._read.cache_clear()
     for call in (mnist.load_mnist, mnist.init_mnist, mnist.download_mnist):
-        with pytest.raises(DataError, match=r"not be downloaded .*files as folder=\.\.\.$") as e:
+        words = r"not be downloaded .*files as folder=\.\.\., or use"
+        with pytest.raises(DataError, match=words) as e:
             call()
         assert "--" not in str(e.value)
     assert asked == [("mnist", None)] * 3
+
+
+def test_a_path_in_the_place_of_a_switch_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^normalize is '/data'; .*load_mnist\(folder="):
+        mnist.load_mnist("/data")  # type: ignore[arg-type]
 
 
 @pytest.mark.mnist

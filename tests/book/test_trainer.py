@@ -160,3 +160,17 @@ def test_data_of_other_libraries(name: str, optimizer: str) -> None:
     assert all(type(value) is float for value in trainer.train_loss_list + trainer.test_acc_list)
     weights = library.to_numpy(trainer.network.params["W"])
     np.testing.assert_allclose(weights, expected.network.params["W"], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mini_batch_size": 0}, "mini_batch_size is 0; expected a whole number, 1 or more"),
+        ({"epochs": "2"}, "epochs is '2'; expected a finite number"),
+        ({"data": (X, T[:30], X_TEST, T_TEST)}, "x_train has 40 samples, t_train 30 targets"),
+        ({"data": (X, T, X_TEST, T)}, "x_test has 15 samples, t_test 40 targets"),
+    ],
+)
+def test_what_could_not_train_is_refused_before(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        trained(**settings)

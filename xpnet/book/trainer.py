@@ -19,7 +19,7 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.book.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from xpnet.book.util import rows
-from xpnet.errors import UsageError, shown
+from xpnet.errors import UsageError, real, shown, whole
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "Trainer", "np"]
 
@@ -63,7 +63,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        There is no optimizer of this name.
+        There is no optimizer of this name, or a setting or the number of targets cannot be.
 
     Examples
     --------
@@ -97,7 +97,14 @@ class Trainer:
     ) -> None:
         self.network, self.verbose = network, verbose
         self.x_train, self.t_train, self.x_test, self.t_test = x_train, t_train, x_test, t_test
-        self.epochs, self.batch_size = epochs, mini_batch_size
+        for part, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
+            if x.shape[0] != t.shape[0]:
+                raise UsageError(
+                    f"x_{part} has {x.shape[0]:,} samples, t_{part} {t.shape[0]:,} targets; "
+                    "expected a target for each sample"
+                )
+        real("epochs", epochs, 0.0)
+        self.epochs, self.batch_size = epochs, whole("mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         if str(optimizer).lower() not in OPTIMIZERS:
             names = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
