@@ -3,13 +3,17 @@
     python docs/pictures.py [--train FOLDER_OF_THE_MNIST_FILES]
 
 With --train, the book's 10,000 iterations and the lecture's 2,000 steps are run anew and their
-curves stored in benchmarks/results; without, the stored ones are drawn.
+curves stored in benchmarks/results, and the programs of examples/book run, about ten minutes;
+without, the stored curves are drawn.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +23,7 @@ import numpy as np
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(ROOT / "examples/book")]
 
 import chapter4_table  # noqa: E402
 import fc_sigmoid_fc  # noqa: E402
@@ -106,6 +110,20 @@ GALLERY = {
         "The curves of several runs in one picture, as `xpnet compare --plot` draws them.",
     ),
 }
+
+# What docs/examples.md shows of the pictures that the programs of examples/book draw.
+CHAPTERS = (
+    "ch04_descent.png",
+    "ch05_basket.svg",
+    "ch06_optimizer_paths.png",
+    "ch06_optimizer_losses.png",
+    "ch06_activations_sigmoid.png",
+    "ch06_batch_normalization.png",
+    "ch06_dropout.png",
+    "ch07_filters.png",
+    "ch07_filtered.png",
+    "ch08_mistakes.png",
+)
 
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
@@ -211,6 +229,18 @@ def curves(folder: Path, record: dict[str, Any]) -> None:
 
     draw("chapter5_accuracy", book)
     draw("twenty_lines", lecture)
+
+
+def chapters(folder: Path, mnist: Path) -> None:
+    """Run the programs of the book's chapters, and keep those of their pictures that are shown."""
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        for name in sorted({picture.split("_")[0] for picture in CHAPTERS}):
+            importlib.import_module(name).main(["--mnist", str(mnist), "--out", made])
+        for picture in CHAPTERS:
+            shutil.copy(Path(made, picture), folder)
+    for path in folder.glob("*.png"):
+        _shrink(path)
 
 
 def gallery(folder: Path) -> None:
@@ -338,7 +368,9 @@ def friedman() -> Dataset:
 
 def main() -> int:
     if "--train" in sys.argv:
-        train(Path(sys.argv[sys.argv.index("--train") + 1]))
+        mnist = Path(sys.argv[sys.argv.index("--train") + 1])
+        train(mnist)
+        chapters(DOCS / "img/book", mnist)
     circuits(DOCS / "img")
     curves(DOCS / "img", newest("documents"))
     (DOCS / "img/gallery").mkdir(exist_ok=True)

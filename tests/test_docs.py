@@ -109,6 +109,7 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
         help_text += capsys.readouterr().out
     help_text = help_text.replace("[no-]", "no-") + "--inputs --editable --version"
     help_text += "--dist"  # of pytest-xdist
+    help_text += (ROOT / "examples/book/chapter.py").read_text()
     help_text += (ROOT / "benchmarks/gpu.sh").read_text().split("set -u")[0]
     for page in PAGES:
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())):
@@ -248,6 +249,13 @@ def test_the_gallery_is_that_of_the_script(
     for name, (head, sentence) in pictures.GALLERY.items():
         assert head[0].isupper(), name
         assert sentence.endswith("."), name
+
+
+def test_the_chapters_of_the_book_have_the_pictures_of_the_script(pictures: ModuleType) -> None:
+    """`test_book_examples` runs the programs that draw them."""
+    committed = {path.name: path.stat().st_size for path in (ROOT / "docs/img/book").iterdir()}
+    assert committed.keys() == set(pictures.CHAPTERS)
+    assert max(committed.values()) < 80_000
 
 
 def test_the_api_reference_has_every_public_module() -> None:

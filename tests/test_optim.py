@@ -12,6 +12,7 @@ import pytest
 import xpnet
 from xpnet import optim
 from xpnet.arrays.dispatch import with_kernels
+from xpnet.errors import UsageError
 
 ALL = [
     optim.SGD(0.1),
@@ -420,3 +421,10 @@ def test_schedules_with_the_same_numbers_are_equal_and_pickles_keep_them(
     schedule = make(warmup)
     assert schedule == make(warmup) == pickle.loads(pickle.dumps(schedule))
     assert schedule != make(warmup + 1)
+
+
+def test_arguments_in_another_order_are_named() -> None:
+    params = {"W": np.ones(2)}
+    state = optim.init(optim.Adam(), params)
+    with pytest.raises(UsageError, match=r"expected update\(optimizer, grads, state, params\)"):
+        optim.update(optim.Adam(), params, {"W": np.ones(2)}, state)

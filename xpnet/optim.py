@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 from xpnet.arrays.dispatch import along, elementwise, for_each, replaceable, underflowing
 from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
-from xpnet.errors import real, whole
+from xpnet.errors import UsageError, real, whole
 
 __all__ = [
     "OPTIMIZERS",
@@ -501,6 +501,11 @@ def update(
     params, state : dict of str to array
         Use these from now on: the arrays that you passed may have been overwritten.
 
+    Raises
+    ------
+    UsageError
+        `state` is not one of an optimizer.
+
     Examples
     --------
     >>> import numpy as np
@@ -509,6 +514,11 @@ def update(
     >>> params["W"].tolist(), int(state["step"])
     ([0.8], 1)
     """
+    if "step" not in state:
+        raise UsageError(
+            'state has no "step"; expected update(optimizer, grads, state, params), in this order, '
+            "with the state of init(optimizer, params)"
+        )
     if isinstance(optimizer, PerModel):
         lr: Any = optimizer.settings_and_rates(state, next(iter(params.values())).dtype)
     else:

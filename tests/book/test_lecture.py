@@ -642,3 +642,11 @@ def test_a_number_set_after_the_forward_leaves_backward_as_it_was() -> None:
     for gate in reversed(circuit.nodes_topologically_sorted()):
         gate.backward()
     assert circuit.input_gradients() == {"x": 2, "y": 1}
+
+
+def test_a_graph_of_a_circuit() -> None:
+    x, y = Graph().inputs("x y")
+    circuit = lecture.Circuit(x * y)
+    net = lecture.ComputationalGraph(circuit)
+    assert net.graph is circuit
+    assert net.forward({"x": 3, "y": -4}) == -12

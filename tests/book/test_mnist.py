@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from xpnet.book import mnist
-from xpnet.errors import DataError
+from xpnet.data import catalog
+from xpnet.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 PARTS = {"train": 30, "t10k": 20}
@@ -57,25 +58,39 @@ def test_the_files_are_read_once_and_each_call_has_its_own_arrays(folder: Path) 
 
 
 def test_missing_files_are_named_and_so_is_the_argument(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no train-images-idx3-ubyte.gz.*load_mnist\(folder="):
+    with pytest.raises(DataError, match=r"^folder .*: has no train-images-idx3-ubyte.gz"):
         mnist.load_mnist(folder=tmp_path)
+    with pytest.raises(DataError, match=r"^folder .*: is not a folder"):
+        mnist.load_mnist(folder=tmp_path / "none")
 
 
-def test_without_a_folder_the_files_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_the_files_are_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked: list[Any] = []
 
     def load(name: str, folder: Any) -> Any:
         asked.append((name, folder))
-        raise DataError("x could not be downloaded; give the folder with --data-dir")
+        return catalog.load(name, folder)
+
+    def unreachable(*_: Any) -> Any:
+        raise OSError("no network")
 
     monkeypatch.setattr("xpnet.datasets.load", load)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path)
+    monkeypatch.setattr("xpnet.data.catalog._received", unreachable)
     mnist._read.cache_clear()
     for call in (mnist.load_mnist, mnist.init_mnist, mnist.download_mnist):
-        with pytest.raises(
-            DataError, match=r"downloaded.*\(in Python: load_mnist\(folder=\.\.\.\)"
-        ):
+        words = r"not be downloaded .*files as folder=\.\.\., or use"
+        with pytest.raises(DataError, match=words) as e:
             call()
+        assert "--" not in str(e.value)
     assert asked == [("mnist", None)] * 3
+
+
+def test_a_path_in_the_place_of_a_switch_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^normalize is '/data'; .*load_mnist\(folder="):
+        mnist.load_mnist("/data")  # type: ignore[arg-type]
 
 
 @pytest.mark.mnist

@@ -266,6 +266,8 @@ def test_a_parameter_that_comes_later_starts_at_zero() -> None:
         ("Momentum", {"momentum": 1.5}, "momentum is 1.5; expected a finite number >= 0"),
         ("RMSprop", {"decay_rate": -0.1}, "decay_rate is -0.1; expected"),
         ("Adam", {"beta1": 1.0}, "beta1 is 1.0; expected"),
+        ("SGD", {"lr": "0.1"}, "lr is '0.1'; expected a finite number"),
+        ("Adam", {"lr": float("nan")}, "lr is nan; expected a finite number"),
     ],
 )
 def test_settings_that_cannot_be(name: str, settings: dict[str, float], words: str) -> None:
@@ -273,6 +275,20 @@ def test_settings_that_cannot_be(name: str, settings: dict[str, float], words: s
     with pytest.raises(ValueError, match=words):
         made(name, **settings).update(params, {"W": np.ones(2)})
     assert params["W"].tolist() == [1.0, 1.0]
+
+
+def test_what_is_no_dict_of_arrays_is_named() -> None:
+    class Network:
+        params = {"W": np.ones(2)}  # noqa: RUF012
+
+    params = {"W": np.ones(2)}
+    for given, grads, words in (
+        (Network(), params, r"params is of type Network; expected a dict .* as in network\.params"),
+        (params, [1.0], "grads is of type list; expected a dict of arrays"),
+        (params, {"W": [1.0, 2.0]}, r"grads\['W'\] is a list; expected an array: np\.array"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            made("SGD").update(given, grads)
 
 
 def test_star_import_gives_what_scripts_lean_on() -> None:
@@ -287,7 +303,7 @@ def test_what_is_no_gradient_is_refused_before_anything_changes(name: str) -> No
     params = {"a": np.ones(2), "b": np.ones(2)}
     rule = getattr(optimizer, name)(lr=0.1)
     for bad in (np.ones(2) * 1j, np.array(["a", "b"]), [1.0, 2.0], "ab"):
-        with pytest.raises(ValueError, match=r"grads\['b'\] .*; expected real numbers"):
+        with pytest.raises(ValueError, match=r"grads\['b'\] .*; expected (real numbers|an array)"):
             rule.update(params, {"a": np.ones(2), "b": bad})
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"params\['b'\] a number; expected both of one library"):

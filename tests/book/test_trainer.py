@@ -163,16 +163,16 @@ def test_data_of_other_libraries(name: str, optimizer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "settings", "words"),
+    ("settings", "words"),
     [
-        ((X, T[:20], X, T), {}, "x_train has 40 samples, t_train 20; expected as many of both"),
-        ((X, T, X, T[:20]), {}, "x_test has 40 samples, t_test 20; expected as many of both"),
-        ((X[:0], T[:0], X, T), {}, "samples in x_train is 0; expected a whole number, 1 or more"),
-        ((X, T, X, T), {"mini_batch_size": 0}, "mini_batch_size is 0; expected a whole number"),
-        ((X, T, X, T), {"epochs": "3"}, "epochs is '3'; expected a finite number >= 0"),
-        ((X, T, X, T), {"evaluate_sample_num_per_epoch": 0}, "per_epoch is 0; expected a whole"),
+        ({"mini_batch_size": 0}, "mini_batch_size is 0; expected a whole number, 1 or more"),
+        ({"data": (X[:0], T[:0], X_TEST, T_TEST)}, "samples in x_train is 0; expected a whole"),
+        ({"evaluate_sample_num_per_epoch": 0}, "per_epoch is 0; expected a whole number"),
+        ({"epochs": "2"}, "epochs is '2'; expected a finite number"),
+        ({"data": (X, T[:30], X_TEST, T_TEST)}, "x_train has 40 samples, t_train 30 targets"),
+        ({"data": (X, T, X_TEST, T)}, "x_test has 15 samples, t_test 40 targets"),
     ],
 )
-def test_data_and_numbers_that_cannot_be(data: Any, settings: Any, words: str) -> None:
+def test_what_could_not_train_is_refused_before(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Trainer(Line(), *data, **settings)
+        trained(**settings)

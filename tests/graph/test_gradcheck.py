@@ -244,3 +244,16 @@ def test_a_gate_that_keeps_the_contract_trains(backend: Any) -> None:
     x, t = np.random.default_rng(0).standard_normal((60, 5)), np.arange(60) % 3
     history = Trainer(network, optim.SGD(0.1), backend=backend).fit(x, t, epochs=3)
     assert history.epochs[-1].train_loss < history.epochs[0].train_loss
+
+
+def test_numerical_gradient_names_what_is_no_number() -> None:
+    x = np.array([3.0, 4.0])
+    for f, words in (
+        (lambda x: x**2, r"f returned an array of shape \(2,\); expected one number"),
+        (lambda x: None, "f returned nothing; expected one number"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gradcheck.numerical_gradient(f, x)
+        assert x.tolist() == [3.0, 4.0]
+    one = gradcheck.numerical_gradient(lambda x: (x**2).sum(keepdims=True), x)
+    np.testing.assert_allclose(one, [6.0, 8.0])

@@ -674,8 +674,8 @@ class ComputationalGraph:
 
     Parameters
     ----------
-    output : Node
-        The node to evaluate and differentiate; see `xpnet.Graph`.
+    output : Node or Circuit
+        The node to evaluate and differentiate, see `xpnet.Graph`; or its circuit.
 
     Attributes
     ----------
@@ -715,8 +715,9 @@ class ComputationalGraph:
     -12.0 3.0
     """
 
-    def __init__(self, output: Node) -> None:
-        self.graph, self.output = Circuit(output), output
+    def __init__(self, output: Node | Circuit) -> None:
+        self.graph = output if isinstance(output, Circuit) else Circuit(output)
+        self.output = self.graph.output
 
     def forward(self, inputs: Mapping[str, Any]) -> Array:
         """Pass the inputs through the gates in topological order; return the output.

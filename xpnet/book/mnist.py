@@ -15,7 +15,7 @@ import numpy as np
 from xpnet import datasets
 from xpnet.arrays.ops import one_hot
 from xpnet.data import Dataset
-from xpnet.errors import DataError
+from xpnet.errors import DataError, UsageError, shown
 
 __all__ = [
     "download_mnist",
@@ -53,12 +53,14 @@ def load_mnist(
         Labels as rows of float64, shape=(N, 10); else numbers in uint8, shape=(N,).
     folder : path, optional
         Where the four files are, gzipped or not. By default xpnet downloads them once into your
-        cache folder. The book has no such argument.
+        cache folder, on Linux ``~/.cache/xpnet/mnist``. The book has no such argument.
 
     Raises
     ------
     DataError
         A file is missing or damaged, or no mirror has sent it in time.
+    UsageError
+        normalize, flatten or one_hot_label is not True or False: a path, say, without ``folder=``.
 
     Examples
     --------
@@ -66,6 +68,13 @@ def load_mnist(
     >>> x_train.shape, t_train.shape  # doctest: +SKIP
     ((60000, 784), (60000, 10))
     """
+    asked = {"normalize": normalize, "flatten": flatten, "one_hot_label": one_hot_label}
+    for name, value in asked.items():
+        if value not in (True, False):
+            raise UsageError(
+                f"{name} is {shown(value)}; expected True or False (for a folder, write "
+                "load_mnist(folder=...))"
+            )
     train, test = _read(None if folder is None else Path(folder).resolve())
     return (
         _as_asked(train, normalize, flatten, one_hot_label),
@@ -100,9 +109,9 @@ def _read(folder: Path | None) -> tuple[Dataset, Dataset]:
     try:
         train, test = datasets.load("mnist", folder)
     except DataError as error:
-        if "--data-dir" not in str(error):
-            raise
-        raise DataError(f"{error} (in Python: load_mnist(folder=...))") from error
+        # The words of the command line, in those of this function.
+        words = str(error).replace("with --data-dir (in Python: data_dir=)", "as folder=...")
+        raise DataError(words.replace("--data-dir", "folder")) from None
     assert test is not None
     return train, test
 

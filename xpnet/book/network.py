@@ -134,10 +134,14 @@ class LayeredNetwork:
         All losses see the same dropout masks: those that `numpy.random` draws next. Call
         ``numpy.random.seed`` with one number before this and before `gradient` to compare them.
         """
+        drops = any(
+            isinstance(layer, Dropout) or "Dropout" in str(place) for place, layer in self._places()
+        )
         state = np.random.get_state()
 
         def loss_at(_: Array) -> float:
-            np.random.set_state(state)
+            if drops:
+                np.random.set_state(state)
             return float(self.loss(x, t, **self._mode(True)))
 
         return {name: numerical_gradient(loss_at, self.params[name]) for name in self._links}

@@ -16,6 +16,7 @@ float64 and then rounds them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from array_api_compat import numpy as np_
 from xpnet import optim
 from xpnet.arrays.ops import Array, namespace
 from xpnet.book.gradient import check_movable
-from xpnet.errors import shown
+from xpnet.errors import real, shown
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "np"]
 
@@ -47,6 +48,7 @@ class SGD:
     """
 
     def __init__(self, lr: float = 0.01) -> None:
+        _check_rate(lr)
         self.lr = lr
 
     def update(self, params: Params, grads: Mapping[Any, Any]) -> None:
@@ -67,6 +69,7 @@ class Momentum:
     """
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        _check_rate(lr)
         self.lr, self.momentum = lr, momentum
         self.v: Slots | None = None
 
@@ -90,6 +93,7 @@ class Nesterov:
     """
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        _check_rate(lr)
         self.lr, self.momentum = lr, momentum
         self.v: Slots | None = None
 
@@ -113,6 +117,7 @@ class AdaGrad:
     """
 
     def __init__(self, lr: float = 0.01) -> None:
+        _check_rate(lr)
         self.lr = lr
         self.h: Slots | None = None
 
@@ -135,6 +140,7 @@ class RMSprop:
     """
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        _check_rate(lr)
         self.lr, self.decay_rate = lr, decay_rate
         self.h: Slots | None = None
 
@@ -161,6 +167,7 @@ class Adam:
     """
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        _check_rate(lr)
         self.lr, self.beta1, self.beta2 = lr, beta1, beta2
         self.iter = 0
         self.m: Slots | None = None
@@ -184,8 +191,19 @@ def _rule(kind: Any, *settings: float) -> Any:
     return kind(1.0, *settings)
 
 
+def _check_rate(lr: Any) -> None:
+    real("lr", lr, -math.inf)  # of either sign: a script may climb
+
+
 def _check(params: Params, grads: Mapping[Any, Any]) -> None:
     """Raise ValueError unless each parameter can be changed and has a gradient that fits it."""
+    both: tuple[tuple[str, Any], ...] = (("params", params), ("grads", grads))
+    for name, given in both:
+        if not isinstance(given, Mapping):
+            hint = ", as in network.params" if hasattr(given, "params") else ""
+            raise ValueError(
+                f"{name} is of type {type(given).__name__}; expected a dict of arrays{hint}"
+            )
     for key, p in params.items():
         g = grads.get(key)
         if not (  # NumPy's arrays, in a third of a microsecond
@@ -202,6 +220,10 @@ def _check_one(key: Any, p: Any, g: Any) -> None:
     name = f"[{key!r}]"
     if g is None:
         raise ValueError(f"grads{name} is missing; expected a gradient of each of params")
+    if isinstance(g, list | tuple):
+        raise ValueError(
+            f"grads{name} is a {type(g).__name__}; expected an array: np.array(grads{name}, float)"
+        )
     if not (is_array_api_obj(g) and _is_real(g)) and not isinstance(g, int | float):
         got = f"holds {g.dtype}" if hasattr(g, "dtype") else f"is {shown(g)}"
         raise ValueError(f"grads{name} {got}; expected real numbers, as many as params{name}")

@@ -63,8 +63,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        There is no optimizer of this name, not as many targets as samples, or a number is
-        impossible.
+        There is no optimizer of this name, or a setting or the number of targets cannot be.
 
     Examples
     --------
@@ -98,18 +97,17 @@ class Trainer:
     ) -> None:
         self.network, self.verbose = network, verbose
         self.x_train, self.t_train, self.x_test, self.t_test = x_train, t_train, x_test, t_test
-        for part, samples, targets in (("train", x_train, t_train), ("test", x_test, t_test)):
-            if samples.shape[0] != targets.shape[0]:
+        for part, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
+            if x.shape[0] != t.shape[0]:
                 raise UsageError(
-                    f"x_{part} has {samples.shape[0]} samples, t_{part} {targets.shape[0]}; "
-                    "expected as many of both"
+                    f"x_{part} has {x.shape[0]:,} samples, t_{part} {t.shape[0]:,} targets; "
+                    "expected a target for each sample"
                 )
         whole("the number of samples in x_train", x_train.shape[0], 1)
-        real("epochs", epochs, 0.0)
-        self.epochs = epochs
-        self.batch_size = whole("mini_batch_size", mini_batch_size, 1)
         if evaluate_sample_num_per_epoch is not None:
             whole("evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch, 1)
+        real("epochs", epochs, 0.0)
+        self.epochs, self.batch_size = epochs, whole("mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         if str(optimizer).lower() not in OPTIMIZERS:
             names = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())

@@ -177,7 +177,8 @@ def _fetched(urls: list[str], size: int, sha256: str) -> bytes:
             failures.append(f"{url.split('/')[2]}: {f'HTTP {code}' if code else reason}")
     raise DataError(
         f"{urls[0].rsplit('/', 1)[1]} could not be downloaded ({', '.join(failures)}); "
-        "give the folder of the four files with --data-dir, or use --dataset digits"
+        "give the folder of the four files with --data-dir (in Python: data_dir=), or use the "
+        "data set digits"
     )
 
 

@@ -72,6 +72,11 @@ def numerical_gradient(
     array
         NumPy's float64, of x's shape; with `indices`, shape (len(indices),).
 
+    Raises
+    ------
+    ValueError
+        f returns something else than one number.
+
     Notes
     -----
     The truncation error is h² f'''/6, the rounding error about ε f / h, with the precision ε of x's
@@ -130,7 +135,14 @@ def _entry(x: Array, i: tuple[int, ...]) -> Any:
 
 def _value(y: Any) -> float:
     """Return what f returned as a number; PyTorch warns of one that still knows its graph."""
-    return float(y.detach() if getattr(y, "requires_grad", False) else y)
+    y = y.detach() if getattr(y, "requires_grad", False) else y
+    shape = getattr(y, "shape", ())
+    if shape and math.prod(shape) == 1:
+        y, shape = y[(0,) * len(shape)], ()
+    if shape or y is None:
+        got = f"an array of shape {tuple(shape)}" if shape else "nothing"
+        raise ValueError(f"f returned {got}; expected one number: a sum, or a mean")
+    return float(y)
 
 
 def check(
