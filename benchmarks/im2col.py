@@ -16,18 +16,31 @@ import numpy as np
 from benchmarks.image_problems import POOL, ImageProblem, layers
 from benchmarks.problems import BETA1, BETA2, EPS, Epoch
 
-__all__ = ["Convolution", "col2im", "im2col", "train"]
+__all__ = [
+    "Affine",
+    "Convolution",
+    "Flatten",
+    "Grads",
+    "Pooling",
+    "Relu",
+    "col2im",
+    "im2col",
+    "train",
+]
 
 Grads = dict[str, np.ndarray]
 
 
-def im2col(x: np.ndarray, kernel: int, stride: int, padding: int) -> np.ndarray:
-    """Return the windows of images (N, C, H, W) as rows: shape (N * OH * OW, C * kernel²)."""
+def im2col(x: np.ndarray, kernel: int, stride: int, padding: int, dtype: Any = None) -> np.ndarray:
+    """Return the windows of images (N, C, H, W) as rows: shape (N * OH * OW, C * kernel²).
+
+    They have the dtype of x; the book's have always float64.
+    """
     n, c, h, w = x.shape
     oh, ow = (h + 2 * padding - kernel) // stride + 1, (w + 2 * padding - kernel) // stride + 1
     around = (padding, padding)
     x = np.pad(x, ((0, 0), (0, 0), around, around))
-    windows = np.empty((n, c, kernel, kernel, oh, ow), x.dtype)
+    windows = np.empty((n, c, kernel, kernel, oh, ow), dtype or x.dtype)
     for i in range(kernel):
         for j in range(kernel):
             rows, columns = slice(i, i + stride * oh, stride), slice(j, j + stride * ow, stride)
@@ -51,15 +64,15 @@ def col2im(
 
 
 class Convolution:
-    def __init__(self, name: str, params: Grads, padding: int) -> None:
-        self.name, self.params, self.padding = name, params, padding
+    def __init__(self, name: str, params: Grads, padding: int, dtype: Any = None) -> None:
+        self.name, self.params, self.padding, self.dtype = name, params, padding, dtype
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         W, b = self.params[f"W{self.name}"], self.params[f"b{self.name}"]
         filters, _, kernel, _ = W.shape
         n, _, h, w = x.shape
         oh, ow = h + 2 * self.padding - kernel + 1, w + 2 * self.padding - kernel + 1
-        self.shape, self.col = x.shape, im2col(x, kernel, 1, self.padding)
+        self.shape, self.col = x.shape, im2col(x, kernel, 1, self.padding, self.dtype)
         self.col_W = W.reshape(filters, -1).T
         out: np.ndarray = np.dot(self.col, self.col_W) + b
         return out.reshape(n, oh, ow, -1).transpose(0, 3, 1, 2)
