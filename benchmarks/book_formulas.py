@@ -15,6 +15,7 @@ from benchmarks.im2col import Affine, Convolution, Flatten, Grads, Pooling, Relu
 
 __all__ = ["Adam", "Layered", "Sigmoidal", "Trainer", "network"]
 
+Samples = tuple[np.ndarray, np.ndarray]  # images and targets
 TINY = 1e-7  # added to probabilities in the loss, and to Adam's roots
 
 
@@ -146,9 +147,8 @@ class Trainer:
     """One step of the book's Trainer: gradient, update, and the loss again on the same batch."""
 
     def __init__(
-        self, network: Any, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray],
-        batch: int, evaluated: int,
-    ) -> None:  # fmt: skip
+        self, network: Any, train: Samples, test: Samples, batch: int, evaluated: int
+    ) -> None:
         self.network, self.train, self.test = network, train, test
         self.batch, self.evaluated = batch, evaluated
         self.optimizer, self.count = Adam(), 0
