@@ -137,9 +137,34 @@ def _at(columns: np.ndarray, first: int, size: Pair) -> np.ndarray:
 # -- Pooling ----------------------------------------------------------------------------
 
 
-def _max_pool(x: np.ndarray, size: Pair, stride: Pair) -> tuple[np.ndarray, np.ndarray]:
+def _max_pool(x: np.ndarray, size: Pair, stride: Pair) -> tuple[np.ndarray, Any]:
+    if size == stride:
+        return _max_pool_apart(x, size), None
     in_rows = _largest_in_rows(x, size[1], stride[1])
     return largest(in_rows, (size[0], 1), (stride[0], 1)), in_rows
+
+
+def _max_pool_apart(x: np.ndarray, size: Pair) -> np.ndarray:
+    """Return the maxima of windows that do not overlap.
+
+    First between the rows, whose values lie side by side; then within what is left of them.
+    """
+    shape = *x.shape[:2], x.shape[2] // size[0], x.shape[3] // size[1]
+    y = np.empty(shape, x.dtype)
+    for part in _samples(x):
+        in_columns = largest(x[part], (size[0], 1), (size[0], 1))
+        first, *rest = windows(in_columns, (1, size[1]), (1, size[1]))
+        if not rest:
+            y[part] = first
+        for column in rest:
+            first = np.maximum(first, column, out=y[part])
+    return y
+
+
+def _samples(x: np.ndarray) -> Iterator[slice]:
+    """Yield blocks of samples that stay in the cache."""
+    height = max(1, BLOCK // max(1, x[:1].nbytes))
+    return (slice(start, start + height) for start in range(0, len(x), height))
 
 
 def _largest_in_rows(x: np.ndarray, size: int, stride: int) -> np.ndarray:
@@ -165,24 +190,41 @@ def _largest_in_rows(x: np.ndarray, size: int, stride: int) -> np.ndarray:
 def _max_pool_backward(
     x: np.ndarray,
     y: np.ndarray,
-    in_rows: np.ndarray,
+    in_rows: np.ndarray | None,
     dout: np.ndarray,
     size: Pair,
     stride: Pair,
     edges: Edges,
 ) -> Any:
-    dout = _to_first(in_rows, y, dout, (size[0], 1), (stride[0], 1))
-    dx = _to_first(x, in_rows, dout, (1, size[1]), (1, stride[1]))
+    if in_rows is None:
+        dx = np.empty(x.shape, dout.dtype)
+        for part in _samples(x):
+            largest_in_rows = largest(x[part], (1, size[1]), (1, stride[1]))
+            each = _to_first(largest_in_rows, y[part], dout[part], (size[0], 1), (stride[0], 1))
+            _to_first(x[part], largest_in_rows, each, (1, size[1]), (1, stride[1]), dx[part])
+    else:
+        dout = _to_first(in_rows, y, dout, (size[0], 1), (stride[0], 1))
+        dx = _to_first(x, in_rows, dout, (1, size[1]), (1, stride[1]))
     (top, bottom), (left, right) = edges
     return dx[:, :, top : dx.shape[2] - bottom, left : dx.shape[3] - right]
 
 
-def _to_first(x: np.ndarray, y: np.ndarray, dout: np.ndarray, size: Pair, stride: Pair) -> Any:
-    """Give dout to the first value of each window that is equal to y."""
+def _to_first(
+    x: np.ndarray,
+    y: np.ndarray,
+    dout: np.ndarray,
+    size: Pair,
+    stride: Pair,
+    dx: np.ndarray | None = None,
+) -> Any:
+    """Give dout to the first value of each window that is equal to y; write into dx."""
     overlapping = size[0] > stride[0] or size[1] > stride[1]
     covered = all(n == s * m for n, s, m in zip(x.shape[2:], stride, y.shape[2:], strict=True))
-    make = np.empty if covered and size == stride else np.zeros
-    dx = make(x.shape, dout.dtype)
+    written = covered and size == stride
+    if dx is None:
+        dx = np.empty(x.shape, dout.dtype)
+    if not written:
+        dx[...] = 0.0
     *parts, last = zip(windows(x, size, stride), windows(dx, size, stride), strict=True)
     # A gradient of infinity times 0 would be NaN; its bits, a whole number, times 0 are 0.
     bits = np.dtype(f"i{dout.itemsize}")

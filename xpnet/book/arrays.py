@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_cupy_array
 
+from xpnet.arrays.dispatch import with_kernels
 from xpnet.arrays.ops import Array, device, is_real, namespace
 from xpnet.backend.cpu import keep_freed_memory
 from xpnet.backend.select import select
@@ -30,8 +32,14 @@ def real_arrays(owner: str, **arrays: Any) -> list[Array]:
     given = list(arrays.values())
     first = given[0]
     kind, dtype = type(first), getattr(first, "dtype", None)
-    alike = dtype is not None and all(type(a) is kind for a in given)
-    if alike and is_real(first) and all(a.dtype == dtype for a in given):
+    alike, mixed = dtype is not None, False
+    for a in given:  # each layer asks this at each step
+        if type(a) is not kind:
+            alike = False
+            break
+        if alike and a.dtype != dtype:
+            mixed = True
+    if alike and not mixed and is_real(first):
         return given
     if not alike:
         _refuse_other_libraries(owner, arrays)
@@ -91,17 +99,30 @@ def as_targets(t: Array, scores: Array, owner: str) -> Array:
     )
 
 
+# The device of the pass that runs now, so that what it calls need not set up the kernels again.
+_RUNNING: ContextVar[str | None] = ContextVar("running", default=None)
+
+
 def run(function: Callable[..., Any], x: Array, *args: Any) -> Any:
     """Call a function of arrays as the backend of x's library does, outside a training step.
 
-    NumPy and CuPy have kernels; the other libraries run the function as it is.
+    NumPy and CuPy have kernels; the other libraries run the function as it is. A call within such
+    a call, for the same device, costs nothing.
     """
     if isinstance(x, np.ndarray):
         # Its kernels know the dtypes of a training.
-        runner = _runner("cpu") if x.dtype.itemsize in (4, 8) else None
+        device = "cpu" if x.dtype.itemsize in (4, 8) else None
     else:
-        runner = _runner(f"cuda:{x.device.id}") if is_cupy_array(x) else None
-    return function(x, *args) if runner is None else runner(function, x, *args)
+        device = f"cuda:{x.device.id}" if is_cupy_array(x) else None
+    running = _RUNNING.get()
+    if device == running:
+        return function(x, *args)
+    token = _RUNNING.set(device)
+    try:
+        runner = _runner(device) if device else with_kernels(_call, {})
+        return runner(function, x, *args)
+    finally:
+        _RUNNING.reset(token)
 
 
 @functools.cache

@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet import gates, layers
-from xpnet.arrays.ops import Array, as_array, masked, namespace, one_hot
+from xpnet.arrays.ops import Array, as_array, at_least, masked, namespace, one_hot
 from xpnet.book import functions
 from xpnet.book.arrays import as_targets, like, real_arrays, run
 from xpnet.book.functions import *  # noqa: F403
 from xpnet.book.util import col2im, im2col
 from xpnet.errors import real
 from xpnet.graph.autodiff import MISFIT, one_line
+from xpnet.layers.activations import relu_backward
 
 __all__ = [
     "AddLayer", "Affine", "BatchNormalization", "Convolution", "Dropout", "MulLayer", "Pooling",
@@ -108,18 +109,30 @@ class ReLU(Layer):
 
     gate = _ReLU()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._later: Array | None = None  # an input that `Pooling.forward_after` has dealt with
+
     @property
     def mask(self) -> Array | None:
         """Where x <= 0."""
+        self._part()
         return self._cache
 
     def forward(self, x: Array) -> Array:
         """Return the larger one of 0 and x, element by element."""
+        self._later = None
         return self._forward(x=x)
 
     def backward(self, dout: Array) -> Array:
         """Return dout, with 0 where x <= 0."""
+        self._part()
         return self._backward(dout)[0]
+
+    def _part(self) -> None:
+        """Compute alone what `Pooling.forward_after` has computed together with the pool."""
+        if self._later is not None:
+            self.forward(self._later)
 
 
 Relu = ReLU  # the book's name
@@ -575,7 +588,8 @@ class Pooling(Layer):
         super().__init__()
         self.pool_h, self.pool_w = pool_h, pool_w
         self.stride, self.pad = stride, pad
-        self.x: Array | None = None
+        self.relu: ReLU | None = None  # the layer before, if `forward_after` has run it
+        self._x: Array | None = None  # the input, or with `relu` the input of that layer
 
     @property
     def gate(self) -> layers.MaxPool:
@@ -583,11 +597,18 @@ class Pooling(Layer):
         return layers.MaxPool((self.pool_h, self.pool_w), self.stride, self.pad)
 
     @property
+    def x(self) -> Array | None:
+        """The input of the last forward."""
+        self._part()
+        return self._x
+
+    @property
     def arg_max(self) -> Array | None:
         """The place of the largest value in each window."""
+        self._part()
         if self._kept is None:
             return None
-        xp = namespace(self.x)
+        xp = namespace(self._x)
         padded = self._cache.x  # with minus infinity around it, which is never the largest
         col = im2col(padded, self.pool_h, self.pool_w, self.stride)
         return xp.argmax(xp.reshape(col, (-1, self.pool_h * self.pool_w)), axis=1)
@@ -602,13 +623,44 @@ class Pooling(Layer):
         ValueError
             x is no batch of images, or a window is larger than they are.
         """
+        self.relu = None
         y = self._forward(x=x)
-        self.x = x
+        self._x = x
         return _copied(y)  # backward needs y, and you may change what you get
 
     def backward(self, dout: Array) -> Array:
         """Return dx: each window's gradient where its largest value is, the first of equal ones."""
+        self._part()
         return self._backward(dout)[0]
+
+    def forward_after(self, relu: ReLU, x: Array) -> Array:
+        """Return ``self.forward(relu.forward(x))``, but apply ReLU to the maxima alone.
+
+        They are a part of the images, a quarter in the book, and the maximum of what ReLU has
+        returned is what ReLU returns of the maximum. Both layers then answer as after their own
+        forward.
+        """
+        self.relu = None
+        (x,) = real_arrays("ReLU.forward", x=x)
+        maxima = self._forward(x=x)
+        self._x, self.relu = x, relu
+        relu._later = x
+        return run(at_least, maxima, 0.0)
+
+    def backward_with_relu(self, dout: Array) -> Array:
+        """Return ``self.relu.backward(self.backward(dout))`` after `forward_after`.
+
+        Where no value of a window is positive, ReLU stops its gradient.
+        """
+        kept = self._kept
+        if kept is None:
+            return self._backward(dout)
+        return self._backward(run(relu_backward, kept[1], dout))[0]
+
+    def _part(self) -> None:
+        """Compute alone what `forward_after` has computed together with ReLU."""
+        if self.relu is not None:
+            self.forward(run(at_least, self._x, 0.0))
 
 
 class _OfTwo:

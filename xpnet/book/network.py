@@ -12,9 +12,17 @@ import numpy as np
 from xpnet.arrays.ops import Array, namespace, squares
 from xpnet.arrays.windows import stops
 from xpnet.book import pickles
-from xpnet.book.arrays import as_targets, like
+from xpnet.book.arrays import as_targets, like, run
 from xpnet.book.gradient import numerical_gradient
-from xpnet.book.layers import Affine, BatchNormalization, Convolution, Dropout, SoftmaxWithLoss
+from xpnet.book.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Pooling,
+    ReLU,
+    SoftmaxWithLoss,
+)
 from xpnet.errors import DataError, UsageError, listed, real, shown, whole
 
 __all__ = ["LayeredNetwork", "Link", "conv_settings", "drawn", "image_sizes", "size_after"]
@@ -111,14 +119,7 @@ class LayeredNetwork:
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Return the gradients by the layers' backward passes, last layer to first."""
         self._loss_in_training(x, t)
-        dout = self.last_layer.backward(1)
-        first, *others = [layer for _, layer in self._places()]
-        for layer in reversed(others):
-            dout = layer.backward(dout)
-        if type(first).backward in (Affine.backward, Convolution.backward):
-            first.backward(dout, needs_dx=False)
-        else:
-            first.backward(dout)
+        run(self._back, self.last_layer.backward(1))
         layers: Any = self.layers
         grads = {
             name: getattr(layers[place], f"d{at}") for name, (place, at) in self._links.items()
@@ -183,9 +184,38 @@ class LayeredNetwork:
 
     def _scores(self, x: Array, train_flg: bool) -> Array:
         self._link()
+        return run(self._forward, x, train_flg)
+
+    def _forward(self, x: Array, train_flg: bool) -> Array:
+        waiting: ReLU | None = None  # a pool after it may take its place
         for place, layer in self._places():
-            x = layer.forward(x, train_flg) if _has_modes(place, layer) else layer.forward(x)
-        return x
+            if waiting is not None:
+                after = type(layer) is Pooling and not layer.pad
+                x = layer.forward_after(waiting, x) if after else waiting.forward(x)
+                waiting = None
+                if after:
+                    continue
+            if type(layer) is ReLU:
+                waiting = layer
+            elif _has_modes(place, layer):
+                x = layer.forward(x, train_flg)
+            else:
+                x = layer.forward(x)
+        return x if waiting is None else waiting.forward(x)
+
+    def _back(self, dout: Array) -> None:
+        """Run the backward passes. The first layer's dx is no gradient of a parameter."""
+        first, *others = [layer for _, layer in self._places()]
+        done: ReLU | None = None
+        for layer in reversed(others):
+            if type(layer) is Pooling and layer.relu is not None:
+                dout, done = layer.backward_with_relu(dout), layer.relu
+            elif layer is not done:
+                dout = layer.backward(dout)
+        if type(first).backward in (Affine.backward, Convolution.backward):
+            first.backward(dout, needs_dx=False)
+        else:
+            first.backward(dout)
 
     def _places(self) -> Iterable[tuple[Any, Any]]:
         """Return name or index, and layer, of each."""
