@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from array_api_compat import numpy as xp
 
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import numpy_images
-from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
+from xpnet.backend.cpu import cpu_flags, cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
 from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 
@@ -24,6 +25,44 @@ _WHOLE = {4: np.int32, 8: np.int64}
 
 # -- Kernels: what NumPy computes faster than our lines, where neither overflow nor a look at the
 # memory's layout does harm.
+
+
+# OpenBLAS multiplies small matrices without copying them first, on a processor with AVX-512 and on
+# one thread: up to this many products of numbers. So a larger product is faster in parts.
+_SMALL_PRODUCT = 1_000_000
+_FEWEST_ROWS = 16  # of a part
+
+
+@cache
+def _small_products() -> bool:
+    """Whether products in parts are faster here."""
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+    one = threads == "1" or os.cpu_count() == 1
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[index]
+    return (
+        one
+        and "openblas" in blas
+        and "avx512f" in cpu_flags()
+        and "OPENBLAS_CORETYPE" not in os.environ
+    )
+
+
+def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.ndim == b.ndim == 2 and a.size * b.shape[1] > _SMALL_PRODUCT and _small_products():
+        rows = _rows_of_a_part(len(a), a.shape[1] * b.shape[1])
+        if rows:
+            parts = a.reshape(-1, rows, a.shape[1])  # a view, also of a matrix that is turned
+            return np.matmul(parts, b).reshape(len(a), b.shape[1])
+    product: np.ndarray = np.matmul(a, b)
+    return product
+
+
+@lru_cache
+def _rows_of_a_part(rows: int, each: int) -> int:
+    """Return the most rows that divide `rows` and are a small product; 0 if these are too few."""
+    most = min(rows, _SMALL_PRODUCT // each)
+    found = (n for n in range(most, _FEWEST_ROWS - 1, -1) if rows % n == 0)
+    return next(found, 0)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -149,7 +188,7 @@ def _moved(
 
 _KERNELS: dict[str, Callable[..., Any]] = {
     "masked": _masked,
-    "matmul": np.matmul,
+    "matmul": _matmul,
     "moved": _moved,
     "scaled_norm": _scaled_norm,
     "sigmoid": _sigmoid,

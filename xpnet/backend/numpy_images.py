@@ -137,28 +137,18 @@ def _at(columns: np.ndarray, first: int, size: Pair) -> np.ndarray:
 # -- Pooling ----------------------------------------------------------------------------
 
 
+QUARTERS: Pair = (2, 2)  # windows of so many rows and columns, one beside the other: the usual pool
+
+
 def _max_pool(x: np.ndarray, size: Pair, stride: Pair) -> tuple[np.ndarray, Any]:
-    if size == stride:
-        return _max_pool_apart(x, size), None
+    if size == stride == QUARTERS and x.flags.c_contiguous:
+        y = np.empty((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2), x.dtype)
+        for part in _samples(x):
+            top, bottom = windows(_largest_in_rows(x[part], 2, 2), (2, 1), (2, 1))
+            np.maximum(top, bottom, out=y[part])
+        return y, None
     in_rows = _largest_in_rows(x, size[1], stride[1])
     return largest(in_rows, (size[0], 1), (stride[0], 1)), in_rows
-
-
-def _max_pool_apart(x: np.ndarray, size: Pair) -> np.ndarray:
-    """Return the maxima of windows that do not overlap.
-
-    First between the rows, whose values lie side by side; then within what is left of them.
-    """
-    shape = *x.shape[:2], x.shape[2] // size[0], x.shape[3] // size[1]
-    y = np.empty(shape, x.dtype)
-    for part in _samples(x):
-        in_columns = largest(x[part], (size[0], 1), (size[0], 1))
-        first, *rest = windows(in_columns, (1, size[1]), (1, size[1]))
-        if not rest:
-            y[part] = first
-        for column in rest:
-            first = np.maximum(first, column, out=y[part])
-    return y
 
 
 def _samples(x: np.ndarray) -> Iterator[slice]:
@@ -197,11 +187,7 @@ def _max_pool_backward(
     edges: Edges,
 ) -> Any:
     if in_rows is None:
-        dx = np.empty(x.shape, dout.dtype)
-        for part in _samples(x):
-            largest_in_rows = largest(x[part], (1, size[1]), (1, stride[1]))
-            each = _to_first(largest_in_rows, y[part], dout[part], (size[0], 1), (stride[0], 1))
-            _to_first(x[part], largest_in_rows, each, (1, size[1]), (1, stride[1]), dx[part])
+        dx = _to_first_of_quarters(x, y, dout)
     else:
         dout = _to_first(in_rows, y, dout, (size[0], 1), (stride[0], 1))
         dx = _to_first(x, in_rows, dout, (1, size[1]), (1, stride[1]))
@@ -209,22 +195,33 @@ def _max_pool_backward(
     return dx[:, :, top : dx.shape[2] - bottom, left : dx.shape[3] - right]
 
 
-def _to_first(
-    x: np.ndarray,
-    y: np.ndarray,
-    dout: np.ndarray,
-    size: Pair,
-    stride: Pair,
-    dx: np.ndarray | None = None,
-) -> Any:
-    """Give dout to the first value of each window that is equal to y; write into dx."""
+def _to_first_of_quarters(x: np.ndarray, y: np.ndarray, dout: np.ndarray) -> Any:
+    """Give dout to the first value of each window of 2 x 2 that is equal to y.
+
+    Each window writes one number, to an index: half of the time of writing all four, two of which
+    lie apart in memory.
+    """
+    dx = np.zeros(x.shape, dout.dtype)
+    firsts = np.empty(0, np.intp)
+    for part in _samples(x):
+        images, maxima, into = x[part], y[part], dx[part]
+        if len(firsts) < len(images):  # where the windows begin
+            firsts = np.arange(images.size).reshape(images.shape)
+            firsts = windows(firsts, QUARTERS, QUARTERS)[0].copy()
+        upper = np.maximum(*windows(images, QUARTERS, QUARTERS)[:2])
+        places: Any = np.multiply(upper != maxima, x.shape[3], dtype=np.intp)  # a row further down
+        places += firsts[: len(images)]
+        places += images.take(places) != maxima  # a column further right
+        into.reshape(-1)[places.reshape(-1)] = dout[part].reshape(-1)
+    return dx
+
+
+def _to_first(x: np.ndarray, y: np.ndarray, dout: np.ndarray, size: Pair, stride: Pair) -> Any:
+    """Give dout to the first value of each window that is equal to y."""
     overlapping = size[0] > stride[0] or size[1] > stride[1]
     covered = all(n == s * m for n, s, m in zip(x.shape[2:], stride, y.shape[2:], strict=True))
-    written = covered and size == stride
-    if dx is None:
-        dx = np.empty(x.shape, dout.dtype)
-    if not written:
-        dx[...] = 0.0
+    make = np.empty if covered and size == stride else np.zeros
+    dx = make(x.shape, dout.dtype)
     *parts, last = zip(windows(x, size, stride), windows(dx, size, stride), strict=True)
     # A gradient of infinity times 0 would be NaN; its bits, a whole number, times 0 are 0.
     bits = np.dtype(f"i{dout.itemsize}")
