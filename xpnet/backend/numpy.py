@@ -31,6 +31,7 @@ _WHOLE = {4: np.int32, 8: np.int64}
 # one thread: up to this many products of numbers. So a larger product is faster in parts.
 _SMALL_PRODUCT = 1_000_000
 _FEWEST_ROWS = 16  # of a part
+_FEWEST_TERMS = 64  # that a part adds up
 
 
 @cache
@@ -53,8 +54,22 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if rows:
             parts = a.reshape(-1, rows, a.shape[1])  # a view, also of a matrix that is turned
             return np.matmul(parts, b).reshape(len(a), b.shape[1])
+        terms = _SMALL_PRODUCT // (len(a) * b.shape[1])
+        if terms >= _FEWEST_TERMS:
+            return _in_sums(a, b, terms)
     product: np.ndarray = np.matmul(a, b)
     return product
+
+
+def _in_sums(a: np.ndarray, b: np.ndarray, terms: int) -> np.ndarray:
+    """Return a @ b as the sum of products of so many columns of a and rows of b."""
+    terms -= terms % 8  # whole vectors
+    total: np.ndarray = np.matmul(a[:, :terms], b[:terms])
+    part = np.empty_like(total)
+    for start in range(terms, a.shape[1], terms):
+        end = start + terms
+        total += np.matmul(a[:, start:end], b[start:end], out=part)
+    return total
 
 
 @lru_cache

@@ -35,8 +35,11 @@ def _convolve(
     size = _stops(x, W.shape[2:], stride, padding, dilation)
     y = np.empty((len(x), filters, size[0] * size[1]), np.result_type(x, W))
     rows = _filters(W, stride)
+    ones = b is not None and len(rows) == 1  # b as one more value of the filters, that sees ones
+    if ones:
+        rows = [np.concatenate([rows[0], b[:, None]], axis=1)]
     spare = np.empty_like(y[:0])
-    for part, columns in _blocks(x, W.shape, stride, padding, dilation):
+    for part, columns in _blocks(x, W.shape, stride, padding, dilation, ones):
         into = y[part]
         np.matmul(rows[0], _at(columns, 0, size), out=into)
         if len(rows) > 1 and len(spare) < len(into):
@@ -45,7 +48,7 @@ def _convolve(
             more = spare[: len(into)]
             np.matmul(row, _at(columns, i * dilation[0], size), out=more)
             into += more
-        if b is not None:
+        if b is not None and not ones:
             into += b[:, None]
     return y.reshape(len(x), filters, *size)
 
@@ -85,9 +88,16 @@ def _stops(
 
 
 def _blocks(
-    x: np.ndarray, W_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    x: np.ndarray,
+    W_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    ones: bool = False,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield a block of samples and its columns, shape=(b, C·KH·KW, OH, OW), in one buffer.
+
+    With `ones`, each column ends with a 1: (b, C·KH·KW + 1, OH, OW).
 
     By rows, the columns hold one row of the filters at all heights: (b, C·KW, H + 2 padding, OW).
     """
@@ -97,7 +107,9 @@ def _blocks(
     depth = channels * kernel[0] * kernel[1]
     height = max(1, min(len(x), BLOCK // (depth * size[0] * size[1] * x.itemsize)))
     # Zeros, since no place of a filter writes to where it sees only the padding.
-    buffer = np.zeros((height, channels, kernel[0] * kernel[1], *size), x.dtype)
+    buffer = np.zeros((height, depth + ones, *size), x.dtype)
+    buffer[:, depth:] = 1.0
+    seen_of = buffer[:, :depth].reshape(height, channels, kernel[0] * kernel[1], *size)  # a view
     seen = [
         [
             _seen(x.shape[2 + a], size[a], place * dilation[a] - padding[a], stride[a])
@@ -111,10 +123,10 @@ def _blocks(
     ]
     for start in range(0, len(x), height):
         part = x[start : start + height]
-        columns = buffer[: len(part)]
+        columns = seen_of[: len(part)]
         for to, there in moves:
             columns[to] = part[there]
-        yield slice(start, start + len(part)), columns.reshape(len(part), depth, *size)
+        yield slice(start, start + len(part)), buffer[: len(part)]
 
 
 def _seen(size: int, stops: int, first: int, stride: int) -> tuple[slice, slice]:
