@@ -213,7 +213,7 @@ def _to_first_of_quarters(x: np.ndarray, y: np.ndarray, dout: np.ndarray) -> Any
     Each window writes one number, to an index: half of the time of writing all four, two of which
     lie apart in memory.
     """
-    dx = np.zeros(x.shape, dout.dtype)
+    dx = np.empty(x.shape, dout.dtype)
     firsts = np.empty(0, np.intp)
     for part in _samples(x):
         images, maxima, into = x[part], y[part], dx[part]
@@ -224,6 +224,7 @@ def _to_first_of_quarters(x: np.ndarray, y: np.ndarray, dout: np.ndarray) -> Any
         places: Any = np.multiply(upper != maxima, x.shape[3], dtype=np.intp)  # a row further down
         places += firsts[: len(images)]
         places += images.take(places) != maxima  # a column further right
+        into.fill(0.0)
         into.reshape(-1)[places.reshape(-1)] = dout[part].reshape(-1)
     return dx
 
