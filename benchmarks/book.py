@@ -52,13 +52,14 @@ class Chapter:
     make: Callable[[], Any]
     trainer: bool  # the book's Trainer with Adam, or the loop that chapters 4 and 5 write out
     share: float
+    rounds: int
 
 
 CHAPTERS = {
-    "ch04": Chapter("sigmoid, 784-50-10", lambda: ch04.TwoLayerNet(784, 50, 10), False, 1.0),
-    "ch05": Chapter("ReLU, 784-50-10", lambda: ch05.TwoLayerNet(784, 50, 10), False, 1.0),
-    "ch07": Chapter("SimpleConvNet, Adam", ch07.SimpleConvNet, True, 0.1),
-    "ch08": Chapter("DeepConvNet, Adam", ch08.DeepConvNet, True, 0.01),
+    "ch04": Chapter("sigmoid, 784-50-10", lambda: ch04.TwoLayerNet(784, 50, 10), False, 1.0, 17),
+    "ch05": Chapter("ReLU, 784-50-10", lambda: ch05.TwoLayerNet(784, 50, 10), False, 1.0, 17),
+    "ch07": Chapter("SimpleConvNet, Adam", ch07.SimpleConvNet, True, 0.1, 7),
+    "ch08": Chapter("DeepConvNet, Adam", ch08.DeepConvNet, True, 0.01, 7),
 }
 ASKED = {"ch05": 1.0, "ch07": 4.0}
 STRETCH = {"ch05": 1.15}
@@ -72,9 +73,9 @@ class Arguments:
     """ch04 (sigmoid), ch05 (ReLU), ch07 (SimpleConvNet), ch08 (DeepConvNet)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with the MNIST files; without it, random images take their place."""
-    rounds: int = 17
-    """Number of turns of each contender. With 17, chapters 4 and 5 train the book's 10,000 steps
-    and 200 more."""
+    rounds: int | None = None
+    """Number of turns of each contender; by default 17 in chapters 4 and 5, which are the book's
+    10,000 steps and 200 more, and 7 in chapters 7 and 8."""
     share: float | None = None
     """Part of an epoch in a turn; by default 1 in chapters 4 and 5, a tenth in 7, a hundredth
     in 8."""
@@ -227,7 +228,7 @@ def measure(
         for worker in workers.values():
             worker.ready()
         error = check({n: of[n].ask(do="check", contender=n)["losses"] for n in names})
-        for name in turns(names, arguments.rounds):
+        for name in turns(names, arguments.rounds or CHAPTERS[key].rounds):
             turn = of[name].ask(do="time", contender=name)
             seconds[name].append(turn["seconds"])
             known[name] = {"steps": turn["steps"], "loss_error": error}
@@ -287,6 +288,7 @@ def section(header: dict[str, Any], measurements: Sequence[Measurement]) -> list
         header["clock"] == "cpu"
     )
     own = {(m["case"]["chapter"], m["case"]["processes"], m["contender"]): m for m in measurements}
+    rounds = " or ".join(str(n) for n in sorted({len(m["values"]) for m in measurements}))
     more = ""
     if ("ch05", 2, OURS) in own:
         plain, ours = (
@@ -300,7 +302,7 @@ def section(header: dict[str, Any], measurements: Sequence[Measurement]) -> list
     return [
         f"The book's scripts on {header['data'].upper()}, in its own style and float64, batch 100: "
         "gradient, update in place, and the loss again on the batch; accuracies once an epoch. "
-        f"Microseconds a step{clock} on one thread, median of {header['rounds']} rounds in turns; "
+        f"Microseconds a step{clock} on one thread, median of {rounds} rounds in turns; "
         "a turn is an epoch of 600 steps in chapters 4 and 5, 60 steps in 7 and 6 in 8, with "
         "their share of the accuracies. Times as fast (and quartiles): each contender in a process "
         "of its own; and both in one process, where plain NumPy too finds glibc keeping freed "
@@ -338,7 +340,6 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     settings = {
         "data": "mnist" if arguments.data_dir else "random",
-        "rounds": arguments.rounds,
         "clock": arguments.clock,
         "load": [round(x, 2) for x in os.getloadavg()],
     }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import convolution, results
+from benchmarks import book, convolution, results
 from benchmarks.defaults import section as scores_and_times
 from benchmarks.estimator_cases import named
 from benchmarks.estimators import BASELINE, Pair, pairs
@@ -585,6 +585,18 @@ def convolution_verdicts() -> list[str]:
     return ["Asked and measured:", "", *verdict_table(convolution.verdicts(measurements)), ""]
 
 
+def book_section() -> list[str]:
+    """Write the book's scripts through xpnet.book beside plain NumPy."""
+    header, measurements = read(results.newest("book"))
+    return [machine_line(header), "", *book.section(header, measurements)]
+
+
+def book_verdicts() -> list[str]:
+    """Write what was asked of the book's scripts."""
+    _, measurements = read(results.newest("book"))
+    return ["Asked and measured:", "", *verdict_table(book.verdicts(measurements)), ""]
+
+
 def defaults_section() -> list[str]:
     """Write the defaults beside other libraries'; the times only where they are known."""
     times = sorted(results.FOLDER.glob("defaults-times-2*.jsonl"))[-1:]
@@ -596,7 +608,7 @@ def pages() -> dict[Path, list[str]]:
     """Return the lines between the marks of each page."""
     header, measurements = read(results.newest("train_step"))
     core = steps(measurements, "sigmoid", "sgd")
-    return {
+    found = {
         ROOT / "README.md": readme_section(header, core, newest("mnist")),
         ROOT / "docs/speed.md": [
             *training_steps_section(header, core, newest("mnist")),
@@ -640,11 +652,19 @@ def pages() -> dict[Path, list[str]]:
             "",
             *convolution_section(),
             *convolution_verdicts(),
+            "## The book's scripts",
+            "",
+            *book_section(),
+            *book_verdicts(),
             "## Defaults",
             "",
             *defaults_section(),
         ],
     }
+    guide = ROOT / "docs/book.md"
+    if guide.exists() and BEGIN in guide.read_text(encoding="utf-8"):
+        found[guide] = book_section()
+    return found
 
 
 def main() -> int:

@@ -39,7 +39,7 @@ def _small_products() -> bool:
     """Whether products in parts are faster here."""
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
     one = threads == "1" or os.cpu_count() == 1
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     return (
         one
         and "openblas" in blas
@@ -53,7 +53,8 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows = _rows_of_a_part(len(a), a.shape[1] * b.shape[1])
         if rows:
             parts = a.reshape(-1, rows, a.shape[1])  # a view, also of a matrix that is turned
-            return np.matmul(parts, b).reshape(len(a), b.shape[1])
+            y: np.ndarray = np.matmul(parts, b).reshape(len(a), b.shape[1])
+            return y
         terms = _SMALL_PRODUCT // (len(a) * b.shape[1])
         if terms >= _FEWEST_TERMS:
             return _in_sums(a, b, terms)

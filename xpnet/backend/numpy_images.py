@@ -35,8 +35,9 @@ def _convolve(
     size = _stops(x, W.shape[2:], stride, padding, dilation)
     y = np.empty((len(x), filters, size[0] * size[1]), np.result_type(x, W))
     rows = _filters(W, stride)
-    ones = b is not None and len(rows) == 1  # b as one more value of the filters, that sees ones
-    if ones:
+    ones = False
+    if b is not None and len(rows) == 1:  # b is then one more value of the filters, that sees ones
+        ones = True
         rows = [np.concatenate([rows[0], b[:, None]], axis=1)]
     spare = np.empty_like(y[:0])
     for part, columns in _blocks(x, W.shape, stride, padding, dilation, ones):
@@ -214,7 +215,7 @@ def _to_first_of_quarters(x: np.ndarray, y: np.ndarray, dout: np.ndarray) -> Any
     lie apart in memory.
     """
     dx = np.empty(x.shape, dout.dtype)
-    firsts = np.empty(0, np.intp)
+    firsts: Any = np.empty(0, np.intp)
     for part in _samples(x):
         images, maxima, into = x[part], y[part], dx[part]
         if len(firsts) < len(images):  # where the windows begin
