@@ -110,8 +110,19 @@ def _blocks(
     # Zeros, since no place of a filter writes to where it sees only the padding.
     buffer = np.zeros((height, depth + ones, *size), x.dtype)
     buffer[:, depth:] = 1.0
-    seen_of = buffer[:, :depth].reshape(height, channels, kernel[0] * kernel[1], *size)  # a view
-    seen = [
+    into = buffer[:, :depth].reshape(height, channels, *kernel, *size)  # a view
+    if padding == (0, 0):  # all places of the filter at once
+        (down, right), (rows, columns) = x.strides[2:], stride
+        shape = len(x), channels, *kernel, *size
+        far = down * dilation[0], right * dilation[1], down * rows, right * columns
+        seen = np.lib.stride_tricks.as_strided(x, shape, (*x.strides[:2], *far), writeable=False)
+        for start in range(0, len(x), height):
+            part = slice(start, min(start + height, len(x)))
+            count = part.stop - start
+            into[:count] = seen[part]
+            yield part, buffer[:count]
+        return
+    reach = [
         [
             _seen(x.shape[2 + a], size[a], place * dilation[a] - padding[a], stride[a])
             for place in range(kernel[a])
@@ -119,15 +130,15 @@ def _blocks(
         for a in (0, 1)
     ]
     moves = [
-        ((..., k, *to), (..., *there))
-        for k, (to, there) in enumerate(zip(*each, strict=True) for each in product(*seen))
+        ((..., *place, *to), (..., *there))
+        for place in product(*map(range, kernel))
+        for to, there in [zip(*(reach[a][place[a]] for a in (0, 1)), strict=True)]
     ]
     for start in range(0, len(x), height):
-        part = x[start : start + height]
-        columns = seen_of[: len(part)]
+        images = x[start : start + height]
         for to, there in moves:
-            columns[to] = part[there]
-        yield slice(start, start + len(part)), buffer[: len(part)]
+            into[: len(images)][to] = images[there]
+        yield slice(start, start + len(images)), buffer[: len(images)]
 
 
 def _seen(size: int, stops: int, first: int, stride: int) -> tuple[slice, slice]:
