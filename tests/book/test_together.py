@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpnet.book.ch07 import SimpleConvNet
-from xpnet.book.layers import Pooling, Relu
+from xpnet.book.layers import Affine, Pooling, Relu
 
 
 def images(dtype: type = np.float64) -> np.ndarray:
@@ -70,3 +70,19 @@ def test_a_network_answers_as_its_layers_alone() -> None:
 def test_a_pool_needs_a_forward() -> None:
     with pytest.raises(RuntimeError, match=r"Pooling\.backward needs a forward first"):
         Pooling(2, 2).backward_with_relu(np.ones((1, 1, 2, 2)))
+
+
+def test_many_rows_of_another_dtype() -> None:
+    """They are converted a thousand at a time, and give what they give at once."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2_300, 7)).astype(np.float32)
+    W, b = rng.standard_normal((7, 3)), rng.standard_normal(3)
+    dout = rng.standard_normal((2_300, 3))
+    layer = Affine(W, b)
+    y = layer.forward(x)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, x.astype(np.float64) @ W + b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(layer.backward(dout), dout @ W.T, rtol=1e-12)
+    np.testing.assert_allclose(layer.dW, x.T.astype(np.float64) @ dout, rtol=1e-10, atol=1e-10)
+    np.testing.assert_array_equal(layer.x, x)
+    assert layer.original_x_shape == (2_300, 7)

@@ -176,7 +176,8 @@ class Affine(Layer):
     W, b : array
         Each forward reads them, so you may change or replace them.
     x : array, shape=(N, D), or None
-        The input of the last forward, as rows, in the dtype of the output.
+        The input of the last forward, as rows, in the dtype of the output; rows by the thousand
+        in their own dtype.
     original_x_shape : tuple of int or None
         The shape that the input had.
     dW, db : array or None
@@ -209,7 +210,14 @@ class Affine(Layer):
         ValueError
             The shapes do not fit, or the arrays are of several libraries.
         """
-        y = self._forward(x=x, W=self.W, b=_bias(self.b, self.W, -1))
+        inputs = {"W": self.W, "b": _bias(self.b, self.W, -1)}
+        if _is_large(x, self.W):
+            # A copy of a whole data set in another dtype takes longer than the product itself.
+            parts = (x[start : start + ROWS] for start in range(0, len(x), ROWS))
+            y: Array = np.concatenate([self._forward(x=part, **inputs) for part in parts])
+            self._kept = self._cache._replace(x=x, x_shape=x.shape), y
+        else:
+            y = self._forward(x=x, **inputs)
         self.x, self.original_x_shape = self._cache.x, tuple(x.shape)
         return y
 
@@ -221,6 +229,16 @@ class Affine(Layer):
         """
         dx, self.dW, self.db = self._backward(dout, (needs_dx, True, True))
         return dx
+
+
+ROWS = 1_000  # so many rows of another dtype are converted at once
+
+
+def _is_large(x: Any, W: Any) -> bool:
+    """Say whether x has many rows, in a real dtype that is not the one of W."""
+    if type(x) is not np.ndarray or type(W) is not np.ndarray or x.dtype == W.dtype:
+        return False
+    return x.ndim == 2 and len(x) > ROWS and x.dtype.kind == "f"
 
 
 def _bias(b: Any, W: Any, axis: int) -> Any:
