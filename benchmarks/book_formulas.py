@@ -26,8 +26,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def softmax(x: np.ndarray) -> np.ndarray:
     y = np.exp(x - np.max(x, axis=-1, keepdims=True))
-    total: np.ndarray = np.sum(y, axis=-1, keepdims=True)
-    return y / total
+    y /= np.sum(y, axis=-1, keepdims=True)
+    return np.asarray(y)
 
 
 def cross_entropy(y: np.ndarray, t: np.ndarray) -> Any:

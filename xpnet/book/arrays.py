@@ -57,7 +57,9 @@ def _refuse_other_libraries(owner: str, arrays: Mapping[str, Any]) -> None:
     for name, a in arrays.items():
         if not hasattr(a, "dtype") or not hasattr(a, "shape"):
             kind = type(a).__name__
-            raise ValueError(f"{owner} got {name} of type {kind}; expected an array, of NumPy, say")
+            raise ValueError(
+                f"{owner} got {name} of type {kind}; expected an array: np.array({name})"
+            )
         seen.setdefault(namespace(a).__name__.split(".")[-1], name)
     if len(seen) > 1:
         (one, name), (other, second) = list(seen.items())[:2]

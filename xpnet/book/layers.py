@@ -356,39 +356,50 @@ class Dropout(Layer):
 
 
 class BatchNormalization(Layer):
-    """Normalize each feature over the batch; scale it by gamma, shift it by beta.
+    """γ (x - μ) / √(σ² + 1e-6) + β, where each feature has its own γ, β, mean μ and variance σ².
 
-    Images are flattened, so each pixel of each channel is a feature of its own, as in the book;
-    `xpnet.layers.BatchNorm` takes channels. The running variance is the one divided by N, and both
-    running statistics start at 0, as in the book.
+    In training, μ and σ² are those of the batch (σ² divided by N). The layer also keeps running
+    means of them, as in the book from 0 on, and uses those where `train_flg` is False. Images are
+    flattened, so each pixel of each channel is a feature, as in the book; `xpnet.layers.BatchNorm`
+    takes channels.
 
     Parameters
     ----------
     gamma, beta : array, shape=(D,)
+        γ and β.
     momentum : float
-        How much of the running statistics each forward in training keeps.
+        How much of the running values each forward in training keeps.
     running_mean, running_var : array, shape=(D,), optional
+        The running values to begin with; by default 0.
 
     Attributes
     ----------
     input_shape : tuple of int or None
         Shape of the last input.
     running_mean, running_var : array or None
-        What normalizes when `train_flg` is False.
+        The running values.
     batch_size : int or None
-        Of the last forward in training, as are the next three.
+        Number of samples of the last forward in training.
     xc, xn : array, shape=(N, D), or None
-        The centred and the normalized input.
+        x - μ, and (x - μ) / √(σ² + 1e-6), of that forward.
     std : array, shape=(D,), or None
-        √(variance + 1e-6).
+        √(σ² + 1e-6), of that forward.
     dgamma, dbeta : array or None
-        Gradients, after backward.
+        The gradients of γ and β, after backward.
 
     Notes
     -----
-    A batch of one sample has the variance 0: its output is beta, and all gradients before this
-    layer are 0. A comparison with differences on such a batch proves nothing. Source: Ioffe and
-    Szegedy, "Batch normalization", 2015.
+    `backward` is that of the last forward in training. A batch of one sample has the variance 0:
+    its output is β, and all gradients before this layer are 0, so a check by differences on such a
+    batch proves nothing. Source: Ioffe and Szegedy, "Batch normalization", 2015.
+
+    Examples
+    --------
+    >>> layer = BatchNormalization(np.ones(1), np.zeros(1))
+    >>> layer.forward(np.array([[1.0], [3.0]])).round(3).tolist()
+    [[-1.0], [1.0]]
+    >>> layer.running_mean.round(3).tolist()
+    [0.2]
     """
 
     # With the momentum 0 the gate's statistics are those of the batch alone.
@@ -420,6 +431,7 @@ class BatchNormalization(Layer):
         ----------
         x : array, shape=(N, D), or (N, C, H, W) with C·H·W = D
         train_flg : bool
+            False normalizes by the running values, and leaves them as they are.
 
         Raises
         ------
@@ -506,11 +518,12 @@ class BatchNormalization(Layer):
 
 
 class Convolution(Layer):
-    """Filters slide over images: y = x * W + b.
+    """Filters slide over images: each output is the sum of a window times a filter, plus b.
 
     Parameters
     ----------
     W : array, shape=(FN, C, FH, FW)
+        FN filters, for images of C channels.
     b : array, shape=(FN,), or a number for all
     stride, pad : int
 
@@ -733,7 +746,7 @@ def _number(y: Any) -> Any:
 
 
 class MulLayer(_OfTwo):
-    """x y, for numbers or arrays. Each input receives dout times the other one.
+    """The product of x and y, for numbers or arrays. Each input receives dout times the other one.
 
     Examples
     --------
@@ -746,7 +759,7 @@ class MulLayer(_OfTwo):
 
 
 class AddLayer(_OfTwo):
-    """x + y, for numbers or arrays. Both inputs receive dout.
+    """The sum of x and y, for numbers or arrays. Both inputs receive dout.
 
     Examples
     --------

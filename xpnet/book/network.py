@@ -109,6 +109,10 @@ class LayeredNetwork:
         ValueError
             There are not as many targets as samples, or `batch_size` is below 1.
         """
+        for name, a in (("x", x), ("t", t)):
+            if not getattr(a, "shape", ()):
+                got = type(a).__name__
+                raise ValueError(f"accuracy got {name} of type {got}; expected an array of samples")
         n = int(x.shape[0])
         if int(t.shape[0]) != n:
             raise ValueError(f"accuracy: {n} samples, {t.shape[0]} targets; expected as many")

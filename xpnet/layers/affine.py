@@ -131,6 +131,6 @@ def _batch_axes(x_shape: tuple[int, ...], W_shape: tuple[int, ...]) -> int:
         if features == W_shape[0]:
             return axis
     raise ValueError(
-        f"x of shape {tuple(x_shape)} does not fit W of shape {tuple(W_shape)}: expected "
-        f"trailing axes of x whose sizes multiply to {W_shape[0]}"
+        f"x of shape {tuple(x_shape)} does not fit W of shape {tuple(W_shape)}: expected x of "
+        f"shape (N, {W_shape[0]}), or with last axes whose sizes multiply to {W_shape[0]}"
     )
