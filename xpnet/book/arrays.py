@@ -45,7 +45,7 @@ def real_arrays(owner: str, **arrays: Any) -> list[Array]:
         _refuse_other_libraries(owner, arrays)
     xp = namespace(first)
     for name, a in arrays.items():
-        if not xp.isdtype(a.dtype, ("bool", "integral", "real floating")):
+        if not is_real(a) and not xp.isdtype(a.dtype, ("bool", "integral")):
             raise ValueError(f"{owner} got {name} of dtype {a.dtype}; expected real numbers")
     reals = [a.dtype for a in given if is_real(a)]
     dtype = xp.result_type(*reals) if reals else xp.float64
