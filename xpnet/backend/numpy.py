@@ -39,7 +39,8 @@ def _small_products() -> bool:
     """Whether products in parts are faster here."""
     threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
     one = threads == "1" or os.cpu_count() == 1
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    built: Any = np.show_config(mode="dicts")
+    blas = built.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     return (
         one
         and "openblas" in blas
