@@ -77,7 +77,8 @@ def elementwise_functions() -> dict[str, Callable[..., Any]]:
             continue
         for name, value in vars(importlib.import_module(module.name)).items():
             wrapped = getattr(value, "__wrapped__", None)
-            closure = inspect.getclosurevars(value).nonlocals if wrapped else {}
+            known = wrapped is not None and inspect.isfunction(value)  # not a function's cache
+            closure = inspect.getclosurevars(value).nonlocals if known else {}
             if closure.get("function") is wrapped is not None and value.__module__ == module.name:
                 found[f"{module.name.removeprefix('xpnet.')}.{name}"] = value
     return found
