@@ -6,7 +6,7 @@ from xpnet.arrays.ops import Array
 from xpnet.book.arrays import as_targets
 from xpnet.book.functions import cross_entropy_error, softmax
 from xpnet.book.layers import Affine, Sigmoid
-from xpnet.book.network import LayeredNetwork, drawn
+from xpnet.book.network import LayeredNetwork, drawn, weights_of
 from xpnet.models.mlp import mlp
 from xpnet.models.network import Network
 
@@ -48,7 +48,7 @@ class TwoLayerNet(LayeredNetwork):
         super().__init__(
             params,
             {"Affine1": first, "Sigmoid1": Sigmoid(), "Affine2": second},
-            {"W1": (first, "W"), "b1": (first, "b"), "W2": (second, "W"), "b2": (second, "b")},
+            weights_of({1: first, 2: second}),
         )
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpnet.book.layers import Affine, Relu, SoftmaxWithLoss
-from xpnet.book.network import LayeredNetwork, drawn
+from xpnet.book.network import LayeredNetwork, drawn, weights_of
 
 __all__ = ["TwoLayerNet"]
 
@@ -44,7 +44,7 @@ class TwoLayerNet(LayeredNetwork):
         super().__init__(
             params,
             {"Affine1": first, "Relu1": Relu(), "Affine2": second},
-            {"W1": (first, "W"), "b1": (first, "b"), "W2": (second, "W"), "b2": (second, "b")},
+            weights_of({1: first, 2: second}),
         )
 
     @property

@@ -9,7 +9,14 @@ import numpy as np
 
 from xpnet.arrays.ops import Array
 from xpnet.book.layers import Affine, Convolution, Pooling, Relu
-from xpnet.book.network import LayeredNetwork, conv_settings, drawn, image_sizes, size_after
+from xpnet.book.network import (
+    LayeredNetwork,
+    conv_settings,
+    drawn,
+    image_sizes,
+    size_after,
+    weights_of,
+)
 from xpnet.errors import real
 
 __all__ = ["SimpleConvNet"]
@@ -77,8 +84,7 @@ class SimpleConvNet(LayeredNetwork):
             params,
             {"Conv1": conv, "Relu1": Relu(), "Pool1": Pooling(2, 2, 2),
              "Affine1": first, "Relu2": Relu(), "Affine2": second},
-            {"W1": (conv, "W"), "b1": (conv, "b"), "W2": (first, "W"), "b2": (first, "b"),
-             "W3": (second, "W"), "b3": (second, "b")},
+            weights_of({1: conv, 2: first, 3: second}),
         )  # fmt: skip
 
     def accuracy(self, x: Array, t: Array, batch_size: int | None = 100) -> float:

@@ -17,6 +17,7 @@ from xpnet.book.network import (
     drawn,
     image_sizes,
     size_after,
+    weights_of,
 )
 
 __all__ = ["DeepConvNet"]
@@ -92,7 +93,7 @@ class DeepConvNet(LayeredNetwork):
             b = params[f"b{i}"] = np.zeros(filters)
             layer = Convolution(W, b, stride, pad)
             layers += [layer, Relu()]
-            links |= {f"W{i}": (layer, "W"), f"b{i}": (layer, "b")}
+            links |= weights_of({i: layer})
             channels = filters
             size = size_after(size, f"conv_param_{i}", kernel, pad, stride)
             if i % 2 == 0:
@@ -104,7 +105,7 @@ class DeepConvNet(LayeredNetwork):
         for i, others in ((7, [Relu(), Dropout(0.5)]), (8, [Dropout(0.5)])):
             affine = Affine(params[f"W{i}"], params[f"b{i}"])
             layers += [affine, *others]
-            links |= {f"W{i}": (affine, "W"), f"b{i}": (affine, "b")}
+            links |= weights_of({i: affine})
         super().__init__(params, layers, links)
 
     def loss(self, x: Array, t: Array, train_flg: bool = True) -> Array:

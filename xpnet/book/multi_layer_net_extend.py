@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.book.layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid
-from xpnet.book.network import LayeredNetwork, Link, drawn
+from xpnet.book.network import LayeredNetwork, Link, drawn, weights_of
 from xpnet.errors import UsageError, real, shown
 
 __all__ = ["MultiLayerNetExtend"]
@@ -96,7 +96,7 @@ class MultiLayerNetExtend(LayeredNetwork):
         links: dict[str, Link] = {}
         for i in range(1, len(sizes)):
             affine = layers[f"Affine{i}"] = Affine(params[f"W{i}"], params[f"b{i}"])
-            links |= {f"W{i}": (affine, "W"), f"b{i}": (affine, "b")}
+            links |= weights_of({i: affine})
             if i == len(sizes) - 1:
                 break
             if use_batchnorm:

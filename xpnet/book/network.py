@@ -25,7 +25,9 @@ from xpnet.book.layers import (
 )
 from xpnet.errors import DataError, UsageError, listed, real, shown, whole
 
-__all__ = ["LayeredNetwork", "Link", "conv_settings", "drawn", "image_sizes", "size_after"]
+__all__ = [
+    "LayeredNetwork", "Link", "conv_settings", "drawn", "image_sizes", "size_after", "weights_of",
+]  # fmt: skip
 
 Link = tuple[Any, str]  # a layer, and the name of an array in it
 
@@ -232,6 +234,11 @@ class LayeredNetwork:
         layers: Any = self.layers
         for name, (place, at) in self._links.items():
             setattr(layers[place], at, self.params[name])
+
+
+def weights_of(layers: Mapping[int, Any]) -> dict[str, Link]:
+    """Return the links of numbered layers: ``{"W1": (layer, "W"), "b1": (layer, "b"), ...}``."""
+    return {f"{at}{i}": (layer, at) for i, layer in layers.items() for at in ("W", "b")}
 
 
 def _has_modes(place: Any, layer: Any) -> bool:
