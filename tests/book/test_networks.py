@@ -452,3 +452,14 @@ def test_tensors_that_require_grad_are_saved(tmp_path: Path) -> None:
     network.params["W1"] = torch.tensor(W1, requires_grad=True)
     network.save_params(tmp_path / "params.pkl")
     np.testing.assert_array_equal(pickle.loads((tmp_path / "params.pkl").read_bytes())["W1"], W1)
+
+
+def test_an_array_replaced_in_a_layer_or_in_params_counts() -> None:
+    network, x, _ = make("chapter 5")
+    affine, zeros = network.layers["Affine1"], np.zeros((6, 5))
+    affine.W = zeros
+    np.testing.assert_array_equal(network.predict(x), network.predict(0 * x))
+    assert network.params["W1"] is zeros
+    network.params["W1"] = ones = np.ones((6, 5))
+    assert (network.predict(x) != network.predict(0 * x)).any()
+    assert affine.W is ones

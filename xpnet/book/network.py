@@ -69,6 +69,7 @@ class LayeredNetwork:
         # By place, since you may put another layer there.
         places = {id(layer): place for place, layer in self._places()}
         self._links = {name: (places[id(layer)], at) for name, (layer, at) in links.items()}
+        self._linked = {name: params[name] for name in links}  # as of the last forward
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Return the scores of x, shape=(N, C); with `train_flg`, as in training."""
@@ -231,9 +232,15 @@ class LayeredNetwork:
         return (name for name, (_, at) in self._links.items() if at == "W")
 
     def _link(self) -> None:
+        """Give each layer its parameters; or take them from a layer whose array you replaced."""
         layers: Any = self.layers
         for name, (place, at) in self._links.items():
-            setattr(layers[place], at, self.params[name])
+            layer, p = layers[place], self.params[name]
+            own = getattr(layer, at, p)
+            if own is not p and own is not self._linked[name] and p is self._linked[name]:
+                p = self.params[name] = own
+            setattr(layer, at, p)
+            self._linked[name] = p
 
 
 def weights_of(layers: Mapping[int, Any]) -> dict[str, Link]:
