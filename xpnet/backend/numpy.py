@@ -50,7 +50,9 @@ def _small_products() -> bool:
 
 
 def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.ndim == b.ndim == 2 and a.size * b.shape[1] > _SMALL_PRODUCT and _small_products():
+    # What is no plain array multiplies in its own way: sparse samples, say.
+    plain = type(a) is type(b) is np.ndarray and a.ndim == b.ndim == 2
+    if plain and a.size * b.shape[1] > _SMALL_PRODUCT and _small_products():
         rows = _rows_of_a_part(len(a), a.shape[1] * b.shape[1])
         if rows:
             parts = a.reshape(-1, rows, a.shape[1])  # a view, also of a matrix that is turned

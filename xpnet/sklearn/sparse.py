@@ -25,7 +25,7 @@ class SparseSamples:
         return _Functions
 
     def __array_ufunc__(self, ufunc: Any, method: str, a: Any, b: Any) -> Any:
-        # The kernel of a step is NumPy's `matmul` itself.
+        # The kernel of a step ends in NumPy's `matmul`.
         return _Functions.matmul(a, b) if ufunc.__name__ == "matmul" else NotImplemented
 
     @property
