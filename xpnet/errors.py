@@ -14,8 +14,8 @@ from typing import Any
 
 __all__ = [
     "LARGEST", "CheckpointError", "DataError", "DeviceError", "NonFiniteLossError",
-    "NotCapturedWarning", "UsageError", "XpnetError", "counted", "listed", "one_line", "real",
-    "shortened", "shown", "whole",
+    "NotCapturedWarning", "RankError", "UsageError", "XpnetError", "counted", "listed", "one_line",
+    "real", "shortened", "shown", "whole",
 ]  # fmt: skip
 
 
@@ -72,6 +72,12 @@ class DataError(XpnetError, ValueError):
 
 class CheckpointError(XpnetError, ValueError):
     """A checkpoint is damaged or missing, or it belongs to another run; exit status 2."""
+
+
+class RankError(XpnetError, RuntimeError):
+    """Of several ranks, one was lost, or does not compute what the others do; exit status 6."""
+
+    exit_status = 6
 
 
 class DeviceError(XpnetError, RuntimeError):

@@ -7,6 +7,7 @@ from typing import Any
 from xpnet.arrays.dispatch import Array, elementwise, replaceable
 from xpnet.arrays.ops import device, namespace, within
 from xpnet.arrays.random import random_bits
+from xpnet.arrays.ranks import place_in_batch
 
 __all__ = ["draw_moves", "moved"]
 
@@ -32,7 +33,8 @@ def draw_moves(
     mirrored : int32 array, shape=(n,)
         1 where the image is mirrored, else 0.
     """
-    bits = random_bits(n, key, step)
+    first, _ = place_in_batch(n)
+    bits = random_bits(n, key, step, first)
     moves: tuple[Array, Array, Array] = _moves(bits, 2 * reach + 1, reach, 1 if mirror else 0)
     return moves
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from array_api_compat import numpy as np
 
 __all__ = [
-    "along", "elementwise", "for_each", "offered", "replaceable", "underflowing", "with_kernels",
+    "adding_kernels", "along", "elementwise", "for_each", "offered", "replaceable", "underflowing",
+    "with_kernels",
 ]  # fmt: skip
 
 Array = Any  # an array of any library that follows the standard; no static type describes it
@@ -52,6 +53,15 @@ def with_kernels(step: Callable[..., Any], kernels: Kernels) -> Callable[..., An
             return step(*args)
         finally:
             _KERNELS.reset(token)
+
+    return run
+
+
+def adding_kernels(work: Callable[..., Any], kernels: Kernels) -> Callable[..., Any]:
+    """Return `work` with these kernels beside those that are in force where it is called."""
+
+    def run(*args: Any) -> Any:
+        return with_kernels(work, {**_KERNELS.get(), **kernels})(*args)
 
     return run
 

@@ -36,7 +36,7 @@ def hash32(*words: int) -> int:
     return h - (1 << 32) if h >= 1 << 31 else h
 
 
-def random_bits(n: int, key: int | Array, step: Array) -> Array:
+def random_bits(n: int, key: int | Array, step: Array, first: int = 0) -> Array:
     """Return n pseudo-random 32-bit integers, a pure function of (key, step, element).
 
     Parameters
@@ -46,6 +46,8 @@ def random_bits(n: int, key: int | Array, step: Array) -> Array:
         A signed 32-bit stream number, from `hash32`; or one for each of K models.
     step : int32 array with one element
         The training step. It stays on the device.
+    first : int
+        The number of the first element.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def random_bits(n: int, key: int | Array, step: Array) -> Array:
     xp = namespace(step)
     # The shape is (1,), since NumPy warns if a 0-d integer wraps around.
     step = xp.astype(xp.reshape(step, (1,)), xp.int32, copy=False)
-    element = xp.arange(n, dtype=xp.int32, device=device(step))
+    element = xp.arange(first, first + n, dtype=xp.int32, device=device(step))
     return _bits(element, step, key if isinstance(key, int) else key[:, None])
 
 

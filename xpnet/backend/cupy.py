@@ -19,7 +19,7 @@ from xpnet.backend.cuda.graphs import CupyGraphs
 from xpnet.backend.cuda.kernels import image_kernels, make_kernels
 from xpnet.backend.cuda.sums import SumRows
 from xpnet.backend.cuda.upload import Uploader
-from xpnet.backend.interface import Array, Backend, Prepare, Run, Step, Upload, out_of_memory
+from xpnet.backend.interface import Agree, Array, Backend, Prepare, Run, Step, Upload, out_of_memory
 from xpnet.backend.loop import on_rows, within
 from xpnet.backend.precision import check_capability
 from xpnet.errors import DeviceError
@@ -65,7 +65,7 @@ class CuPy(Backend):
             values: np.ndarray = cupy.asnumpy(array)
             return values
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         work = with_kernels(on_rows(step, Gather(prepare, self.fallbacks)), self.kernels)
         with self._on_device():
             captured = captured_loop(work, CupyGraphs(self._index), self.fallbacks)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from xpnet.errors import DeviceError
 
 __all__ = [
-    "Backend", "Params", "Prepare", "Run", "Shards", "Step", "Upload", "check_process",
-    "out_of_memory",
+    "Agree", "Backend", "Params", "Prepare", "Ranks", "Reduce", "Run", "Shards", "Step", "Upload",
+    "check_process", "out_of_memory", "packed", "unpacked",
 ]  # fmt: skip
 
 Array = Any
@@ -28,9 +29,28 @@ Prepare = Callable[[Array], Array]
 # `to_numpy`, which waits for the device.
 Run = Callable[[Params, Params, tuple[Array, ...], Array], Iterator[tuple[Params, Params, Array]]]
 
+# agree(number) returns the smallest of the numbers that the ranks give
+Agree = Callable[[int], int]
+# reduce(arrays) returns the sum of each array over all ranks: `xpnet.arrays.ranks.sum_over_ranks`
+Reduce = Callable[[Sequence[Array]], list[Array]]
+
 Shards = Iterator[tuple[np.ndarray, ...]]
 # upload(shards) yields a tuple of device arrays for each tuple of host arrays
 Upload = Callable[[Shards], Iterator[tuple[Array, ...]]]
+
+
+class Ranks(Protocol):
+    """What a backend needs of the processes that train together; `xpnet.parallel.Group` is one."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def sum(self, buffer: np.ndarray) -> None:
+        """Replace a contiguous buffer by its sum over all ranks."""
+
+    def first(self, function: Callable[[], Any]) -> Any:
+        """Call a function on rank 0 alone; return its result on all ranks."""
 
 
 class Backend:
@@ -101,7 +121,7 @@ class Backend:
         """Copy a device array into a new NumPy array; this waits for the device."""
         return np.array(array)
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         """Return the loop over steps, ``run(params, state, data, order)``, which trains one pass.
 
         `order` is an integer array of shape (steps, batch). For each of its rows, the loop gathers
@@ -110,8 +130,25 @@ class Backend:
         progress bar, handle signals and write checkpoints. Within a chunk, nothing waits for the
         device. A subclass puts here what its library needs, such as a compiled scan or a captured
         graph.
+
+        With `agree`, the loop yields after the same steps on all ranks: wherever it would look at
+        a clock, all of them take the smallest number of steps that one of them wants.
         """
         raise NotImplementedError
+
+    def reducer(self, ranks: Ranks) -> Reduce:
+        """Return what sums arrays over all ranks, within a step of `loop`.
+
+        The arrays of a call have one dtype. They are packed into one buffer, since each message
+        costs time, and only read.
+        """
+
+        def reduce(arrays: Sequence[Array]) -> list[Array]:
+            buffer = packed([self.to_numpy(array) for array in arrays])
+            ranks.sum(buffer)
+            return [self.asarray(part) for part in unpacked(buffer, arrays)]
+
+        return reduce
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile a function of arrays if the library can; otherwise return it unchanged."""
@@ -128,6 +165,21 @@ class Backend:
         it.
         """
         return lambda shards: (tuple(map(self.asarray, arrays)) for arrays in shards)
+
+
+def packed(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Return all values in one new buffer."""
+    return np.concatenate([np.reshape(array, -1) for array in arrays])
+
+
+def unpacked(buffer: Any, arrays: Sequence[Array]) -> list[Any]:
+    """Return the values of each array out of a buffer as `packed` makes it, in its shape."""
+    found, start = [], 0
+    for array in arrays:
+        end = start + math.prod(array.shape)
+        found.append(buffer[start:end].reshape(array.shape))
+        start = end
+    return found
 
 
 def check_process(library: str) -> None:

@@ -17,6 +17,7 @@ from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import jax_images
 from xpnet.backend.cpu import cpu_memory, cpu_name
 from xpnet.backend.interface import (
+    Agree,
     Array,
     Backend,
     Params,
@@ -72,7 +73,7 @@ class JAX(Backend):
         with self._explained():  # an error of the asynchronous computation appears here
             return np.array(array)
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         """See `Backend.loop`; trainers with equal `step` and `prepare` share a compiled loop."""
         # On a GPU, JAX multiplies float32 in TF32 by default; the other libraries do not.
         products = "tensorfloat32" if self.precision == "tf32" else "highest"

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from xpnet.arrays.ops import device, namespace
-from xpnet.backend.interface import Array, Params, Prepare, Run, Step
+from xpnet.backend.interface import Agree, Array, Params, Prepare, Run, Step
 
 __all__ = [
     "CHUNK_SECONDS", "Gather", "RowStep", "flushing", "gathering", "on_rows", "plain_loop",
-    "within",
+    "next_length", "within",
 ]  # fmt: skip
 
 # gather(data, rows) returns the batch: these rows of each array, with the samples prepared
@@ -105,7 +105,9 @@ def flushing(work: RowStep, flush: Callable[[Array], None]) -> RowStep:
     return flushed
 
 
-def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
+def plain_loop(
+    work: RowStep, stack: Callable[[list[Array]], Array], agree: Agree | None = None
+) -> Run:
     """Return a `Run` that calls `work` for one step after the other.
 
     Parameters
@@ -114,23 +116,37 @@ def plain_loop(work: RowStep, stack: Callable[[list[Array]], Array]) -> Run:
         From `on_rows`.
     stack : callable
         Joins a list of 0-d losses into one array; called once per chunk.
+    agree : callable, optional
+        See `Backend.loop`. Without it, each chunk ends by this process's clock.
     """
+    length = 1  # of the next chunk, if the ranks agree on it
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, Array]]:
+        nonlocal length
         steps = order.shape[0]
         losses: list[Any] = []
         began = time.perf_counter()
         for i in range(steps):
             params, state, loss = work(params, state, data, order[i, ...])
             losses.append(loss)
-            if i == steps - 1 or time.perf_counter() - began > CHUNK_SECONDS:
+            if agree is None:
+                full = time.perf_counter() - began > CHUNK_SECONDS
+            elif full := len(losses) == length:
+                length = agree(next_length(length, time.perf_counter() - began))
+            if full or i == steps - 1:
                 yield params, state, stack(losses)
                 losses = []
                 began = time.perf_counter()
 
     return run
+
+
+def next_length(steps: int, seconds: float) -> int:
+    """Return how many steps to take until the next yield, after so many in so many seconds."""
+    fitting = int(CHUNK_SECONDS * steps / max(seconds, 1e-9))
+    return max(1, min(fitting, 2 * steps))
 
 
 def within(context: Callable[[], AbstractContextManager[None]], run: Run) -> Run:

@@ -13,7 +13,18 @@ from array_api_compat import numpy as xp
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import numpy_images
 from xpnet.backend.cpu import cpu_flags, cpu_memory, cpu_name, keep_freed_memory
-from xpnet.backend.interface import Array, Backend, Prepare, Run, Step
+from xpnet.backend.interface import (
+    Agree,
+    Array,
+    Backend,
+    Prepare,
+    Ranks,
+    Reduce,
+    Run,
+    Step,
+    packed,
+    unpacked,
+)
 from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 
 # The trainer reports a loss that overflows, with its step, so NumPy need not warn.
@@ -231,10 +242,18 @@ class NumPy(Backend):
     def asarray(self, array: np.ndarray) -> np.ndarray:
         return np.asarray(array)
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         keep_freed_memory()
         work = with_kernels(on_rows(step, gathering(_take, prepare, nested=True)), self.kernels)
-        return within(_ignoring, plain_loop(flushing(work, _flush), np.array))
+        return within(_ignoring, plain_loop(flushing(work, _flush), np.array, agree))
+
+    def reducer(self, ranks: Ranks) -> Reduce:
+        def reduce(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            buffer = packed(arrays)
+            ranks.sum(buffer)
+            return unpacked(buffer, arrays)
+
+        return reduce
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _quiet(with_kernels(function, self.kernels))
@@ -252,9 +271,9 @@ class Strict(Backend):
     def asarray(self, array: np.ndarray) -> Array:
         return self.xp.asarray(array)
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         take = partial(self.xp.take, axis=0)
-        return plain_loop(_quiet(on_rows(step, gathering(take, prepare))), self.xp.stack)
+        return plain_loop(_quiet(on_rows(step, gathering(take, prepare))), self.xp.stack, agree)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _quiet(function)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,13 +20,17 @@ from xpnet.backend import torch_images
 from xpnet.backend.captured import captured_loop
 from xpnet.backend.cpu import cpu_memory, cpu_name, keep_freed_memory
 from xpnet.backend.interface import (
+    Agree,
     Array,
     Backend,
     Prepare,
+    Ranks,
+    Reduce,
     Run,
     Step,
     check_process,
     out_of_memory,
+    unpacked,
 )
 from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
@@ -134,14 +138,22 @@ class Torch(Backend):
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.cpu().numpy())
 
-    def loop(self, step: Step, prepare: Prepare) -> Run:
+    def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         work = on_rows(step, gathering(_take, prepare))
         work = torch.no_grad()(with_kernels(work, self.kernels))
         if self.device == "cpu":
             keep_freed_memory()
-            return plain_loop(flushing(work, _flush), torch.stack)
+            return plain_loop(flushing(work, _flush), torch.stack, agree)
         graphs = TorchGraphs(self._device)
         return within(self._on_device, captured_loop(work, graphs, self.fallbacks))
+
+    def reducer(self, ranks: Ranks) -> Reduce:
+        def reduce(arrays: Sequence[Array]) -> list[Array]:
+            buffer = torch.cat([array.reshape(-1) for array in arrays])
+            ranks.sum(buffer.numpy())
+            return unpacked(buffer, arrays)
+
+        return reduce
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, masked, namespace, unbroadcast
 from xpnet.arrays.random import hash32, random_bits
+from xpnet.arrays.ranks import place_in_batch
 from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 
@@ -66,7 +67,9 @@ class Dropout:
     def forward(self, x: Array, step: Array | None = None) -> tuple[Array, Array | None]:
         if step is None or self.ratio == 0.0:
             return x, None
-        bits = random_bits(math.prod(x.shape), self.key, step)
+        each = math.prod(x.shape[1:])
+        first, _ = place_in_batch(x.shape[0]) if x.ndim else (0, 1)
+        bits = random_bits(math.prod(x.shape), self.key, step, first * each)
         bits = namespace(x).reshape(bits, x.shape)
         dropped: tuple[Array, Array] = _drop(x, bits, self.limit, self.scale)
         return dropped

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from xpnet.arrays.dispatch import elementwise
 from xpnet.arrays.ops import Array, namespace, sum_channels
+from xpnet.arrays.ranks import place_in_batch, sum_over_ranks
 from xpnet.errors import real
 from xpnet.gates.protocol import Grads
 
@@ -104,14 +105,15 @@ class BatchNorm:
                     f"{name} has shape {tuple(value.shape)}; expected ({x.shape[1]},), one for "
                     f"each {'channel' if x.ndim == 4 else 'feature'} of x {tuple(x.shape)}"
                 )
-        count = math.prod(x.shape) // max(x.shape[1], 1)
+        count = _values(x)
         measured = step is not None and count > 1
         if measured:
-            total = sum_channels(x)
+            (total,) = sum_over_ranks([sum_channels(x)])
             centered = _centered(x, along_channels(total, x), 1.0 / count)
+            (squares,) = sum_over_ranks([sum_channels(centered, centered)])
             inverse, scale, *after = _measured(
-                total, sum_channels(centered, centered), gamma, mean, var, 1.0 / count,
-                count / (count - 1), self.momentum, self.eps,
+                total, squares, gamma, mean, var, 1.0 / count, count / (count - 1), self.momentum,
+                self.eps,
             )  # fmt: skip
         else:
             centered, after = x - along_channels(mean, x), [mean, var]
@@ -136,10 +138,16 @@ class BatchNorm:
         if needs[0] and not measured:
             dx = dout * scale
         elif needs[0]:
-            share = dout.shape[1] / math.prod(dout.shape)
-            across = along_channels(dbeta, dout), along_channels(dgamma, dout)
-            dx = _dx(dout, normalized, scale, *across, share)
+            dbetas, dgammas = sum_over_ranks([dbeta, dgamma])
+            across = along_channels(dbetas, dout), along_channels(dgammas, dout)
+            dx = _dx(dout, normalized, scale, *across, 1.0 / _values(dout))
         return dx, dgamma, dbeta, None, None, None
+
+
+def _values(x: Array) -> int:
+    """Return how many values of a feature the whole batch has."""
+    values: int = place_in_batch(x.shape[0])[1] * math.prod(x.shape[2:])
+    return values
 
 
 def along_channels(a: Array, x: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from xpnet.arrays.dispatch import replaceable
 from xpnet.arrays.ops import Array, masked, namespace
+from xpnet.arrays.ranks import place_in_batch, sum_over_ranks
 from xpnet.errors import UsageError, shown
 
 __all__ = [
@@ -78,7 +79,10 @@ def sample_factors(
     mean = reduction == "mean"
     shape = tuple(scores.shape[:-1])
     if weight is None:
-        return 1.0 / max(math.prod(shape[per_model:]), 1) if mean else 1.0
+        if not mean:
+            return 1.0
+        _, rows = place_in_batch(shape[per_model] if len(shape) > per_model else 1)
+        return 1.0 / max(rows * math.prod(shape[per_model + 1 :]), 1)
     if per_model and weight.ndim < len(shape):
         weight = _repeated(weight, scores)
     if weight.shape != shape:
@@ -89,7 +93,7 @@ def sample_factors(
     weight = xp.astype(weight, scores.dtype)
     if mean:
         axes = tuple(range(int(per_model), weight.ndim))
-        total = xp.sum(weight, axis=axes, keepdims=True)
+        (total,) = sum_over_ranks([xp.sum(weight, axis=axes, keepdims=True)])
         weight = weight / xp.where(total == 0, 1.0, total)
     return weight[..., None]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Run
 from xpnet.data.loader import Feed, batch_order
 
-__all__ = ["train_epoch"]
+__all__ = ["Shared", "train_epoch"]
+
+# shared(batch size) -> (loop, the rows of each batch that it takes)
+Shared = Callable[[int], tuple[Run, slice]]
 
 
 def train_epoch(
@@ -23,6 +26,7 @@ def train_epoch(
     seed: int = 0,
     epoch: int = 0,
     done: int = 0,
+    shared: Shared | None = None,
 ) -> Iterator[tuple[dict[str, Array], dict[str, Array], Array]]:
     """Train one epoch, in which each sample is used once.
 
@@ -41,6 +45,8 @@ def train_epoch(
         They determine the order of the samples.
     done : int
         Skip this many steps, to continue an interrupted epoch.
+    shared : callable, optional
+        On several ranks, the loop and this rank's rows for batches of a size, in place of `run`.
 
     Yields
     ------
@@ -66,7 +72,8 @@ def train_epoch(
     for order in batch_order(data[0].shape[0], batch_size, seed, epoch):
         skipped = min(done, len(order))
         done -= skipped
-        for part, rows in feed.shards(data, order[skipped:]):
-            for chunk in run(params, state, part, rows):
+        loop, own = (run, slice(None)) if shared is None else shared(order.shape[1])
+        for part, rows in feed.shards(data, order[skipped:, own]):
+            for chunk in loop(params, state, part, rows):
                 params, state, _ = chunk
                 yield chunk

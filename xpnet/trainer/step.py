@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xpnet import optim
+from xpnet.arrays.dispatch import adding_kernels
 from xpnet.arrays.ops import Array
+from xpnet.arrays.ranks import sum_over_ranks
 from xpnet.data.augmentation import Augmentation
 from xpnet.errors import real
 from xpnet.models.network import Network
+from xpnet.trainer.share import Share
 
 __all__ = ["Step", "make_step"]
 
@@ -21,10 +24,10 @@ Params = dict[str, Array]
 class Step:
     """The training step: ``step(params, state, x, t[, weight]) -> (params, state, loss)``.
 
-    It augments the images, if told to, computes the gradients of the loss, adds those of the
-    penalties, clips them, and applies the optimizer's rule. Shapes are fixed and the step reads no
-    values on the host, so a Python loop, a JAX scan or a CUDA graph can run it. It consumes state
-    and params, which also hold the network's statistics.
+    It augments the images, if told to, computes the gradients of the loss, sums them over the
+    ranks, adds those of the penalties, clips them, and applies the optimizer's rule. Shapes are
+    fixed and the step reads no values on the host, so a Python loop, a JAX scan or a CUDA graph can
+    run it. It consumes state and params, which also hold the network's statistics.
 
     Two steps are equal if they compute the same, so that a backend may compile them once. Use
     `make_step` to make one.
@@ -38,8 +41,19 @@ class Step:
     l1: float = 0.0
     augmentation: Augmentation | None = None
     seed: int = 0  # of the augmentation
+    share: Share | None = None
 
     def __call__(
+        self, params: Params, state: Params, x: Array, t: Array, *weight: Array
+    ) -> tuple[Params, Params, Array]:
+        if self.share is None:
+            return self._computed(params, state, x, t, *weight)
+        computed: tuple[Params, Params, Array] = adding_kernels(self._computed, self.share.kernels)(
+            params, state, x, t, *weight
+        )
+        return computed
+
+    def _computed(
         self, params: Params, state: Params, x: Array, t: Array, *weight: Array
     ) -> tuple[Params, Params, Array]:
         extra = {"step": state["step"]} if "step" in self.network.graph.nodes else {}
@@ -50,6 +64,8 @@ class Step:
         network = self.network
         loss, tape = network.graph.forward({**params, "x": x, "t": t, **extra}, network.loss)
         grads = network.graph.backward(tape, network.params)
+        *sums, loss = sum_over_ranks([*grads.values(), loss])
+        grads = dict(zip(grads, sums, strict=True))
         kept = {}
         if network.statistics:
             kept = {name: params[name] for name in network.statistics} | network.observed(tape)
@@ -73,6 +89,7 @@ def make_step(
     clip_norm: float | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    share: Share | None = None,
 ) -> Step:
     """Make the `Step` of a network and an optimizer.
 
@@ -91,6 +108,8 @@ def make_step(
         Applied to each batch of images.
     seed : int
         Random seed of the augmentation.
+    share : Share, optional
+        The rows of each batch that this process computes, and how it adds up with the others.
 
     Raises
     ------
@@ -108,5 +127,5 @@ def make_step(
     names: dict[str, Any] = dict.fromkeys(network.params)
     return Step(
         form, replace(network, params=names), optimizer, weight_decay, clip_norm, l1,
-        augmentation, 0 if augmentation is None else seed,
+        augmentation, 0 if augmentation is None else seed, share,
     )  # fmt: skip

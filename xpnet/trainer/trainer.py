@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet import optim
 from xpnet.arrays.ops import Array
-from xpnet.backend.interface import Backend
+from xpnet.backend.interface import Backend, Run
 from xpnet.data.augmentation import Augmentation
 from xpnet.data.dataset import Scaling, is_streamed, select_rows
 from xpnet.data.encoder import Encoder
@@ -25,6 +25,7 @@ from xpnet.models.fitting import unmeasured
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.advice import advise
 from xpnet.trainer.defaults import Defaults, defaults
 from xpnet.trainer.epochs import train_epoch
@@ -39,6 +40,7 @@ from xpnet.trainer.interrupts import held_signals
 from xpnet.trainer.preparing import Prepared, prepare
 from xpnet.trainer.progress import progress_bar
 from xpnet.trainer.resume import SavedRun, identity, optimizer_state, rules
+from xpnet.trainer.share import Share
 from xpnet.trainer.step import make_step
 from xpnet.trainer.validation import checked_validation
 from xpnet.trainer.words import Log, described, print_lines, quietly
@@ -146,6 +148,7 @@ class Trainer:
         classes: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         encoder: Encoder | None = None,
+        group: Group = ALONE,
     ) -> None:
         if not isinstance(network, Network | Model):
             raise UsageError(f"network is {shown(network)}; expected one such as xpnet.mlp([3, 2])")
@@ -172,6 +175,10 @@ class Trainer:
                 target_scaling=_given(target_scaling),
             )  # fmt: skip
         self.seed = whole("seed", seed)
+        if not isinstance(group, Group):
+            raise UsageError(f"group is {shown(group)}; expected xpnet.parallel.world()")
+        self.group = group
+        self._reduce = self.backend.reducer(group)
         if lr is not None:
             lr = real("lr", lr, 0.0, ends="()")
             if optimizer is not None:
@@ -194,13 +201,25 @@ class Trainer:
         """Train by this rule from now on, from a state of zeros."""
         self.optimizer = optimizer
         self.state = self.feed.copies(optim.init(optimizer, self.network.params))
-        self.run = self.backend.loop(
-            make_step(
-                self.network, optimizer, **self._beside, augmentation=self._augmentation,
-                seed=self.seed,
-            ),
-            self.feed.prepare,
+        self.run = self._loop(None)
+        self._shared: dict[int, tuple[Run, slice]] = {}
+
+    def _loop(self, share: Share | None) -> Run:
+        step = make_step(
+            self.network, self.optimizer, **self._beside, augmentation=self._augmentation,
+            seed=self.seed, share=share,
         )  # fmt: skip
+        agree = None if share is None else self.group.least
+        return self.backend.loop(step, self.feed.prepare, agree)
+
+    def _share(self, batch: int) -> tuple[Run, slice]:
+        """Return the loop and this rank's rows for batches of this size."""
+        if self.group.size == 1:
+            return self.run, slice(None)
+        if batch not in self._shared:
+            share = Share(self.group.rank, self.group.size, batch, self._reduce)
+            self._shared[batch] = self._loop(share), share.rows
+        return self._shared[batch]
 
     @property
     def _beside(self) -> dict[str, Any]:
@@ -602,6 +621,7 @@ class Trainer:
         chunks = train_epoch(
             self.run, self.feed, data, self.params, self.state,
             batch_size=batch_size, seed=self.seed, epoch=epoch, done=len(history.unfinished),
+            shared=self._share,
         )  # fmt: skip
         stepping = True
         try:

@@ -1,0 +1,5 @@
+"""Training on several processes and machines: the group of processes that a launcher started."""
+
+from xpnet.parallel.group import ALONE, Group, world
+
+__all__ = ["ALONE", "Group", "world"]
