@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,15 +21,15 @@ class Threads(Group):
         self._shared, self._barrier = shared, barrier
 
     def gather(self, value: Any) -> list[Any]:
-        self._shared[self.rank] = value
+        self._shared[self.rank] = pickle.dumps(value)
         self._barrier.wait()
-        found = list(self._shared)
+        found = [pickle.loads(each) for each in self._shared]  # copies, as between processes
         self._barrier.wait()
         return found
 
     def sum(self, buffer: np.ndarray) -> None:
         assert buffer.flags.c_contiguous
-        buffer[...] = sum(self.gather(buffer.copy()))
+        buffer[...] = sum(self.gather(buffer))
 
     def least(self, number: int) -> int:
         return min(self.gather(number))

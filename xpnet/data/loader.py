@@ -15,6 +15,7 @@ from xpnet.arrays.ops import Array, is_real, namespace
 from xpnet.backend.interface import Backend
 from xpnet.data.dataset import Rows, Scaling, chunks, is_streamed, read_rows
 from xpnet.errors import DataError, whole
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["Feed"]
 
@@ -215,10 +216,14 @@ class Feed:
         for part in self._upload(parts()):
             yield part, self.backend.asarray(orders.popleft())
 
-    def batches(self, x: Any) -> Iterator[tuple[slice, Array]]:
-        """Yield consecutive batches of samples on the device, for evaluation."""
+    def batches(self, x: Any, group: Group = ALONE) -> Iterator[tuple[slice, Array]]:
+        """Yield consecutive batches of samples on the device, for evaluation.
+
+        The ranks of a group take turns: rank r gets the batches r, r + size ...
+        """
         n = x.shape[0]
-        for start in range(0, n, EVALUATION_BATCH):
+        starts = range(0, n, EVALUATION_BATCH)
+        for start in starts[group.rank :: group.size]:
             part = slice(start, min(start + EVALUATION_BATCH, n))
             yield part, self.samples(read_rows(x, part)) if is_streamed(x) else x[part, ...]
 

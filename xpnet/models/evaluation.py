@@ -9,6 +9,7 @@ import numpy as np
 from xpnet.arrays.ops import Array, namespace, targets_like
 from xpnet.data.loader import Feed
 from xpnet.models.network import Network
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["Evaluation", "class_indices", "r2_score", "units_last"]
 
@@ -59,28 +60,33 @@ class Evaluation:
         outputs, _ = self.network.graph.forward(inputs, *nodes)
         return list(outputs[:-1])
 
-    def measure(self, params: Any, x: Any, t: np.ndarray) -> tuple[float, float | None]:
+    def measure(
+        self, params: Any, x: Any, t: np.ndarray, group: Group = ALONE
+    ) -> tuple[float, float | None]:
         """Return (loss per sample, accuracy or R²) for data that `Feed` brought to the device.
 
         R² = 1 - Σ(y - t)² / Σ(t - mean t)² is the mean over the outputs whose targets vary, and
         None if none do.
 
-        The host adds up in float64.
+        The host adds up in float64. The ranks of a group share the batches, and all get the result.
         """
         mean = self.network.loss_gate.reduction == "mean"
-        measured = [
+        to_numpy = self.feed.backend.to_numpy
+        on_device = [
             (
                 batch.shape[0] if mean else 1,
                 *self._measure(params, batch, self.feed.backend.asarray(t[part])),
             )
-            for part, batch in self.feed.batches(x)
+            for part, batch in self.feed.batches(x, group)
         ]
         # Read back at the end, so that a device is not waited for batch by batch.
-        total = sum(size * float(loss) for size, loss, _ in measured)
+        measured = _of_all(
+            [(size * float(loss), to_numpy(score)) for size, loss, score in on_device], group
+        )
+        total = sum(loss for loss, _ in measured)
         if self.classifies(t):
-            return total / len(t), sum(float(right) for _, _, right in measured) / len(t)
-        to_numpy = self.feed.backend.to_numpy
-        errors = np.concatenate([to_numpy(errors) for _, _, errors in measured])
+            return total / len(t), sum(float(right) for _, right in measured) / len(t)
+        errors = np.concatenate([errors for _, errors in measured])
         return total / len(t), r2_score(errors.reshape(len(t), -1), t.reshape(len(t), -1))
 
     def hidden(self, params: Any, x: Any) -> dict[str, np.ndarray]:
@@ -112,12 +118,22 @@ class Evaluation:
                 found[node.name] = found.get(node.name, True) & zero
         return found
 
-    def scores(self, params: Any, x: Any) -> np.ndarray:
-        """Return the outputs, shape=(N, outputs), for samples that `Feed` brought."""
+    def scores(self, params: Any, x: Any, group: Group = ALONE) -> np.ndarray:
+        """Return the outputs, shape=(N, outputs), for samples that `Feed` brought.
+
+        The ranks of a group share the batches, and all get the result.
+        """
         to_numpy = self.feed.backend.to_numpy
-        return np.concatenate(
-            [to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x)]
-        )
+        batches = [
+            to_numpy(self._scores(params, batch)) for _, batch in self.feed.batches(x, group)
+        ]
+        return np.concatenate(_of_all(batches, group))
+
+
+def _of_all(own: list[Any], group: Group) -> list[Any]:
+    """Return what all ranks have for their batches, in the order of the batches."""
+    each = group.gather(own)
+    return [each[k % group.size][k // group.size] for k in range(sum(map(len, each)))]
 
 
 def units_last(outputs: np.ndarray) -> np.ndarray:

@@ -53,6 +53,7 @@ from xpnet.models.fitting import (
 )
 from xpnet.models.network import Network
 from xpnet.models.summary import Summary, sized
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["Model"]
 
@@ -487,9 +488,9 @@ class Model:
                 "take f1 or accuracy"
             )
 
-    def metric(self, name: str, x: Any, t: np.ndarray) -> float | None:
+    def metric(self, name: str, x: Any, t: np.ndarray, group: Group = ALONE) -> float | None:
         """Measure one metric; x is from `resident`, t as `checked_pair` returns it."""
-        scores = self.evaluation.scores(self.params, x)
+        scores = self.evaluation.scores(self.params, x, group)
         if not self.evaluation.classifies(t):
             return measure(name, t.reshape(len(t), -1), self.values(scores))
         return measure(

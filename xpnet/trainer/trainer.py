@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
 from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.advice import advise
+from xpnet.trainer.agreement import check_same_bits, check_same_run, together
 from xpnet.trainer.defaults import Defaults, defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
@@ -100,6 +102,10 @@ class Trainer:
         the same in text. For networks of images (channels, rows, columns).
     seed : int
         Random seed for the batch order, and for what `augment` does.
+    group : Group
+        From `xpnet.parallel.world`: the processes that train together. All of them must make the
+        same trainer and call `fit` with the same data; each computes on its rows of every batch,
+        and rank 0 writes the files. What a trainer does beside `fit` concerns no other rank.
 
     Attributes
     ----------
@@ -449,9 +455,13 @@ class Trainer:
         for called in (*callbacks, *([] if stop is None else [stop])):
             if not callable(called):
                 raise UsageError(f"a callback is {shown(called)}; expected a function")
-        given = prepare(
-            self.model, x, t, pair=pair, share=share, seed=self.seed,
-            sample_weight=sample_weight, class_weight=class_weight, finds=self._finds,
+        group = self.group
+        given = together(
+            group,
+            lambda: prepare(
+                self.model, x, t, pair=pair, share=share, seed=self.seed,
+                sample_weight=sample_weight, class_weight=class_weight, finds=self._finds,
+            ),
         )  # fmt: skip
         n = len(given.x)
         chosen = defaults(n, batch_size, convolution=self.network.convolves)
@@ -460,8 +470,10 @@ class Trainer:
         saved = self._saved(folder, given, batch_size, extra)
         if share is not None:
             saved.identity["validation_share"] = share
-        with saved.held():
-            self.history = history = self._restored(saved) if resume else saved.begin()
+        check_same_run(group, saved.identity)
+        with ExitStack() as stack:
+            group.first(lambda: stack.enter_context(saved.held()))
+            self.history = history = self._begun(saved, resume)
             history.score = "accuracy" if self.classifies else "r2"
             self._finds = False, False
             if history.metric != (metric or ""):
@@ -475,7 +487,7 @@ class Trainer:
                 history.best_epoch, history.patience_from = 0, len(history.epochs)
             scored = self._scored_part(given.x, given.t)
             log = None
-            if verbose:
+            if verbose and group.rank == 0:
                 log = Log(quietly(print_lines), epochs, history.score, history.metric or None)
                 callbacks.insert(0, log.epoch)
                 penalties = {name: self._beside[name] for name in ("weight_decay", "l1")}
@@ -483,10 +495,12 @@ class Trainer:
                     *described(
                         self.model, self.optimizer, given.x, given.t, given.held, epochs,
                         batch_size, **penalties, augmentation=self._augmentation,
+                        ranks=group.size,
                     )
                 )  # fmt: skip
             begun = history.steps
-            with progress_bar(epochs * -(-n // batch_size), begun, progress) as advance:
+            shown_bar = progress and group.rank == 0
+            with progress_bar(epochs * -(-n // batch_size), begun, shown_bar) as advance:
                 self._run(
                     history, given, scored, saved, epochs=epochs, batch_size=batch_size,
                     patience=patience, callbacks=callbacks, stop=stop, advance=advance,
@@ -512,7 +526,7 @@ class Trainer:
                 self.model, self.optimizer, earlier, history, given[:2], scored, given.held
             )
             history.failure = failure if history.steps > begun else ""
-            if history.failure:
+            if history.failure and group.rank == 0:
                 warnings.warn(failure, RuntimeWarning, stacklevel=2)
             if log is not None:
                 log.end(history)
@@ -553,6 +567,7 @@ class Trainer:
         save_seconds: float,
     ) -> None:
         """Train epoch by epoch until something ends it; save in between, and at the end."""
+        group = self.group
         held = None if given.held is None else self.model.resident(*given.held, own=True)
         targets = self.feed.targets(given.t, self.classifies)
         samples = self.feed.samples_or_file(given.x, own=True)
@@ -571,10 +586,10 @@ class Trainer:
         while not _ended(history, epochs, patience):
             for losses in self._train_epoch(data, history, batch_size):
                 advance(losses)
-                if stop is not None and stop():
+                if group.any(stop is not None and stop()):
                     history.reason = "stop"
                     break
-                if time.monotonic() - written >= save_seconds:
+                if group.any(group.rank == 0 and time.monotonic() - written >= save_seconds):
                     self._save(saved, history)
                     written = time.monotonic()
             if history.reason:
@@ -586,7 +601,7 @@ class Trainer:
                 history.best_epoch = record.epoch
                 history.best_params = self.model.to_host() if patience else {}
             asked = [callback(self, record) for callback in callbacks]  # call all of them
-            if any(asked):
+            if group.any(any(asked)):
                 history.reason = "callback"
             if watch is not None and watch.falls(history.progress(record, held is not None)):
                 self._lower(watch)
@@ -602,7 +617,7 @@ class Trainer:
         extra: Mapping[str, Any] | None,
     ) -> SavedRun:
         """Describe this training for its folder; without a folder, read no data."""
-        if folder is None:
+        if folder is None and self.group.size == 1:
             return SavedRun(None, {}, {}, {})
         described = identity(
             self.model, self.optimizer, given.x, given.t, validation=given.held,
@@ -610,7 +625,8 @@ class Trainer:
             batch_size=batch_size, seed=self.seed, augmentation=self._augmentation,
         )  # fmt: skip
         numbers = rules(self.optimizer, self.backend, **self._beside)
-        return SavedRun(folder, described, numbers, extra or {})
+        # Rank 0 writes; the others only compare what they train.
+        return SavedRun(folder if self.group.rank == 0 else None, described, numbers, extra or {})
 
     def _train_epoch(
         self, data: tuple[Any, ...], history: History, batch_size: int
@@ -661,21 +677,45 @@ class Trainer:
     def _save(self, saved: SavedRun, history: History, *, required: bool = False) -> None:
         """Write a checkpoint; refuse numbers that are not finite."""
         self._check_finite(history)
-        saved.save(self.model, self.state, history, required)
+        if self.group.size > 1:
+            arrays = {name: self.backend.to_numpy(a) for name, a in self._arrays.items()}
+            check_same_bits(self.group, arrays, history.steps)
+        self.group.first(lambda: saved.save(self.model, self.state, history, required))
+
+    @property
+    def _arrays(self) -> dict[str, Array]:
+        """Parameters and state."""
+        return {**self.params, **self.state}
 
     def _check_finite(self, history: History) -> None:
         epoch = len(history.epochs) + bool(history.unfinished)
-        check_finite_values({**self.params, **self.state}, epoch, history.steps)
+        check_finite_values(self._arrays, epoch, history.steps)
 
-    def _restored(self, saved: SavedRun) -> History:
-        """Restore parameters and state from the newest checkpoint; return its history."""
-        found = saved.restore(self.params, self.state, self.optimizer)
-        if found is None:
+    def _begun(self, saved: SavedRun, resume: bool) -> History:
+        """Return the history to go on with; restore what the newest checkpoint holds.
+
+        Rank 0 reads the files. The others get what it found, or its weights: theirs may have been
+        drawn without a seed.
+        """
+
+        def found() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], History] | None:
+            held = saved.restore(self.params, self.state, self.optimizer) if resume else None
+            if held is None:
+                history = History() if resume else saved.begin()
+                if self.group.size == 1:
+                    return None
+                state = {name: self.backend.to_numpy(value) for name, value in self.state.items()}
+                return self.model.to_host(), state, history
+            params, _, history = held
+            for values in filter(None, (params, history.best_params)):
+                if fault := unmeasured(self.network, values):
+                    raise CheckpointError(f"{saved.folder}: {fault}")
+            return held
+
+        held = self.group.first(found)
+        if held is None:
             return History()
-        params, state, history = found
-        for values in filter(None, (params, history.best_params)):
-            if fault := unmeasured(self.network, values):
-                raise CheckpointError(f"{saved.folder}: {fault}")
+        params, state, history = held
         self.params, self.state = self.feed.copies(params), self.feed.copies(state)
         return history
 
@@ -692,12 +732,17 @@ class Trainer:
         averages = self.network.loss_gate.reduction == "mean"
         seconds = history.seconds_in_epoch
         measure = self.model.evaluation.measure
-        val_loss, val_score = measure(self.params, *held) if held else (None, None)
-        train_loss, train_score = measure(self.params, *scored)
+        group = self.group
+        val_loss, val_score = (
+            measure(self.params, held[0], held[1], group) if held else (None, None)
+        )
+        train_loss, train_score = measure(self.params, scored[0], scored[1], group)
         # The last update may have diverged, and no later step would notice.
         check_finite_losses(np.array([train_loss]), len(history.epochs) + 1, history.steps - 1)
         self._check_finite(history)
-        metric = self.model.metric(history.metric, held[0], held_t) if history.metric else None
+        metric = None
+        if history.metric:
+            metric = self.model.metric(history.metric, held[0], held_t, group)
         record = Epoch(
             epoch=len(history.epochs) + 1,
             step=history.steps,

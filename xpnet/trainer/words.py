@@ -44,6 +44,7 @@ def described(
     weight_decay: float,
     l1: float,
     augmentation: Augmentation | None = None,
+    ranks: int = 1,
 ) -> list[str]:
     """Return lines about data, network, training and backend; see the functions below."""
     classes = max(model.network.outputs or 0, 2) if model.classifies else None
@@ -55,7 +56,7 @@ def described(
         training_line(
             optimizer, epochs, batch_size, model.feed.dtype, weight_decay, l1, augmentation
         ),
-        backend_line(model.backend),
+        backend_line(model.backend, ranks),
     ]  # fmt: skip
 
 
@@ -162,9 +163,10 @@ def rate(lr: Any) -> str:
     return f"lr {peak:g} {words}" + (f", warmup {warmup:,}" if warmup else "")
 
 
-def backend_line(backend: Backend) -> str:
-    """Return the library and the device, and why it is not the GPU."""
-    return f"backend   {backend}{backend.note and f'; {backend.note}'}"
+def backend_line(backend: Backend, ranks: int = 1) -> str:
+    """Return the library and the device, how many ranks use it, and why it is not the GPU."""
+    more = f", {ranks:,} ranks" if ranks > 1 else ""
+    return f"backend   {backend}{more}{backend.note and f'; {backend.note}'}"
 
 
 # -- On the way ------------------------------------------------------------------------
