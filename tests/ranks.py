@@ -20,7 +20,7 @@ class Threads(Group):
         self.rank, self.size = self.local_rank, self.local_size = rank, size
         self._shared, self._barrier = shared, barrier
 
-    def gather(self, value: Any) -> list[Any]:
+    def _exchange(self, value: Any) -> list[Any]:
         self._shared[self.rank] = pickle.dumps(value)
         self._barrier.wait()
         found = [pickle.loads(each) for each in self._shared]  # copies, as between processes

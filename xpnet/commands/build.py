@@ -20,6 +20,7 @@ from xpnet.models.kinds import network_of_kind, takes_images
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
+from xpnet.parallel import ALONE, Group
 from xpnet.trainer.resume import optimizer_state
 from xpnet.trainer.trainer import Trainer
 
@@ -99,7 +100,11 @@ def source_of(config: Config) -> Source | None:
 
 
 def build_trainer(
-    config: Config, parts: Parts, backend: Backend, source: Source | None = None
+    config: Config,
+    parts: Parts,
+    backend: Backend,
+    source: Source | None = None,
+    group: Group = ALONE,
 ) -> Trainer:
     """Build the network, the optimizer and the trainer from the settings, or around a model."""
     assert config.epochs is not None  # it is settled
@@ -112,6 +117,7 @@ def build_trainer(
         "clip_norm": config.clip_norm,
         "augment": config.augment,
         "seed": config.seed,
+        "group": group,
     }
     if source is not None:
         trainer = Trainer(source.model, optimizer, **options)

@@ -42,6 +42,7 @@ from xpnet.models import checkpoint, schema
 from xpnet.models.kinds import KINDS, OF_IMAGES, layers_of, takes_images
 from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
+from xpnet.parallel.group import TIMEOUT
 from xpnet.trainer.defaults import BOOK_OF, defaults
 
 __all__ = [
@@ -597,6 +598,8 @@ class Config:
     """Also draw curves, mistakes or predictions, weights and activations; needs matplotlib."""
     quiet: bool = False
     """Print only errors."""
+    rank_timeout: float = TIMEOUT
+    """Under mpirun: if one of the processes is lost, the others end within so many seconds."""
 
 
 # The types of options that take any text.
@@ -624,6 +627,7 @@ GROUPS = {
     "Device": ("device", "backend", "dtype", "precision"),
     "Run": (
         "out", "resume", "config", "print_config", "dry_run", "plot", "target_acc", "quiet",
+        "rank_timeout",
     ),
 }  # fmt: skip
 EXAMPLES = (
@@ -678,6 +682,7 @@ TO_CHOOSE = 0.1
 OPEN = (
     "out", "plot", "quiet", "resume", "config", "print_config", "dry_run", "target_acc", "device",
     "backend", "ensemble", "data", "labels", "test_data", "test_labels", "data_dir", "threshold",
+    "rank_timeout",
 )  # fmt: skip
 
 
@@ -965,6 +970,7 @@ def _check_one(config: Config) -> None:
         ("lr", math.inf, "()"), ("clip_norm", math.inf, "()"), ("weight_decay", math.inf, "[)"),
         ("l1", math.inf, "[)"),
         ("target_acc", 1.0, "[]"), ("quantile", 1.0, "()"), ("beta2", 1.0, "[)"),
+        ("rank_timeout", math.inf, "()"),
     ):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             real(f"--{name.replace('_', '-')}", value, 0.0, high, ends)

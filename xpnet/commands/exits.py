@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import (
@@ -20,9 +21,10 @@ from contextlib import (
 from importlib import import_module
 from typing import Any
 
-from xpnet.errors import XpnetError, one_line
+from xpnet.errors import UsageError, XpnetError, one_line
+from xpnet.parallel import Group, Outcome, launcher, world
 
-__all__ = ["call", "complain", "emit", "handling", "run", "say", "start"]
+__all__ = ["call", "complain", "emit", "handling", "run", "run_on_ranks", "say", "start"]
 
 STDOUT = "standard output"
 IMPORTING = "<frozen importlib"  # how the file names of Python's own import begin
@@ -45,6 +47,7 @@ def start(name: str, args: Sequence[str] | None = None, prog: str | None = None)
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: ignored, as by nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.update(launcher.threads())
     return call(name, args, prog)
 
 
@@ -59,8 +62,56 @@ def run(command: Callable[[], int]) -> int:
     """Run a command; returns its exit status, or that of what went wrong, said in one line.
 
     0 done; 1 a file could not be read or written; 2 usage, bad data, or too large for the memory;
-    3 device; 5 a loss that is not finite; 129 / 130 / 143 ended by SIGHUP / SIGINT / SIGTERM.
+    3 device; 5 a loss that is not finite; 6 a rank was lost; 129 / 130 / 143 ended by SIGHUP /
+    SIGINT / SIGTERM.
     """
+    return _guarded(lambda: _said(_outcome(command)))
+
+
+def run_on_ranks(command: Callable[[Group], int]) -> int:
+    """Run a command on all processes that a launcher started; returns the exit status of all.
+
+    Rank 0 alone prints. What goes wrong is said once, with the rank if it did not on all of them.
+    """
+
+    def on_ranks() -> int:
+        try:
+            group = world(None)
+        except UsageError as error:
+            launched = launcher.launch()
+            first = launched is None or launched.rank == 0
+            return _said(Outcome(error.exit_status, str(error) if first else ""))
+        if group.size == 1:
+            return _said(_outcome(lambda: command(group)))
+        with nullcontext() if group.rank == 0 else _silence():
+            outcome = group.end(_outcome_of_rank(lambda: command(group)))
+        return _said(outcome) if group.rank == 0 else outcome.status
+
+    return _guarded(on_ranks)
+
+
+def _outcome_of_rank(command: Callable[[], int]) -> Outcome:
+    """Return how the work of a rank ended, whatever ended it: the others must be told."""
+    try:
+        return _outcome(command)
+    except KeyboardInterrupt:
+        return Outcome(130)
+    except SystemExit as end:
+        return Outcome(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except Exception:
+        traceback.print_exc(file=sys.__stderr__)
+        return Outcome(1)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Print nothing: rank 0 says it."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Call `work` while signals end it, and warnings are lines of its own."""
 
     def show(message: Any, *rest: Any, **more: Any) -> None:
         complain(f"warning: {message}")
@@ -89,7 +140,7 @@ def run(command: Callable[[], int]) -> int:
             warnings.catch_warnings(),
         ):
             warnings.showwarning = show
-            return _status(command)
+            return work()
     except KeyboardInterrupt:
         return 130
     except Exception:
@@ -100,26 +151,30 @@ def run(command: Callable[[], int]) -> int:
         return 128 + asked[-1]
 
 
-def _status(command: Callable[[], int]) -> int:
+def _said(outcome: Outcome) -> int:
+    if outcome.text:
+        complain(outcome.text)
+    return outcome.status
+
+
+def _outcome(command: Callable[[], int]) -> Outcome:
     try:
         try:
-            return command()
+            return Outcome(command())
         except SystemExit as end:  # after --help, say, which may still have to be written
             with suppress(OSError) if end.code else nullcontext():
                 emit("")
             raise
     except XpnetError as error:
-        complain(str(error))
-        return error.exit_status
+        return Outcome(error.exit_status, str(error))
     except MemoryError as error:
-        complain(f"not enough memory: {error}; use a smaller --hidden or --batch-size")
-        return 2
+        return Outcome(2, f"not enough memory: {error}; use a smaller --hidden or --batch-size")
     except BrokenPipeError:  # `| head` has read enough
         _mute(sys.stdout)
-        return 0
+        return Outcome(0)
     except OSError as error:
-        complain(f"{error.filename or 'reading or writing failed'}: {error.strerror or error}")
-        return 1
+        what = error.filename or "reading or writing failed"
+        return Outcome(1, f"{what}: {error.strerror or error}")
 
 
 @contextmanager

@@ -71,6 +71,7 @@ def summary_of(
     history: History,
     result: Mapping[str, float | None],
     samples: int,
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """Return what summary.json says of a run.
 
@@ -85,6 +86,8 @@ def summary_of(
         What `Model.evaluate` returned for the test part.
     samples : int
         Of the training part.
+    ranks : int
+        How many processes trained.
     """
     seconds = sum(epoch.seconds for epoch in history.epochs)
     return {
@@ -101,6 +104,7 @@ def summary_of(
         "precision": model.backend.precision,
         "device": model.backend.device,
         "device_name": model.backend.device_name,
+        "ranks": ranks,
         "seed": config.seed,
         "versions": {
             "xpnet": xpnet.__version__,

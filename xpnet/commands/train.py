@@ -2,8 +2,8 @@
 
 Exit status: 0 the run is complete; 1 a file cannot be read or written; 2 a wrong option or bad
 data; 3 the device cannot be used; 4 the test accuracy is below --target-acc; 5 the loss became
-infinite or NaN, in a sweep that of every network; 129 / 130 / 143 SIGHUP / SIGINT / SIGTERM
-stopped the run, which is saved.
+infinite or NaN, in a sweep that of every network; 6 one of several ranks was lost; 129 / 130 /
+143 SIGHUP / SIGINT / SIGTERM stopped the run, which is saved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from xpnet.commands.config import (
     settled,
     to_toml,
 )
-from xpnet.commands.exits import complain, emit, run, say
+from xpnet.commands.exits import complain, emit, run_on_ranks, say
 from xpnet.commands.folder import check_folder, claimed, signals
 from xpnet.commands.report import epoch_record, report, summary_of
 from xpnet.commands.several import is_sweep
@@ -39,6 +39,7 @@ from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
 from xpnet.files import remove, sync, write_whole
 from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
+from xpnet.parallel import Group
 from xpnet.show import plots
 from xpnet.trainer import words
 from xpnet.trainer.history import Epoch, History
@@ -95,37 +96,46 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
             trainer.optimizer, config.epochs, config.batch_size, trainer.feed.dtype,
             config.weight_decay, config.l1, Augmentation.of(config.augment),
         ),
-        words.backend_line(trainer.backend),
+        words.backend_line(trainer.backend, trainer.group.size),
     ]  # fmt: skip
 
 
-def _run(config: Config, prog: str) -> int:
-    check_folder(config)
+def _run(config: Config, prog: str, group: Group) -> int:
+    group.first(lambda: check_folder(config))
     if config.plot:
         plots.require()
+    config, parts, trainer = group.together(lambda: _built(config, group))
+    if config.dry_run:
+        say(*_describe(config, parts, trainer))
+        if parts.columns:
+            say("", *aligned(parts.columns))
+        return 0
+    with ExitStack() as stack:
+        folder = group.first(lambda: stack.enter_context(claimed(config)))
+        return _train(config, prog, folder, parts, trainer)
+
+
+def _built(config: Config, group: Group) -> tuple[Config, Parts, Trainer]:
+    """Load the data, and build what is trained on it."""
     source = source_of(config)
     backend = backend_of(config, config.dtype) if source is None else source.model.backend
     parts = load_parts(config, source and source.model)
     if source is not None:
         config = of_model(config, source.model.network)
     config = settled(config, len(parts.train))
-    trainer = build_trainer(config, parts, backend, source)
+    trainer = build_trainer(config, parts, backend, source, group)
     check_fits(config, parts)
-    if config.dry_run:
-        say(*_describe(config, parts, trainer))
-        if parts.columns:
-            say("", *aligned(parts.columns))
-        return 0
-    with claimed(config) as folder:
-        return _train(config, prog, folder, parts, trainer)
+    return config, parts, trainer
 
 
 def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Trainer) -> int:
     train, val = parts.train, parts.val
+    group = trainer.group
+    writes = group.rank == 0
     log = _Log(config, folder, "accuracy" if train.classes is not None else "r2")
     log.say(*_describe(config, parts, trainer))
     if config.resume is None:
-        write_whole(folder / "config.toml", to_toml(config))
+        group.first(lambda: write_whole(folder / "config.toml", to_toml(config)))
     extra = {
         "label_column": train.label_column,
         "id_column": train.id_column,
@@ -136,7 +146,7 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
     def stop() -> bool:
         """Say whether to stop, after each chunk of steps; the first chunk outdates the summary."""
         nonlocal begun
-        if not begun:
+        if writes and not begun:
             remove(folder / "summary.json")  # it says that the run is complete
             write_whole(folder / "config.toml", to_toml(config))
         begun = True
@@ -153,7 +163,7 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
                 class_weight=class_weight_of(config, train),
                 patience=config.patience,
                 metric=config.metric,
-                callbacks=[log],
+                callbacks=[log] if writes else [],
                 stop=stop,
                 folder=folder / "checkpoints",
                 resume=config.resume is not None,
@@ -161,20 +171,23 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
                 progress=not config.quiet and sys.stderr.isatty(),
             )
     except (UsageError, DataError, CheckpointError, DeviceError, MemoryError, OSError):
-        if config.resume is None and not begun:  # refused: the folder is free again
+        if writes and config.resume is None and not begun:  # refused: the folder is free again
             for path in checkpoint.numbered(folder / "checkpoints"):
                 path.unlink()
             with suppress(OSError):
                 (folder / "checkpoints").rmdir()
             (folder / "config.toml").unlink()
         raise
-    if seen:  # maybe after the last step, when fit looked no more: then all epochs are done
+    if signal := max(map(max, filter(None, group.gather(seen))), default=0):
+        # Maybe it came after the last step, when fit looked no more: then all epochs are done.
         epoch = len(history.epochs) + (history.reason == "stop")
         log.say(
             f"stopped in epoch {epoch}, step {history.steps}, and saved; "
             f"go on with: {prog} --resume {shlex.quote(str(folder))}"
         )
-        return 128 + seen[0]
+        return 128 + signal
+    if not writes:
+        return 0
     if not begun:  # no step used the given settings: keep those of the run
         own = parse(["--resume", str(folder)], quiet=True)
         own = replace(own, threshold=config.threshold)  # which the model gets without a step
@@ -199,7 +212,9 @@ def _finish(
         trainer.model.threshold = best_threshold(parts.val.t, probabilities[:, 1])
     trainer.save(folder / "model.npz", extra)
     result = trainer.evaluate(parts.test.x, parts.test.t)
-    summary = summary_of(config, trainer.model, history, result, len(parts.train))
+    summary = summary_of(
+        config, trainer.model, history, result, len(parts.train), trainer.group.size
+    )
     log.write(history.epochs)
     drawn = plots.draw_all(folder, history, trainer.model, parts.test) if config.plot else []
     for path in drawn:
@@ -225,15 +240,16 @@ def _finish(
 def main(args: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Run the command; return the exit status."""
 
-    def command() -> int:
+    def command(group: Group) -> int:
         config = parse(sys.argv[1:] if args is None else args, prog=prog)
         if config.print_config:
             emit(to_toml(config, getattr(sys.stdout, "encoding", None) or "utf-8"))
             return 0
+        group.watch(config.rank_timeout)
         if is_sweep(config):
             from xpnet.commands.sweep import run_sweep  # what trains many, for those who ask
 
             return run_sweep(config, prog)
-        return _run(config, prog)
+        return _run(config, prog, group)
 
-    return run(command)
+    return run_on_ranks(command)

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pickle
 import sys
+import time
+from array import array
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from xpnet.errors import UsageError
+from xpnet.errors import RankError, UsageError, real
 from xpnet.parallel.launcher import Launch, launch
+from xpnet.parallel.watch import Watch, abort
 
-__all__ = ["ALONE", "Group", "world"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["ALONE", "Group", "Outcome", "world"]
 
 T = TypeVar("T")
+
+# Seconds within which all ranks may have an answer to what a rank raised: they raised it too.
+GRACE_SECONDS = 5.0
+TEXT_BYTES = 2000
+TIMEOUT = 60.0
+
+
+class Outcome(NamedTuple):
+    """How the work of a rank ended: an exit status, and what to say of it, if anything."""
+
+    status: int
+    text: str = ""
+
+
+class _Failed(NamedTuple):
+    """What a rank sends, in place of a value, that has failed."""
+
+    text: str
 
 
 class Group:
@@ -53,15 +77,58 @@ class Group:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag of one rank is true."""
-        return bool(flag)
+        return self.least(-bool(flag)) < 0
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, by rank; each can be pickled, and is small."""
+        """Return the values of all ranks, by rank; each can be pickled, and is small.
+
+        Raises
+        ------
+        RankError
+            A rank has failed in `together`.
+        """
+        values = self._exchange(value)
+        for rank, found in enumerate(values):
+            if isinstance(found, _Failed):
+                raise RankError(f"rank {rank}: {found.text}")
+        return values
+
+    def _exchange(self, value: Any) -> list[Any]:
+        """Send a value to all ranks, and return all of theirs."""
         return [value]
 
     def first(self, function: Callable[[], T]) -> T:
         """Call a function on rank 0 alone; return its result, or raise its error, on all ranks."""
         return function()
+
+    def together(self, function: Callable[[], T]) -> T:
+        """Call a function on every rank, and go on only if none of them raises.
+
+        Raises
+        ------
+        Exception
+            The function's own; on the other ranks a `RankError` that names the first with an error.
+        """
+        failed: Exception | None = None
+        try:
+            result = function()
+        except Exception as error:
+            failed = error
+        if failed is not None:
+            self._exchange(_Failed(str(failed) or type(failed).__name__))
+            raise failed
+        self.gather(None)
+        return result
+
+    def watch(self, seconds: float) -> None:
+        """From now on, end all ranks within so many seconds after one is lost."""
+
+    def end(self, outcome: Outcome) -> Outcome:
+        """Tell the others how this rank's work ended; return how that of all did.
+
+        A rank that has failed, while the others go on, ends all of them.
+        """
+        return outcome
 
 
 ALONE = Group()
@@ -73,32 +140,39 @@ class MPIGroup(Group):
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm
-        A communicator that nobody else uses.
     """
 
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
 
-        self._mpi, self._comm = MPI, comm
+        self._mpi = MPI
+        # Messages of one kind never meet those of another.
+        self._comm, self._endings, self._beats = comm.Dup(), comm.Dup(), comm.Dup()
         self.rank, self.size = comm.rank, comm.size
         local = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = local.rank, local.size
         local.Free()
-        self._number = np.zeros(1, np.int64)
+        self._number = array("q", [0])
+        self._since = 0.0  # when the main thread began to wait for the others
+        self._watch: Watch | None = None
+        self._over = False
 
     def sum(self, buffer: np.ndarray) -> None:
+        self._since = time.monotonic()
         self._comm.Allreduce(self._mpi.IN_PLACE, buffer)
+        self._since = 0.0
 
     def least(self, number: int) -> int:
         self._number[0] = number
+        self._since = time.monotonic()
         self._comm.Allreduce(self._mpi.IN_PLACE, self._number, op=self._mpi.MIN)
-        return int(self._number[0])
+        self._since = 0.0
+        return self._number[0]
 
-    def any(self, flag: bool) -> bool:
-        return self.least(-bool(flag)) < 0
-
-    def gather(self, value: T) -> list[T]:
-        values: list[T] = self._comm.allgather(value)
+    def _exchange(self, value: Any) -> list[Any]:
+        self._since = time.monotonic()
+        values: list[Any] = self._comm.allgather(value)
+        self._since = 0.0
         return values
 
     def first(self, function: Callable[[], T]) -> T:
@@ -107,14 +181,77 @@ class MPIGroup(Group):
             try:
                 outcome = function(), None
             except Exception as error:
-                outcome = None, _picklable(error)
-                self._comm.bcast(outcome)
+                self._comm.bcast((None, _picklable(error)))
                 raise
+        self._since = time.monotonic()
         value, failed = self._comm.bcast(outcome)
+        self._since = 0.0
         if failed is not None:
             raise failed
         result: T = value
         return result
+
+    def watch(self, seconds: float) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
+            return
+        self._watch = Watch(self._beats, seconds, lambda: self._since)
+
+    @property
+    def watches(self) -> bool:
+        """Whether a lost rank is noticed: MPI must be built for threads."""
+        return self._watch is not None
+
+    def end(self, outcome: Outcome) -> Outcome:
+        if self._over:
+            return outcome
+        self._over = True
+        if self._watch is not None and not outcome.status:
+            self._watch.ended = True
+        text = outcome.text.encode()[:TEXT_BYTES]
+        own = outcome.status.to_bytes(2, "little") + text.ljust(TEXT_BYTES, b"\0")
+        each = bytearray(len(own) * self.size)
+        request = self._endings.Iallgather(own, each)
+        began, pause = time.monotonic(), 1e-4
+        while not request.Test():
+            # Whoever has done its work waits for those that have not; whoever has failed, briefly.
+            if outcome.status and time.monotonic() - began > GRACE_SECONDS:
+                said = f"rank {self.rank}: {outcome.text}" if outcome.text else ""
+                abort(self._endings, outcome.status, said)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        if self._watch is not None:
+            self._watch.stop()
+        found = [each[k : k + len(own)] for k in range(0, len(each), len(own))]
+        return merged(
+            [
+                Outcome(
+                    int.from_bytes(part[:2], "little"),
+                    part[2:].rstrip(b"\0").decode(errors="replace"),
+                )
+                for part in found
+            ]
+        )
+
+
+def merged(each: list[Outcome]) -> Outcome:
+    """Return how the work of all ranks ended: as that of the first that failed by itself.
+
+    Examples
+    --------
+    >>> merged([Outcome(6, "rank 1: bad data"), Outcome(2, "bad data")])
+    Outcome(status=2, text='rank 1: bad data')
+    >>> merged([Outcome(2, "bad data"), Outcome(2, "bad data")])
+    Outcome(status=2, text='bad data')
+    """
+    if len({*each}) == 1:
+        return each[0]
+    failed = [(rank, outcome) for rank, outcome in enumerate(each) if outcome.status]
+    own = [pair for pair in failed if pair[1].status != RankError.exit_status]
+    rank, outcome = (own or failed)[0]
+    alone = not own or not outcome.text
+    return Outcome(outcome.status, outcome.text if alone else f"rank {rank}: {outcome.text}")
 
 
 def _picklable(error: Exception) -> Exception:
@@ -126,27 +263,47 @@ def _picklable(error: Exception) -> Exception:
     return error
 
 
-def world() -> Group:
+def world(timeout: float | None = TIMEOUT) -> Group:
     """Return the group of all processes that the launcher started; alone, that of this one.
+
+    A launcher is what starts a program several times: ``mpirun -n 4 python script.py``, or Slurm's
+    srun. Under one whose variables xpnet does not know, start ``python -m mpi4py script.py``.
+
+    Parameters
+    ----------
+    timeout : float or None
+        If a rank is lost (killed, stopped, cut off), all others end within so many seconds, with
+        exit status 6. None does not watch. The first call decides.
 
     Returns
     -------
     Group
+        The same one at each call.
 
     Raises
     ------
     UsageError
         mpi4py or the MPI library is missing, or it is not the one of the launcher.
 
+    Notes
+    -----
+    An exception that your script does not catch on one rank ends all of them, after its traceback.
+    At its end, a script waits for the other ranks.
+
     Examples
     --------
     >>> world().size
     1
     """
+    if timeout is not None:
+        timeout = real("timeout", timeout, 0.0, ends="()")
     found = launch()
     if found is None and "mpi4py.MPI" not in sys.modules:
         return ALONE
-    return _world(found)
+    group = _world(found)
+    if isinstance(group, MPIGroup):
+        _settle(group, timeout)
+    return group
 
 
 @cache
@@ -166,9 +323,26 @@ def _world(found: Launch | None) -> Group:
         ) from None
     comm = MPI.COMM_WORLD
     if found is not None and comm.size != found.size:
-        library = MPI.Get_library_version().split(",")[0].splitlines()[0]
+        library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip()
         raise UsageError(
             f"{started}but mpi4py's library ({library}) sees {comm.size}: they are of two MPIs; "
             "start with the mpirun of that library, or install mpi4py for the launcher's"
         )
-    return ALONE if comm.size == 1 else MPIGroup(comm.Dup())
+    return ALONE if comm.size == 1 else MPIGroup(comm)
+
+
+@cache
+def _settle(group: MPIGroup, timeout: float | None) -> None:
+    """Watch the ranks, and mind the end of a script: its exceptions, and its last line."""
+    if timeout is not None:
+        group.watch(timeout)
+    process, before = os.getpid(), sys.excepthook
+
+    def hook(kind: Any, error: Any, trace: Any) -> None:
+        before(kind, error, trace)
+        if os.getpid() == process:
+            sys.stderr.flush()
+            group.end(Outcome(1))
+
+    sys.excepthook = hook
+    atexit.register(lambda: group.end(Outcome(0)) if os.getpid() == process else None)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Launch", "launch"]
+__all__ = ["Launch", "launch", "threads"]
 
 
 class Launch(NamedTuple):
@@ -47,3 +47,31 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
         if rank.isdecimal() and size.isdecimal():
             return Launch(name, int(rank), int(size))
     return None
+
+
+# How many of the processes are on this machine.
+LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
+# What the libraries of linear algebra read when they are loaded.
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def threads(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return variables that share the processors among the ranks of this machine.
+
+    Each rank would otherwise start a thread for every processor. Empty without a launcher, or if
+    you have set one of the variables yourself.
+
+    Examples
+    --------
+    >>> threads({})
+    {}
+    """
+    local = next((size for name in LOCAL_SIZES if (size := environment.get(name))), "")
+    if launch(environment) is None or not local.isdecimal() or int(local) < 2:
+        return {}
+    if any(name in environment for name in THREADS):
+        return {}
+    share = max(1, (os.cpu_count() or 1) // int(local))
+    if hasattr(os, "sched_getaffinity"):  # the launcher may have bound this process to some
+        share = min(share, len(os.sched_getaffinity(0)))
+    return dict.fromkeys(THREADS, str(share))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,31 +12,7 @@ from xpnet.errors import RankError, UsageError
 from xpnet.parallel.group import Group
 from xpnet.trainer.resume import WORDS
 
-__all__ = ["check_same_bits", "check_same_run", "together"]
-
-T = TypeVar("T")
-
-
-def together(group: Group, function: Callable[[], T]) -> T:
-    """Call a function on every rank, and go on only if none of them raises.
-
-    Raises
-    ------
-    Exception
-        The function's own; on the other ranks a `RankError` that names the first with an error.
-    """
-    failed: Exception | None = None
-    try:
-        result = function()
-    except Exception as error:
-        failed = error
-    texts = group.gather("" if failed is None else f"{failed}" or type(failed).__name__)
-    if failed is not None:
-        raise failed
-    for rank, text in enumerate(texts):
-        if text:
-            raise RankError(f"rank {rank}: {text}")
-    return result
+__all__ = ["check_same_bits", "check_same_run"]
 
 
 def check_same_run(group: Group, identity: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
 from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.advice import advise
-from xpnet.trainer.agreement import check_same_bits, check_same_run, together
+from xpnet.trainer.agreement import check_same_bits, check_same_run
 from xpnet.trainer.defaults import Defaults, defaults
 from xpnet.trainer.epochs import train_epoch
 from xpnet.trainer.history import (
@@ -456,8 +456,7 @@ class Trainer:
             if not callable(called):
                 raise UsageError(f"a callback is {shown(called)}; expected a function")
         group = self.group
-        given = together(
-            group,
+        given = group.together(
             lambda: prepare(
                 self.model, x, t, pair=pair, share=share, seed=self.seed,
                 sample_weight=sample_weight, class_weight=class_weight, finds=self._finds,
