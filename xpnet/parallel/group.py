@@ -342,7 +342,7 @@ def _settle(group: MPIGroup, timeout: float | None) -> None:
         before(kind, error, trace)
         if os.getpid() == process:
             sys.stderr.flush()
-            group.end(Outcome(1))
+            group.end(Outcome(1, f"{kind.__name__}: {error}"))
 
     sys.excepthook = hook
     atexit.register(lambda: group.end(Outcome(0)) if os.getpid() == process else None)
