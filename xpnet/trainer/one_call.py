@@ -22,6 +22,7 @@ from xpnet.data.labels import array_targets, labels_of, text_targets
 from xpnet.errors import DataError, UsageError, shown
 from xpnet.losses import LOSSES
 from xpnet.models.kinds import network_of_kind, takes_images
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.defaults import defaults
 from xpnet.trainer.trainer import Trainer
 from xpnet.trainer.validation import checked_validation, drawn
@@ -56,6 +57,7 @@ def fit(
     dtype: Literal["float32", "float64"] = "float32",
     scaling: Scaling | Literal["auto"] | None = "auto",
     target_scaling: Scaling | Literal["auto"] | None = "auto",
+    group: Group = ALONE,
     validation: Any = None,
     **training: Any,
 ) -> Trainer:
@@ -97,6 +99,8 @@ def fit(
         cpu, cuda, cuda:N or auto.
     backend : Backend or str, optional
         From `xpnet.select`, or the name of a library.
+    group : Group
+        From `xpnet.parallel.world`: the processes that train together.
     validation, **training
         As for `xpnet.Trainer.fit`: epochs, batch_size, class_weight, patience, verbose, ...
 
@@ -160,6 +164,7 @@ def fit(
         target_scaling=target_scaling,
         classes=classes,
         encoder=encoder,
+        group=group,
     )
     text = isinstance(labels, list)
     trainer.model.label_dtype = _label_dtype(t, labels, classes)
