@@ -19,6 +19,7 @@ PUBLIC = {
     "xpnet.many": True,
     "xpnet.metrics": True,
     "xpnet.optim": True,
+    "xpnet.parallel": False,
     "xpnet.backend": False,
     "xpnet.book": False,
     "xpnet.book.ch04": True,
