@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import io_callback
 
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.backend import jax_images
@@ -22,10 +23,13 @@ from xpnet.backend.interface import (
     Backend,
     Params,
     Prepare,
+    Ranks,
+    Reduce,
     Run,
     Step,
     check_process,
     out_of_memory,
+    unpacked,
 )
 from xpnet.backend.loop import gathering, on_rows, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
@@ -83,6 +87,28 @@ class JAX(Backend):
         except TypeError:  # for example, the rule holds an array
             return within(self._explained, _compiled_loop.__wrapped__(*key))
         return within(self._explained, _compiled_loop(*key))
+
+    def reducer(self, ranks: Ranks) -> Reduce:
+        """See `Backend.reducer`: the compiled loop calls back to the host for each sum.
+
+        The calls are ordered, so that all ranks add up the same things, although XLA may run what
+        does not depend on each other in any order.
+        """
+
+        if self._on_gpu:
+            self.fallbacks.append("the sums over the ranks go through the host")
+
+        def on_host(buffer: Any) -> np.ndarray:
+            total = np.array(buffer)
+            ranks.sum(total)
+            return total
+
+        def reduce(arrays: Sequence[Array]) -> list[Array]:
+            buffer = jnp.concatenate([array.reshape(-1) for array in arrays])
+            like = jax.ShapeDtypeStruct(buffer.shape, buffer.dtype)
+            return unpacked(io_callback(on_host, like, buffer, ordered=True), arrays)
+
+        return reduce
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `Backend.compile`; functions that are equal frozen dataclasses share the result."""
