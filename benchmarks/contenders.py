@@ -74,7 +74,7 @@ def captured_by(graphs: Any, backend: Backend, *, fused: bool = True) -> Backend
 
     kernels = backend.kernels if fused else {"matmul": backend.kernels["matmul"]}
 
-    def loop(step: Any, prepare: Any) -> Any:
+    def loop(step: Any, prepare: Any, agree: Any = None) -> Any:
         one_by_one = gathering(partial(backend.xp.take, axis=0), prepare)
         gather = Gather(prepare, backend.fallbacks) if fused else one_by_one
         work = with_kernels(on_rows(step, gather), kernels)

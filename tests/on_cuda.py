@@ -39,10 +39,11 @@ def uncaptured(backend: Backend) -> Backend:
     """The same kernels, one after the other."""
     import cupy
 
-    def loop(step: Any, prepare: Any) -> Any:
+    def loop(step: Any, prepare: Any, agree: Any = None) -> Any:
         return plain_loop(
             with_kernels(on_rows(step, taking(prepare)), backend.kernels),
             lambda losses: cupy.asnumpy(cupy.stack(losses)),
+            agree,
         )
 
     return changed(backend, loop=loop)

@@ -9,6 +9,10 @@ loop copies later ones into them. The loop also copies the rows of the next step
 and reads the losses from another. Each combination of data arrays and shape of the rows has its own
 recording. A recording freezes Python numbers, so everything that changes from step to step (the
 learning rate, the step's number) is an array, as for JAX.
+
+On several ranks, a step holds sums over the ranks, and a sum that one rank has recorded works with
+those that the others recorded at the same time. So the ranks agree on all that decides what is
+queued next: whether to record, how many steps, which recording, and where a chunk ends.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from xpnet.backend.interface import Array, Params, Run
-from xpnet.backend.loop import CHUNK_SECONDS, RowStep, plain_loop
+from xpnet.backend.interface import Agree, Array, Params, Run
+from xpnet.backend.loop import CHUNK_SECONDS, RowStep, next_length, plain_loop
 from xpnet.errors import DeviceError, NotCapturedWarning
 
 __all__ = ["Graphs", "captured_loop"]
@@ -75,6 +79,7 @@ class Graphs(Protocol):
 class Recording(NamedTuple):
     """Two graphs, of many steps and of one, over fixed arrays."""
 
+    number: int  # of this recording: the ranks made those of one number together
     most: int  # steps that fit into a chunk's time, at most LONGEST
     length: int  # steps in the long graph
     rows: Array  # (length, batch) or (length, K, batch): row numbers for the next launch
@@ -83,22 +88,27 @@ class Recording(NamedTuple):
     launch_one: Callable[[], None]
 
 
-def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
+def captured_loop(
+    work: RowStep, graphs: Graphs, fallbacks: list[str], agree: Agree | None = None
+) -> Run:
     """Return a `Run` that replays recorded steps; see `Backend.loop`.
 
     The order has shape=(steps, batch), or (steps, K, batch) with a batch for each of K models. A
     step's loss is 0-d, or one number for each model, shape=(K,). A step that cannot be recorded
-    runs in the plain loop; a warning and a line in `fallbacks` say why.
+    runs in the plain loop; a warning and a line in `fallbacks` say why. With `agree`, all ranks
+    record or none does, and they yield after the same steps.
     """
-    plain = plain_loop(work, lambda losses: graphs.join([x[None] for x in losses]))
+    plain = plain_loop(work, lambda losses: graphs.join([x[None] for x in losses]), agree)
     buffers: tuple[Params, Params] | None = None
     recordings: dict[Any, Recording] = {}
     refused = False
+    made = 0  # recordings so far, the same on all ranks
+    chunk = 1  # the least number of steps until the next yield, if the ranks agree on it
 
     def run(
         params: Params, state: Params, data: tuple[Any, ...], order: Any
     ) -> Iterator[tuple[Params, Params, Array]]:
-        nonlocal buffers, refused
+        nonlocal buffers, refused, made, chunk
         steps = order.shape[0]
         if refused or steps == 0:
             yield from plain(params, state, data, order)
@@ -113,11 +123,13 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
         # A recording of a few steps, such as the end of an epoch, is too short for many steps.
         if key in recordings and min(steps, recordings[key].most) > 2 * recordings[key].length:
             del recordings[key]
-        if key not in recordings:
+        if not _same_number(recordings.get(key), agree):
+            recordings.pop(key, None)
             while len(recordings) >= KEPT_RECORDINGS:
                 recordings.pop(next(iter(recordings)))
             try:
-                recordings[key] = _record(work, graphs, params, state, data, order)
+                made += 1
+                recordings[key] = _record(work, graphs, params, state, data, order, made, agree)
             except NotCapturedError as error:
                 refused = True
                 recordings.clear()
@@ -134,22 +146,38 @@ def captured_loop(work: RowStep, graphs: Graphs, fallbacks: list[str]) -> Run:
 
         losses: list[Array] = []
         marks: deque[Callable[[], None]] = deque()
-        began, done = time.perf_counter(), 0
+        began, done, taken = time.perf_counter(), 0, 0
         while done < steps:
             n = recording.length if steps - done >= recording.length else 1
             recording.rows[:n, ...] = order[done : done + n, ...]
             (recording.launch_all if n == recording.length else recording.launch_one)()
             losses.append(graphs.copy(recording.losses[:n]))
-            done += n
+            done, taken = done + n, taken + n
             marks.append(graphs.mark())
             if len(marks) > AHEAD:
                 marks.popleft()()
-            if done == steps or time.perf_counter() - began > CHUNK_SECONDS:
+            if agree is None:
+                full = time.perf_counter() - began > CHUNK_SECONDS
+            elif full := taken >= chunk:
+                chunk = agree(next_length(taken, time.perf_counter() - began))
+            if full or done == steps:
                 yield dict(params), dict(state), graphs.join(losses)
-                losses = []
+                losses, taken = [], 0
                 began = time.perf_counter()
 
     return run
+
+
+def _same_number(recording: Recording | None, agree: Agree | None) -> bool:
+    """Whether there is a recording, and all ranks made it together.
+
+    Each rank looks for its own by the addresses of its arrays, so what one of them finds says
+    nothing of the others.
+    """
+    if agree is None:
+        return recording is not None
+    number = -1 if recording is None else recording.number
+    return agree(number) == -agree(-number) >= 0
 
 
 class NotCapturedError(Exception):
@@ -157,9 +185,19 @@ class NotCapturedError(Exception):
 
 
 def _record(
-    work: RowStep, graphs: Graphs, params: Params, state: Params, data: tuple[Any, ...], order: Any
+    work: RowStep,
+    graphs: Graphs,
+    params: Params,
+    state: Params,
+    data: tuple[Any, ...],
+    order: Any,
+    number: int,
+    agree: Agree | None,
 ) -> Recording:
-    """Warm up on copies, then capture; parameters and state keep their values."""
+    """Warm up on copies, then capture; parameters and state keep their values.
+
+    The warm-up also uses what sums over the ranks before it is captured, as NCCL asks.
+    """
     steps = order.shape[0]
     with graphs.aside():
         rows = order[0, ...]
@@ -174,6 +212,8 @@ def _record(
         _check_form((params, state), (trial, trial_state))
         _check_loss(loss, params)
         most = max(1, min(LONGEST, int(CHUNK_SECONDS / min(times[1:]))))
+        if agree is not None:
+            most = agree(most)
         length = _length(steps, most)
         losses = graphs.empty(length, loss)
         graphs.stack([loss], losses[:1])
@@ -188,6 +228,8 @@ def _record(
                 found.append(loss)
             graphs.stack(found, losses[:count])
 
+        reason = ""
+        failed: Exception | None = None
         try:
             with _no_collection():
                 launch_all = graphs.capture(lambda: steps_of(length))
@@ -195,9 +237,13 @@ def _record(
         except (DeviceError, MemoryError):
             raise
         except Exception as error:  # the step ran in the warm-up, so the capture made it fail
+            failed = error
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise NotCapturedError(reason) from error
-    return Recording(most, length, rows, losses, launch_all, launch_one)
+        if agree is not None and not agree(int(failed is None)):
+            reason = reason or "another rank cannot"
+        if reason:
+            raise NotCapturedError(reason) from failed
+    return Recording(number, most, length, rows, losses, launch_all, launch_one)
 
 
 def _length(steps: int, most: int) -> int:
