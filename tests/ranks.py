@@ -6,6 +6,7 @@ import contextvars
 import pickle
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -50,19 +51,38 @@ class Threads(Group):
         return value
 
 
-def on_ranks(size: int, work: Callable[[Group], Any]) -> list[Any]:
+class Turns(threading.Barrier):
+    """A barrier of ranks that work by turns: whoever waits gives up the lock that it holds."""
+
+    def __init__(self, size: int, turn: threading.Lock) -> None:
+        super().__init__(size, timeout=60)
+        self._turn = turn
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._turn.release()
+        try:
+            return super().wait(timeout)
+        finally:
+            self._turn.acquire()
+
+
+def on_ranks(
+    size: int, work: Callable[[Group], Any], turn: threading.Lock | None = None
+) -> list[Any]:
     """Call ``work(group)`` on so many ranks; return what each of them returns.
 
-    An error on one of them is raised, after the others have been let go.
+    An error on one of them is raised, after the others have been let go. With a lock, one rank
+    works at a time: the one that holds it.
     """
     shared: list[Any] = [None] * size
-    barrier = threading.Barrier(size, timeout=60)
+    barrier = threading.Barrier(size, timeout=60) if turn is None else Turns(size, turn)
     results: list[Any] = [None] * size
     errors: list[BaseException] = []
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(Threads(rank, size, shared, barrier))
+            with turn or nullcontext():
+                results[rank] = work(Threads(rank, size, shared, barrier))
         except BaseException as error:
             if not isinstance(error, threading.BrokenBarrierError):
                 errors.append(error)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import json
 import re
+import warnings
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +66,42 @@ def test_what_the_simulator_offers_is_there_in_cupy() -> None:
             if not hasattr(value, part):
                 value = import_module(f"{module}.{part}")  # a submodule
             value = getattr(value, part, value)
+
+
+def test_the_simulator_s_nccl_is_cupy_s() -> None:
+    """Names, parameters and numbers; CuPy's module loads where NCCL is installed."""
+    cupy = pytest.importorskip("cupy", reason="cupy is not installed")
+    if hasattr(cupy, "simulator"):
+        pytest.skip("this is the simulator")
+    with warnings.catch_warnings(action="ignore"):
+        nccl = import_module("cupy.cuda.nccl")
+    if not nccl.available:
+        pytest.skip("NCCL is not installed (nvidia-nccl-cu13)")
+    script = """if True:
+        import inspect, json
+        from cupy.cuda import nccl
+        kind = nccl.NcclCommunicator
+        functions = {f"NcclCommunicator.{n}": getattr(kind, n) for n in vars(kind) if n[0] != "_"}
+        functions |= {"NcclCommunicator": kind.__init__}
+        functions |= {n: getattr(nccl, n) for n in ("get_unique_id", "get_version")}
+        names = {n: list(inspect.signature(f).parameters) for n, f in functions.items()}
+        numbers = {n: v for n, v in vars(nccl).items() if n.startswith("NCCL_")}
+        print(json.dumps([names, numbers]))
+    """
+    done = simulated("-c", script)
+    assert done.returncode == 0, done.stderr
+    functions, numbers = json.loads(done.stdout)
+    assert len(functions) == 6
+    for name, expected in functions.items():
+        value: Any = nccl
+        for part in name.split("."):
+            value = getattr(value, part)
+        line = value.__doc__.splitlines()[0]  # "NcclCommunicator.abort(self)"
+        words = re.findall(r"(\w+)(?:=\w+)?(?:,|$)", line[line.index("(") + 1 : line.rindex(")")])
+        assert words == [word for word in expected if name != "NcclCommunicator" or word != "self"]
+    assert numbers == {name: int(getattr(nccl, name)) for name in numbers}
+    assert issubclass(nccl.NcclError, RuntimeError)
+    assert isinstance(nccl.get_unique_id(), bytes)
 
 
 # -- The text of the kernels -----------------------------------------------------------
@@ -123,6 +161,8 @@ def kernels() -> dict[str, str]:
             with_kernels(optim.update, fresh)(rule, g, optim.init(rule, p) | each, p)
         from xpnet.backend.cuda.gather import Gather
         from xpnet.backend.cuda.graphs import CupyGraphs
+        from xpnet.backend.cuda.nccl import NcclSum
+        from xpnet.parallel import ALONE as alone
         from xpnet.data import Scaling
         from xpnet.data.loader import Feed
         for dtype in ("float32", "float64"):
@@ -132,6 +172,7 @@ def kernels() -> dict[str, str]:
                 Gather(Feed(cuda, dtype, scaling).prepare, [])(data, rows)
                 weights = cuda.asarray(np.ones((2, 5), dtype))
                 Gather(Feed(cuda, dtype, scaling).prepare, [])((*data, weights), rows)
+            NcclSum(alone, 0)._packed([cuda.asarray(np.ones((), dtype))])
             CupyGraphs(0).stack([cuda.asarray(np.ones((), dtype))], cuda.asarray(np.ones(1, dtype)))
         print(json.dumps(texts))
     """
@@ -157,7 +198,7 @@ def test_nvidia_s_compiler_takes_every_kernel(architecture: str) -> None:
     assert {name.split()[0] for name in texts} >= {
         "xpnet_update", "xpnet_softmax_cross_entropy", "xpnet_weighted_sum", "xpnet_sum_rows",
         "xpnet_gather", "xpnet_stack", "xpnet_add_bias_then", "xpnet_sigmoid", "xpnet_bits",
-        "xpnet_rates", "xpnet_rates_per_model",
+        "xpnet_rates", "xpnet_rates_per_model", "xpnet_pack",
         "xpnet_convolve", "xpnet_convolve_weights", "xpnet_columns", "xpnet_images", "xpnet_pad",
         "xpnet_max_pool", "xpnet_max_pool_backward",
         "xpnet_average_pool", "xpnet_average_pool_backward", "xpnet_sum_channels",

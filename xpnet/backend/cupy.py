@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cupy
 import numpy as np
@@ -17,9 +18,21 @@ from xpnet.backend.cuda.cublas import WORKSPACE_BYTES
 from xpnet.backend.cuda.gather import Gather
 from xpnet.backend.cuda.graphs import CupyGraphs
 from xpnet.backend.cuda.kernels import image_kernels, make_kernels
+from xpnet.backend.cuda.nccl import NcclSum
 from xpnet.backend.cuda.sums import SumRows
 from xpnet.backend.cuda.upload import Uploader
-from xpnet.backend.interface import Agree, Array, Backend, Prepare, Run, Step, Upload, out_of_memory
+from xpnet.backend.interface import (
+    Agree,
+    Array,
+    Backend,
+    Prepare,
+    Ranks,
+    Reduce,
+    Run,
+    Step,
+    Upload,
+    out_of_memory,
+)
 from xpnet.backend.loop import on_rows, within
 from xpnet.backend.precision import check_capability
 from xpnet.errors import DeviceError
@@ -55,6 +68,9 @@ class CuPy(Backend):
         self.fallbacks = fallbacks
         # Outside a step: products in full precision, and nothing is captured.
         self._image_kernels = image_kernels(cupy.matmul, SumRows())
+        # On several ranks, there is a loop for each size of batch. They never run at the same
+        # time, so their graphs share memory for temporaries.
+        self._graphs: WeakValueDictionary[Agree, CupyGraphs] = WeakValueDictionary()
 
     def asarray(self, array: np.ndarray) -> Array:
         with self._on_device():
@@ -68,8 +84,18 @@ class CuPy(Backend):
     def loop(self, step: Step, prepare: Prepare, agree: Agree | None = None) -> Run:
         work = with_kernels(on_rows(step, Gather(prepare, self.fallbacks)), self.kernels)
         with self._on_device():
-            captured = captured_loop(work, CupyGraphs(self._index), self.fallbacks)
+            graphs = None if agree is None else self._graphs.get(agree)
+            graphs = graphs or CupyGraphs(self._index)
+            if agree is not None:
+                self._graphs[agree] = graphs
+            captured = captured_loop(work, graphs, self.fallbacks, agree)
         return within(self._on_device, captured)
+
+    def reducer(self, ranks: Ranks) -> Reduce:
+        if ranks.size == 1:
+            return list
+        with self._on_device():
+            return NcclSum(ranks, self._index)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         # The lines would copy the images once for each place of a filter, all samples at once.

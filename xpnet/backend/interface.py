@@ -42,15 +42,21 @@ Upload = Callable[[Shards], Iterator[tuple[Array, ...]]]
 class Ranks(Protocol):
     """What a backend needs of the processes that train together; `xpnet.parallel.Group` is one."""
 
+    def __hash__(self) -> int: ...
     @property
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def local_size(self) -> int: ...
     def sum(self, buffer: np.ndarray) -> None:
         """Replace a contiguous buffer by its sum over all ranks."""
 
     def first(self, function: Callable[[], Any]) -> Any:
         """Call a function on rank 0 alone; return its result on all ranks."""
+
+    def together(self, function: Callable[[], Any]) -> Any:
+        """Call a function on every rank; raise on all of them if it raises on one."""
 
 
 class Backend:

@@ -1,5 +1,6 @@
 """What the pretended GPU counts, and what a test may set. Real CuPy has no such module."""
 
+import contextlib
 import importlib
 import os
 import types
@@ -13,11 +14,31 @@ compute_capability = "90"
 device_count = 1
 memory = int(os.environ.get("XPNET_SIMULATED_MEMORY", 80 * 2**30))  # bytes of the pretended GPU
 
+# Ranks that are threads share all that is simulated, so only the one whose turn it is works.
+turn = None  # a lock, which a rank holds except where it waits for the others
+nccl_timeout = 60.0
+nccl_fails = ""  # "init", "sum" or "capture"
+nccl_calls = {}  # rank -> its sums: ("captured" or "queued", count, dtype)
+
+
+@contextlib.contextmanager
+def others_turn():
+    """Let the other ranks work within the context."""
+    if turn is None:
+        yield
+        return
+    turn.release()
+    try:
+        yield
+    finally:
+        turn.acquire()
+
 
 def reset():
     """All counters to zero."""
     global syncs, uploads, launches, graph_launches
     syncs = uploads = launches = graph_launches = 0
+    nccl_calls.clear()
 
 
 def names():

@@ -36,6 +36,12 @@ def getDeviceProperties(index):
     }
 
 
+def deviceGetPCIBusId(device):
+    if device >= _simulator.device_count:
+        raise CUDARuntimeError(101)
+    return f"0000:{device + 1:02X}:00.0"
+
+
 def driverGetVersion():
     return 13020
 
