@@ -22,10 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 import xpnet  # noqa: E402
 from xpnet import optim  # noqa: E402
 from xpnet.arrays.dispatch import with_kernels  # noqa: E402
-from xpnet.backend import captured  # noqa: E402
+from xpnet.backend import captured, torch_ranks  # noqa: E402
 from xpnet.backend import torch as backend_module  # noqa: E402
 from xpnet.backend.captured import captured_loop  # noqa: E402
-from xpnet.backend.loop import gathering, on_rows  # noqa: E402
+from xpnet.backend.loop import gathering, on_rows, plain_loop  # noqa: E402
 from xpnet.errors import NotCapturedWarning  # noqa: E402
 
 
@@ -86,7 +86,9 @@ class Graph:
 
 
 @contextmanager
-def recorded(graph: Graph, pool: Any = None, stream: Any = None) -> Iterator[None]:
+def recorded(
+    graph: Graph, pool: Any = None, stream: Any = None, capture_error_mode: str = "global"
+) -> Iterator[None]:
     with graph.recorder:
         yield
 
@@ -129,7 +131,7 @@ def train(
     if loop is not None:
         kernels = backend.kernels
         vars(backend).update(
-            loop=lambda step, prepare: loop(
+            loop=lambda step, prepare, agree=None: loop(
                 torch.no_grad()(with_kernels(on_rows(step, gathering(take, prepare)), kernels))
             )
         )
@@ -220,7 +222,13 @@ def test_convolution_networks_can_be_captured(graphs: Any, options: dict[str, An
     for recorded in (True, False):
         backend, fallbacks = xpnet.select("cpu", "torch"), []
 
-        def loop(step: Any, prepare: Any, backend: Any = backend, said: Any = fallbacks) -> Any:
+        def loop(
+            step: Any,
+            prepare: Any,
+            agree: Any = None,
+            backend: Any = backend,
+            said: Any = fallbacks,
+        ) -> Any:
             work = with_kernels(on_rows(step, gathering(take, prepare)), backend.kernels)
             return captured_loop(torch.no_grad()(work), graphs, said)
 
@@ -250,6 +258,52 @@ def test_a_step_of_many_networks_can_be_captured(graphs: Any, name: str) -> None
         np.testing.assert_array_equal(params[parameter], p)
     for k, (_, single) in enumerate(alone(stack)):
         np.testing.assert_allclose(losses[:, k], single, rtol=1e-10, atol=1e-12)
+
+
+def test_a_sum_over_ranks_is_captured_with_its_step(
+    graphs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks with the same rows: the sum doubles all, and the step halves it."""
+
+    def allreduce(tensors: list[Any]) -> Any:
+        tensors[0].mul_(2)
+        return SimpleNamespace(wait=lambda: None)
+
+    ranks: Any = SimpleNamespace(rank=0, size=2)
+    results = []
+    group = SimpleNamespace(allreduce=allreduce)
+    monkeypatch.setattr(torch_ranks, "_nccl_group", lambda ranks: group)
+    for recorded in (True, False):
+        reduce = torch_ranks.nccl_sum(ranks, torch.device("cpu"))
+
+        def step(params: Any, state: Any, x: Any, reduce: Any = reduce) -> Any:
+            loss, mean = reduce([(x * params["W"]).sum(), x.mean(0)])
+            return {"W": params["W"] - 0.1 * mean}, state, loss / 2
+
+        work = with_kernels(on_rows(step, gathering(take, lambda x: x)), {})
+        asked: list[int] = []
+
+        def agree(number: int, asked: list[int] = asked) -> int:
+            asked.append(number)
+            return number
+
+        run: Any = (
+            captured_loop(work, graphs, [], agree)
+            if recorded
+            else plain_loop(work, torch.stack, agree)
+        )
+        params = {"W": torch.ones(3)}
+        data = (torch.arange(24.0).reshape(8, 3) / 24,)
+        losses: list[float] = []
+        for _ in range(2):
+            order = torch.arange(8).reshape(4, 2)
+            for chunk in run(params, {}, data, order):
+                params = chunk[0]
+                losses += chunk[2].tolist()
+        assert asked
+        results.append((losses, params["W"].tolist()))
+    assert results[0] == results[1]
+    assert len(results[0][0]) == 8
 
 
 def test_a_capture_that_fails_says_why_and_not_that_it_failed(graphs: Any) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from xpnet.backend.interface import (
 )
 from xpnet.backend.loop import FLUSH_BELOW, flushing, gathering, on_rows, plain_loop, within
 from xpnet.backend.precision import check_capability, scaled_for_float16
+from xpnet.backend.torch_ranks import nccl_sum
 from xpnet.backend.torch_update import Many, for_each, update
 from xpnet.errors import DeviceError
 
@@ -121,6 +123,9 @@ class Torch(Backend):
                 kernels["matmul"] = _matmul_cpu
         if precision in _MATMUL:
             kernels["matmul"] = _MATMUL[precision]
+        # On several ranks, there is a loop for each size of batch. They never run at the same time,
+        # so their graphs share memory for temporaries.
+        self._graphs: WeakValueDictionary[Agree, TorchGraphs] = WeakValueDictionary()
         super().__init__(
             torch.__version__, str(self._device), name, memory, kernels=kernels, precision=precision
         )
@@ -144,10 +149,19 @@ class Torch(Backend):
         if self.device == "cpu":
             keep_freed_memory()
             return plain_loop(flushing(work, _flush), torch.stack, agree)
-        graphs = TorchGraphs(self._device)
-        return within(self._on_device, captured_loop(work, graphs, self.fallbacks))
+        graphs = None if agree is None else self._graphs.get(agree)
+        graphs = graphs or TorchGraphs(self._device)
+        if agree is not None:
+            self._graphs[agree] = graphs
+        return within(self._on_device, captured_loop(work, graphs, self.fallbacks, agree))
 
     def reducer(self, ranks: Ranks) -> Reduce:
+        if ranks.size == 1:
+            return list
+        if self.device != "cpu":
+            with self._on_device():
+                return nccl_sum(ranks, self._device)
+
         def reduce(arrays: Sequence[Array]) -> list[Array]:
             buffer = torch.cat([array.reshape(-1) for array in arrays])
             ranks.sum(buffer.numpy())
@@ -249,7 +263,9 @@ class TorchGraphs:
         pool = None if self._last is None else self._last.pool()
         reason: Exception | None = None
         try:
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+            # Other threads, such as those of NCCL, may go on asking for their own events.
+            mode = "thread_local"
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode=mode):
                 try:
                     work()
                 except Exception as error:
