@@ -38,6 +38,23 @@ def test_everything_for_a_gpu_passes_on_the_simulator() -> None:
     assert "no CUDA GPU" not in done.stdout
 
 
+def test_ranks_train_on_simulated_gpus() -> None:
+    words = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "gpu",
+        "-k",
+        "as_one or none_does",
+    ]
+    done = simulated(*words, "tests/backend/test_nccl.py")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "4 passed" in done.stdout
+
+
 def test_the_command_line_trains_on_the_simulator(tmp_path: Path) -> None:
     words = ["-m", "xpnet.train", "--hidden", "50", "--batch-size", "100", "--epochs", "3"]
     words += ["--device", "cuda", "--out", str(tmp_path / "a")]

@@ -128,18 +128,20 @@ class Feed:
                     )
         return out if self.shape is None else out.reshape(len(out), *self.shape)
 
-    def samples_or_file(self, x: Any, *, own: bool = False) -> Any:
+    def samples_or_file(self, x: Any, *, own: bool = False, group: Group = ALONE) -> Any:
         """Bring samples to the device, or leave them to be streamed batch by batch.
 
         xpnet streams memory-mapped samples, and samples for which the device has no room; then a
-        warning says so.
+        warning says so. If one rank of a group has no room, all stream, so that all of them take
+        the same shards.
         """
         if is_streamed(x):
             return x
         size = x.nbytes if x.dtype.itemsize == 1 else x.size * np.dtype(self.dtype).itemsize
         free = self.backend.free_memory()
-        if free and size > LARGEST_SHARE * free:
-            if not self._warned:
+        full = bool(free) and size > LARGEST_SHARE * free
+        if group.any(full):
+            if full and not self._warned:
                 warnings.warn(
                     f"the data needs {size / 2**20:,.0f} MiB, of {free / 2**20:,.0f} MiB free on "
                     f"{self.backend.device}: it stays on the host and is sent in shards",
@@ -185,7 +187,7 @@ class Feed:
             }
 
     def shards(
-        self, data: tuple[Any, ...], order: np.ndarray
+        self, data: tuple[Any, ...], order: np.ndarray, batch: int | None = None
     ) -> Iterator[tuple[tuple[Array, ...], Array]]:
         """Yield (data on the device, order into it): all at once, or shard by shard from a file.
 
@@ -195,6 +197,9 @@ class Feed:
             Samples, then targets and maybe weights. They are on the device already, unless xpnet
             streams the samples: then all are on the host.
         order : integer array, shape=(steps, batch)
+        batch : int, optional
+            The rows of the whole batch, if `order` holds this rank's: shards then end after the
+            same steps on all ranks, whose shares may differ by a row.
         """
         if not len(order):
             return
@@ -202,15 +207,15 @@ class Feed:
         if not is_streamed(x):
             yield data, self.backend.asarray(order)
             return
-        batch = order.shape[1]
-        steps = max(1, SHARD_BYTES // max(1, batch * x.nbytes // len(x)))
+        own = order.shape[1]
+        steps = max(1, SHARD_BYTES // max(1, (batch or own) * x.nbytes // len(x)))
         orders: deque[np.ndarray] = deque()
 
         def parts() -> Iterator[tuple[np.ndarray, ...]]:
             for start in range(0, len(order), steps):
                 # Sorted, so that the file is read in one direction.
                 rows, places = np.unique(order[start : start + steps], return_inverse=True)
-                orders.append(places.reshape(-1, batch))
+                orders.append(places.reshape(-1, own))
                 yield self._host_samples(read_rows(x, rows)), *(a[rows] for a in data[1:])
 
         for part in self._upload(parts()):

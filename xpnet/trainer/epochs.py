@@ -73,7 +73,7 @@ def train_epoch(
         skipped = min(done, len(order))
         done -= skipped
         loop, own = (run, slice(None)) if shared is None else shared(order.shape[1])
-        for part, rows in feed.shards(data, order[skipped:, own]):
+        for part, rows in feed.shards(data, order[skipped:, own], order.shape[1]):
             for chunk in loop(params, state, part, rows):
                 params, state, _ = chunk
                 yield chunk

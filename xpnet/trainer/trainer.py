@@ -569,7 +569,7 @@ class Trainer:
         group = self.group
         held = None if given.held is None else self.model.resident(*given.held, own=True)
         targets = self.feed.targets(given.t, self.classifies)
-        samples = self.feed.samples_or_file(given.x, own=True)
+        samples = self.feed.samples_or_file(given.x, own=True, group=group)
         data: tuple[Any, ...] = (samples, targets, *given.weights)
         if not is_streamed(samples):
             data = (samples, *map(self.backend.asarray, data[1:]))
