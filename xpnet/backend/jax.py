@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
@@ -94,21 +94,9 @@ class JAX(Backend):
         The calls are ordered, so that all ranks add up the same things, although XLA may run what
         does not depend on each other in any order.
         """
-
         if self._on_gpu:
             self.fallbacks.append("the sums over the ranks go through the host")
-
-        def on_host(buffer: Any) -> np.ndarray:
-            total = np.array(buffer)
-            ranks.sum(total)
-            return total
-
-        def reduce(arrays: Sequence[Array]) -> list[Array]:
-            buffer = jnp.concatenate([array.reshape(-1) for array in arrays])
-            like = jax.ShapeDtypeStruct(buffer.shape, buffer.dtype)
-            return unpacked(io_callback(on_host, like, buffer, ordered=True), arrays)
-
-        return reduce
+        return _summed_on_host(ranks)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `Backend.compile`; functions that are equal frozen dataclasses share the result."""
@@ -174,6 +162,23 @@ def _take(array: Array, rows: Array) -> Array:
 _KERNELS = {
     name: {"matmul": partial(_matmul_16, getattr(jnp, name))} for name in ("bfloat16", "float16")
 }
+
+
+@cache
+def _summed_on_host(ranks: Ranks) -> Reduce:
+    """Return one function for all loops of a group, so that trainers can share them."""
+
+    def on_host(buffer: Any) -> np.ndarray:
+        total = np.array(buffer)
+        ranks.sum(total)
+        return total
+
+    def reduce(arrays: Sequence[Array]) -> list[Array]:
+        buffer = jnp.concatenate([array.reshape(-1) for array in arrays])
+        like = jax.ShapeDtypeStruct(buffer.shape, buffer.dtype)
+        return unpacked(io_callback(on_host, like, buffer, ordered=True), arrays)
+
+    return reduce
 
 
 _compiled = lru_cache(maxsize=KEPT_LOOPS)(jax.jit)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.backend.interface import Backend
-from xpnet.backend.select import select
+from xpnet.backend.local import select_together
 from xpnet.commands.config import Config, filters_of, schedule_of, weights_of
 from xpnet.commands.splits import Parts
 from xpnet.data.cells import is_number
@@ -48,11 +48,10 @@ class Source(NamedTuple):
         return optimizer_state(arrays, meta, optimizer, state)
 
 
-def backend_of(config: Config, dtype: str) -> Backend:
-    """Select the backend of a run; `dtype` is that of its parameters."""
+def backend_of(config: Config, dtype: str, group: Group = ALONE) -> Backend:
+    """Select the backend of a run, on a GPU for each rank; `dtype` is that of its parameters."""
     library = None if config.backend == "auto" else config.backend
-    # Quiet, since the run's description names it.
-    return select(config.device, library, dtype, quiet=True, precision=config.precision)
+    return select_together(group, config.device, library, dtype, config.precision)[0]
 
 
 def class_weight_of(config: Config, train: Dataset) -> str | dict[int, float] | None:
@@ -78,7 +77,7 @@ def check_fits(config: Config, parts: Parts) -> None:
         raise UsageError("--threshold F1 needs samples of the second class in the validation part")
 
 
-def source_of(config: Config) -> Source | None:
+def source_of(config: Config, group: Group = ALONE) -> Source | None:
     """Read the model that --init-from names; a run that is resumed has it in its checkpoint."""
     if config.init_from is None:
         return None
@@ -95,7 +94,7 @@ def source_of(config: Config) -> Source | None:
             found = checkpoint.load_latest(given / "checkpoints", schema.load)[:2]
         elif "identity" in meta:
             found = arrays, meta
-    backend = backend_of(config, meta["dtype"])
+    backend = backend_of(config, meta["dtype"], group)
     return Source(Model.unpacked(arrays, meta, path=path, backend=backend), found)
 
 

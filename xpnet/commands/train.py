@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from xpnet.backend.local import in_words, place_of
 from xpnet.commands.build import backend_of, build_trainer, check_fits, class_weight_of, source_of
 from xpnet.commands.config import (
     PROG,
@@ -97,7 +98,22 @@ def _describe(config: Config, parts: Parts, trainer: Trainer) -> list[str]:
             config.weight_decay, config.l1, Augmentation.of(config.augment),
         ),
         words.backend_line(trainer.backend, trainer.group.size),
+        *_places(trainer),
     ]  # fmt: skip
+
+
+# Of more ranks, the description names only the first.
+SHOWN_RANKS = 8
+
+
+def _places(trainer: Trainer) -> list[str]:
+    """Say which rank has which GPU."""
+    group = trainer.group
+    if group.size == 1 or trainer.backend.device == "cpu":
+        return []
+    places = group.gather(place_of(trainer.backend))
+    more = f" and {group.size - SHOWN_RANKS:,} more" if group.size > SHOWN_RANKS else ""
+    return [f"ranks     {in_words(places[:SHOWN_RANKS])}{more}"]
 
 
 def _run(config: Config, prog: str, group: Group) -> int:
@@ -117,8 +133,8 @@ def _run(config: Config, prog: str, group: Group) -> int:
 
 def _built(config: Config, group: Group) -> tuple[Config, Parts, Trainer]:
     """Load the data, and build what is trained on it."""
-    source = source_of(config)
-    backend = backend_of(config, config.dtype) if source is None else source.model.backend
+    source = source_of(config, group)
+    backend = source.model.backend if source else backend_of(config, config.dtype, group)
     parts = load_parts(config, source and source.model)
     if source is not None:
         config = of_model(config, source.model.network)

@@ -90,7 +90,9 @@ class Group:
         values = self._exchange(value)
         for rank, found in enumerate(values):
             if isinstance(found, _Failed):
-                raise RankError(f"rank {rank}: {found.text}")
+                error = RankError(f"rank {rank}: {found.text}")
+                error.told = True  # type: ignore[attr-defined]
+                raise error
         return values
 
     def _exchange(self, value: Any) -> list[Any]:
@@ -109,14 +111,13 @@ class Group:
         Exception
             The function's own; on the other ranks a `RankError` that names the first with an error.
         """
-        failed: Exception | None = None
         try:
             result = function()
         except Exception as error:
-            failed = error
-        if failed is not None:
-            self._exchange(_Failed(str(failed) or type(failed).__name__))
-            raise failed
+            if not hasattr(error, "told"):
+                self._exchange(_Failed(str(error) or type(error).__name__))
+            error.told = True  # type: ignore[attr-defined]  # the others know of it
+            raise
         self.gather(None)
         return result
 
