@@ -12,6 +12,7 @@ from xpnet.data.dataset import (
 from xpnet.data.encoder import Encoder
 from xpnet.data.loader import batch_order
 from xpnet.data.preparation import class_weights, split, standardize
+from xpnet.data.shards import Shards
 
 __all__ = [
     "Augmentation",
@@ -19,6 +20,7 @@ __all__ = [
     "Encoder",
     "Rows",
     "Scaling",
+    "Shards",
     "batch_order",
     "chunks",
     "class_weights",

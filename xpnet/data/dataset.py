@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,14 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.data.roles import Layout
+from xpnet.data.shards import Shards, read_mapped
 from xpnet.data.table import Table
-from xpnet.errors import DataError, counted, listed, shown
+from xpnet.errors import counted, listed, shown
 
 __all__ = [
     "Dataset",
     "Rows",
     "Scaling",
+    "chunk_starts",
     "chunks",
+    "in_several_files",
     "is_streamed",
     "read_rows",
     "select_rows",
@@ -85,7 +87,7 @@ class Rows:
 
     Parameters
     ----------
-    array : array, shape=(N, ...)
+    array : array or Shards, shape=(N, ...)
     rows : integer array, shape=(n,)
 
     Examples
@@ -96,12 +98,12 @@ class Rows:
     (2, [[2.0]])
     """
 
-    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(self, array: Any, rows: np.ndarray) -> None:
         self.array, self.rows = array, rows
         self.shape = (len(rows), *array.shape[1:])
         self.dtype = array.dtype
         self.ndim = array.ndim
-        self.nbytes = len(rows) * array[:1].nbytes
+        self.nbytes = math.prod(self.shape) * array.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -197,7 +199,7 @@ def is_streamed(x: Any) -> bool:
     >>> is_streamed(np.zeros((3, 4)))
     False
     """
-    return isinstance(x, np.memmap | Rows)
+    return isinstance(x, np.memmap | Rows | Shards)
 
 
 def select_rows(x: Any, rows: np.ndarray) -> Any:
@@ -213,31 +215,37 @@ def select_rows(x: Any, rows: np.ndarray) -> Any:
         return x.rows(rows)
     if isinstance(x, Rows):
         return Rows(x.array, x.rows[rows])
-    return Rows(x, rows) if isinstance(x, np.memmap) else x[rows]
+    return Rows(x, rows) if is_streamed(x) else x[rows]
+
+
+def in_several_files(x: Any) -> bool:
+    """Whether `x` is read from several files, or some rows of what is.
+
+    Examples
+    --------
+    >>> in_several_files(np.zeros((3, 4)))
+    False
+    """
+    return isinstance(x.array if isinstance(x, Rows) else x, Shards)
 
 
 def read_rows(x: Any, index: Any) -> np.ndarray:
-    """Read x[index]; check first that a memory-mapped file is still whole.
-
-    If you read beyond the end of a mapped file, the system ends the process (SIGBUS).
+    """Read x[index]; check first that a memory-mapped file is still whole, see `read_mapped`.
 
     Raises
     ------
     DataError
     """
-    mapping = getattr(x, "_mmap", None)  # the array's only link to the open file
-    if mapping is not None:
-        size = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY + len(mapping)
-        if (found := mapping.size()) < size:
-            raise DataError(
-                f"{x.filename or 'x'}: has {found:,} bytes now, and had {size:,} when it was "
-                "opened; do not change a file while xpnet reads it"
-            )
-    return np.asarray(x[index])
+    return read_mapped(x, index)
 
 
-def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, rows) for consecutive pieces of about 16 MiB.
+def chunk_starts(x: Any) -> range:
+    """Return the first rows of the chunks of x, of about 16 MiB each."""
+    return range(0, len(x), max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes)))
+
+
+def chunks(x: Any, starts: range | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, rows) for consecutive chunks; with `starts`, for some of them.
 
     Examples
     --------
@@ -245,6 +253,6 @@ def chunks(x: Any) -> Iterator[tuple[int, np.ndarray]]:
     >>> [(first, rows.shape) for first, rows in chunks(np.zeros((1000, 4)))]
     [(0, (1000, 4))]
     """
-    size = max(1, CHUNK_BYTES * len(x) // max(1, x.nbytes))
-    for start in range(0, len(x), size):
-        yield start, read_rows(x, slice(start, start + size))
+    starts = chunk_starts(x) if starts is None else starts
+    for start in starts:
+        yield start, read_rows(x, slice(start, start + starts.step))

@@ -224,11 +224,12 @@ class Feed:
     def batches(self, x: Any, group: Group = ALONE) -> Iterator[tuple[slice, Array]]:
         """Yield consecutive batches of samples on the device, for evaluation.
 
-        The ranks of a group take turns: rank r gets the batches r, r + size ...
+        Each rank of a group gets some that follow each other, in the order of the ranks.
         """
         n = x.shape[0]
         starts = range(0, n, EVALUATION_BATCH)
-        for start in starts[group.rank :: group.size]:
+        first, end = (len(starts) * r // group.size for r in (group.rank, group.rank + 1))
+        for start in starts[first:end]:
             part = slice(start, min(start + EVALUATION_BATCH, n))
             yield part, self.samples(read_rows(x, part)) if is_streamed(x) else x[part, ...]
 
@@ -290,4 +291,40 @@ def batch_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarr
     order = np.random.default_rng((seed, 3, epoch)).permutation(n)  # 1 and 2 draw the splits
     full = n // batch_size * batch_size
     parts = [order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)]
+    return [part for part in parts if part.size]
+
+
+def lane_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Draw the rows of each batch of an epoch from data that are in several files.
+
+    The rows are cut, in their order, into batch_size lanes of consecutive rows, whose lengths
+    differ by at most 1. Each batch takes one row of each lane, and each lane is shuffled by itself.
+    So a rank, which computes some neighbouring rows of each batch, reads some neighbouring lanes
+    only. The last, smaller batch takes what is left, one row of each longer lane. These are spread
+    evenly, so a rank's share of it is in its own lanes or beside them.
+
+    A batch is thus stratified by the place in the data: if the files are sorted, by class or by
+    date, it has something of everything. A row is as likely in one batch as in another.
+
+    Returns
+    -------
+    list of integer arrays, shape=(steps, batch)
+        As by `batch_order`, a pure function of (n, batch_size, seed, epoch).
+
+    Examples
+    --------
+    >>> full, last = lane_order(10, 4, seed=0, epoch=1)  # lanes of 2, 3, 2 and 3 rows
+    >>> (full // 2.5).astype(int).tolist(), (last // 2.5).astype(int).tolist()
+    ([[0, 1, 2, 3], [0, 1, 2, 3]], [[1, 3]])
+    """
+    batch_size = whole("batch_size", batch_size, 1)
+    random = np.random.default_rng((seed, 3, epoch))
+    edges = np.arange(batch_size + 1, dtype=np.int64) * n // batch_size
+    steps, left = divmod(n, batch_size)
+    longer = np.diff(edges) > steps
+    places = np.tile(np.arange(steps + 1), (batch_size, 1))
+    places[~longer, :steps] = random.permuted(places[~longer, :steps], axis=1)
+    places[longer] = random.permuted(places[longer], axis=1)
+    rows = places + edges[:-1, None]
+    parts = [np.ascontiguousarray(rows[:, :steps].T), rows[longer, steps].reshape(1, left)]
     return [part for part in parts if part.size]

@@ -12,6 +12,7 @@ import io
 import math
 import os
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -28,10 +29,13 @@ __all__ = [
     "available_memory",
     "existing",
     "idx_shape",
+    "map_npy",
+    "npy_header",
     "npz_headers",
     "read_idx",
     "read_npy",
     "read_npz",
+    "resident_limit",
 ]
 
 # Deflate cannot make more than 1,032 bytes of one; a header that claims more is wrong.
@@ -39,6 +43,8 @@ DEFLATE_RATIO = 1032
 # NumPy parses no longer header; its own check reads first, and a header may claim 4 GB.
 LONGEST_HEADER = 10_000
 BLOCK = 1 << 20
+# Python 3.11 may fail where two threads parse at a time (python/cpython issue 106905).
+_parsing = threading.Lock()
 
 
 class Header(NamedTuple):
@@ -200,7 +206,8 @@ def _npy_header(file: IO[bytes], where: str) -> Header:
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, fortran, dtype = read(head, max_header_size=LONGEST_HEADER)
+        with _parsing:
+            shape, fortran, dtype = read(head, max_header_size=LONGEST_HEADER)
     # A damaged header ends in one of half a dozen exceptions (it is Python source, parsed).
     except Exception as error:
         raise DataError(f"{where}: is not an NPY array: {_words(error)}") from error
@@ -244,7 +251,7 @@ def read_npy(path: str | os.PathLike[str], resident_bytes: int | None = None) ->
     ----------
     path : path
     resident_bytes : int, optional
-        By default a quarter of the machine's memory, and no more than half of what is free.
+        By default as `resident_limit`.
 
     Raises
     ------
@@ -257,15 +264,59 @@ def read_npy(path: str | os.PathLike[str], resident_bytes: int | None = None) ->
             size = os.fstat(file.fileno()).st_size - header.start
             _check_size(size, header, str(path))
             if resident_bytes is None:
-                memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-                resident_bytes = min(memory // 4, available_memory() // 2)
+                resident_bytes = resident_limit()
             if size <= resident_bytes:
                 file.seek(header.start)
                 return _array(header, file, str(path))
-        if header.fortran:
-            raise DataError(
-                f"{path}: is in Fortran order, whose rows are scattered; save it in C order"
-            )
+        return map_npy(path, header)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def resident_limit() -> int:
+    """Return how many bytes an NPY file may have to be read into memory.
+
+    That is a quarter of the machine's memory, and no more than half of what is free.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(memory // 4, available_memory() // 2)
+
+
+def npy_header(path: str | os.PathLike[str]) -> Header:
+    """Return what an NPY file says about its array; its size must be the one that it claims.
+
+    Raises
+    ------
+    DataError
+    """
+    path = existing(Path(path))
+    try:
+        with open(path, "rb") as file:
+            header = _npy_header(file, str(path))
+            _check_size(os.fstat(file.fileno()).st_size - header.start, header, str(path))
+            return header
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def map_npy(path: str | os.PathLike[str], header: Header) -> np.memmap:
+    """Memory-map an NPY file of this header.
+
+    Raises
+    ------
+    DataError
+        It is in Fortran order, or is not what it was when its header was read.
+    """
+    if header.fortran:
+        raise DataError(
+            f"{path}: is in Fortran order, whose rows are scattered; save it in C order"
+        )
+    if npy_header(path) != header:
+        raise DataError(
+            f"{path}: is another array now than when the training began; do not change a file "
+            "while xpnet reads it"
+        )
+    try:
         return np.memmap(path, header.dtype, "r", header.start, header.shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -132,8 +132,7 @@ class Evaluation:
 
 def _of_all(own: list[Any], group: Group) -> list[Any]:
     """Return what all ranks have for their batches, in the order of the batches."""
-    each = group.gather(own)
-    return [each[k % group.size][k // group.size] for k in range(sum(map(len, each)))]
+    return [found for each in group.gather(own) for found in each]
 
 
 def units_last(outputs: np.ndarray) -> np.ndarray:

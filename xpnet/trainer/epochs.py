@@ -7,7 +7,8 @@ from typing import Any
 
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Run
-from xpnet.data.loader import Feed, batch_order
+from xpnet.data.dataset import in_several_files
+from xpnet.data.loader import Feed, batch_order, lane_order
 
 __all__ = ["Shared", "train_epoch"]
 
@@ -42,7 +43,8 @@ def train_epoch(
         The loop consumes them; use what it yields instead.
     batch_size : int
     seed, epoch : int
-        They determine the order of the samples.
+        They determine the order of the samples: `xpnet.data.batch_order`, or, if the samples are
+        read from several files, `xpnet.data.loader.lane_order`.
     done : int
         Skip this many steps, to continue an interrupted epoch.
     shared : callable, optional
@@ -69,7 +71,8 @@ def train_epoch(
     >>> [len(losses) for params, state, losses in epoch]
     [2]
     """
-    for order in batch_order(data[0].shape[0], batch_size, seed, epoch):
+    draw = lane_order if in_several_files(data[0]) else batch_order
+    for order in draw(data[0].shape[0], batch_size, seed, epoch):
         skipped = min(done, len(order))
         done -= skipped
         loop, own = (run, slice(None)) if shared is None else shared(order.shape[1])

@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.arrays.ops import Array
 from xpnet.backend.interface import Backend
 from xpnet.data.augmentation import Augmentation
-from xpnet.data.dataset import Rows
+from xpnet.data.dataset import Rows, in_several_files
 from xpnet.errors import CheckpointError, one_line
 from xpnet.files import locked, make_folder
 from xpnet.models import checkpoint, schema
@@ -137,7 +137,9 @@ def digest(x: Any) -> list[Any]:
     """Return shape, dtype and checksum; of a large array, only evenly spaced pieces count."""
     if isinstance(x, Rows):
         return [*digest(x.array), *digest(x.rows)]
-    x = np.asarray(x)  # a memory-mapped file stays on disk
+    several = in_several_files(x)
+    if not several:
+        x = np.asarray(x)  # a memory-mapped file stays on disk
     sample = max(1, x.nbytes // len(x))
     height = max(1, (BLOCK if x.nbytes <= WHOLE else PIECE) // sample)
     starts = np.arange(0, len(x), height)
@@ -148,7 +150,8 @@ def digest(x: Any) -> list[Any]:
     for start in starts:
         piece = np.ascontiguousarray(x[start : start + height])
         checksum = zlib.crc32(piece.data, checksum)
-    return [list(x.shape), str(x.dtype), checksum]
+    # The same samples in one file have another order of batches.
+    return [list(x.shape), str(x.dtype), checksum, *(["lanes"] if several else [])]
 
 
 @dataclass

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.backend.interface import Backend
 from xpnet.data.augmentation import Augmentation
-from xpnet.data.dataset import Rows
+from xpnet.data.dataset import in_several_files, is_streamed
 from xpnet.data.images import layout
 from xpnet.errors import one_line
 from xpnet.models.model import Model
@@ -87,7 +87,9 @@ def data_line(x: Any, t: np.ndarray, held: Any, classes: int | None) -> str:
     kind = "regression" if classes is None else f"{classes} classes"
     if classes is None and t.ndim > 1 and t.shape[1] > 1:
         kind += f" of {t.shape[1]} targets"
-    where = ", read from a file" if isinstance(x, Rows | np.memmap) else ""
+    where = ""
+    if is_streamed(x):
+        where = ", read from files" if in_several_files(x) else ", read from a file"
     return f"data      {sizes} samples{parts}, {shape}{where}, {kind}"
 
 
