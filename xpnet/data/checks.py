@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj, to_device
 
 from xpnet.arrays.ops import computes_its_own_way
-from xpnet.data.dataset import Rows, Scaling, chunks
+from xpnet.data.dataset import Scaling, is_streamed
+from xpnet.data.scans import scan
 from xpnet.errors import DataError, UsageError, shown
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = [
     "check_features",
@@ -31,14 +34,14 @@ REAL = "buif"  # the kinds of dtypes that are real numbers
 
 
 def host(array: Any, name: str = "x") -> Any:
-    """An array of any library as NumPy's; `Rows` and what is memory-mapped stay as they are.
+    """An array of any library as NumPy's; what stays in a file stays as it is.
 
     Raises
     ------
     DataError
         It is no array, hides values behind a mask, or computes by rules of its own.
     """
-    if isinstance(array, Rows | np.memmap):
+    if is_streamed(array):
         return array
     if _hides_values(array):
         raise DataError(
@@ -81,14 +84,17 @@ def _hides_values(array: Any, depth: int = 0) -> bool:
     return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
 
 
-def check_features(x: Any, name: str = "x") -> None:
-    """Refuse features that a network cannot train on; `DataError` names the row."""
+def check_features(x: Any, name: str = "x", group: Group = ALONE) -> None:
+    """Refuse features that a network cannot train on; `DataError` names the row.
+
+    The ranks of a group share the reading of what stays in a file.
+    """
     if getattr(x, "ndim", 0) == 1:
         raise DataError(
             f"{name}: got shape {x.shape}, expected one row a sample; "
             f"a single feature has shape ({len(x)}, 1), a single sample (1, {len(x)})"
         )
-    check_numbers(x, name)
+    check_numbers(x, name, group)
 
 
 def check_headers(x: Any, t: Any, x_name: str, t_name: str) -> None:
@@ -113,7 +119,7 @@ def check_headers(x: Any, t: Any, x_name: str, t_name: str) -> None:
         )
 
 
-def check_numbers(x: Any, name: str) -> None:
+def check_numbers(x: Any, name: str, group: Group = ALONE) -> None:
     """As `check_features`, for an array with any number of axes."""
     if not hasattr(x, "dtype") or x.ndim < 1:
         raise DataError(f"{name}: got {type(x).__name__}, expected an array with one row a sample")
@@ -125,14 +131,19 @@ def check_numbers(x: Any, name: str) -> None:
         raise DataError(f"{name}: got shape {tuple(x.shape)}, samples without values")
     if x.dtype.kind != "f":
         return
-    for start, rows in chunks(x):
+    for fault in scan(x, _first_fault, group, bool):
+        if fault:
+            raise DataError(f"{name}: {fault}")
+
+
+def _first_fault(part: Iterable[tuple[int, np.ndarray]]) -> str:
+    """Say where the first value is that is not finite; "" if there is none."""
+    for start, rows in part:
         if not np.isfinite(rows).all():
             bad = np.argwhere(~np.isfinite(rows))[0]
             where = "".join(f", column {i}" for i in bad[1:2])
-            raise DataError(
-                f"{name}: row {start + bad[0]}{where}: got {rows[tuple(bad)]}, "
-                "expected a finite number"
-            )
+            return f"row {start + bad[0]}{where}: got {rows[tuple(bad)]}, expected a finite number"
+    return ""
 
 
 def is_one_hot(t: np.ndarray) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet.data.checks import check_numbers, host, is_one_hot
-from xpnet.data.dataset import Scaling, chunks
+from xpnet.data.dataset import Scaling
 from xpnet.data.frames import frame_table, is_frame
 from xpnet.data.labels import labels_of
+from xpnet.data.scans import scan
 from xpnet.errors import DataError, UsageError, real, shown, whole
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["class_weights", "split", "standardize"]
 
@@ -167,7 +170,7 @@ def _classes(t: np.ndarray, purpose: str) -> np.ndarray:
     return t.reshape(len(t))
 
 
-def standardize(x: Any, name: str = "x") -> Scaling:
+def standardize(x: Any, name: str = "x", group: Group = ALONE) -> Scaling:
     """The scaling to mean 0 and standard deviation 1 per column, computed in float64.
 
     A constant column becomes 0, exactly.
@@ -178,6 +181,8 @@ def standardize(x: Any, name: str = "x") -> Scaling:
         Features, or the targets of a regression.
     name : str
         What x is called in messages.
+    group : Group
+        The ranks that share the reading, if x stays in a file.
 
     Raises
     ------
@@ -192,14 +197,16 @@ def standardize(x: Any, name: str = "x") -> Scaling:
     ([20.0, 5.0], [0.1, 1.0])
     """
     x = host(frame_table(x, name).matrix() if is_frame(x) else x, name)
-    mean, deviation = _moments(x, name)
+    mean, deviation = _moments(x, name, group)
     return Scaling(mean, 1.0 / np.where(deviation > 0.0, deviation, 1.0))
 
 
 LARGEST_COUNT = 100  # in bytes that are no pixels
 
 
-def default_scaling(x: Any, name: str = "x", *, images: bool = False) -> Scaling | None:
+def default_scaling(
+    x: Any, name: str = "x", *, images: bool = False, group: Group = ALONE
+) -> Scaling | None:
     """The scaling that features get if you say nothing; None for bytes up to 255, divided later.
 
     Each column of a table gets mean 0 and standard deviation 1, as by `standardize`. Samples with
@@ -213,6 +220,8 @@ def default_scaling(x: Any, name: str = "x", *, images: bool = False) -> Scaling
         What x is called in messages.
     images : bool
         Rows are images too, pixel after pixel.
+    group : Group
+        As for `standardize`.
 
     Raises
     ------
@@ -224,33 +233,63 @@ def default_scaling(x: Any, name: str = "x", *, images: bool = False) -> Scaling
     >>> default_scaling(np.array([[[0.0, 2.0], [2.0, 0.0]]]))
     Scaling(shift=1.0, scale=1.0)
     """
-    if x.dtype == np.uint8 and any((rows > LARGEST_COUNT).any() for _, rows in chunks(x)):
+    if x.dtype == np.uint8 and any(scan(x, _has_pixels, group, bool)):
         return None
     if x.ndim <= 2 and not images:
-        return standardize(x, name)
-    mean, deviation = _moments(x, name)
+        return standardize(x, name, group)
+    mean, deviation = _moments(x, name, group)
     one = float(mean.mean())
     spread = math.sqrt(float((deviation**2 + (mean - one) ** 2).mean()))
     return Scaling(one, 1.0 / (spread or 1.0))
 
 
-def _moments(x: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _has_pixels(part: Iterable[tuple[int, np.ndarray]]) -> bool:
+    return any(bool((rows > LARGEST_COUNT).any()) for _, rows in part)
+
+
+class _Moments(NamedTuple):
+    """Number of rows, and the mean and the sum of squared deviations of each column."""
+
+    rows: int = 0
+    mean: Any = np.float64(0.0)
+    square: Any = np.float64(0.0)
+
+    def and_of(self, other: _Moments) -> _Moments:
+        """Join those of two parts without loss (Chan et al., 1979)."""
+        delta, total = other.mean - self.mean, self.rows + other.rows
+        square = self.square + other.square
+        square = square + delta**2 * (self.rows * other.rows / total)
+        return _Moments(total, self.mean + delta * (other.rows / total), square)
+
+
+def _moments(x: Any, name: str, group: Group) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per column."""
-    check_numbers(x, name)
-    count, mean, square = 0, np.float64(0.0), np.float64(0.0)
+    check_numbers(x, name, group)
+
+    def first_row(part: Iterator[tuple[int, np.ndarray]]) -> np.ndarray:
+        return np.asarray(next(part)[1][0], np.float64)
+
+    def moments(part: Iterable[tuple[int, np.ndarray]]) -> _Moments:
+        found = _Moments()
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            for _, rows in part:
+                rows = rows.astype(np.float64) - first
+                mean = rows.mean(axis=0)
+                here = _Moments(len(rows), mean, ((rows - mean) ** 2).sum(axis=0))
+                found = found.and_of(here)
+        return found
+
+    # From the first row: a constant column is then 0 to the bit, and so is its deviation.
+    first = scan(x, first_row, group, lambda row: True)[0]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        # From the first row: a constant column is then 0 to the bit, and so is its deviation.
-        first = np.asarray(x[0], np.float64)
-        for _, rows in chunks(x):
-            rows = rows.astype(np.float64) - first
-            here = rows.mean(axis=0)
-            delta, total = here - mean, count + len(rows)
-            # Chan et al., 1979: means and squared deviations of two parts joined without loss.
-            square = square + ((rows - here) ** 2).sum(axis=0)
-            square = square + delta**2 * (count * len(rows) / total)
-            mean, count = mean + delta * (len(rows) / total), total
-        deviation = np.sqrt(square / count)
+        parts = scan(x, moments, group)
+        n, mean, square = reduce(_Moments.and_of, parts, _Moments())
+        deviation = np.sqrt(square / n)
     if not np.isfinite(deviation).all():
-        largest = max(np.abs(rows.astype(np.float64)).max() for _, rows in chunks(x))
+        largest = max(scan(x, _largest, group))
         raise DataError(f"{name}: has values up to {largest:.1e}, too large to scale")
     return first + mean, deviation
+
+
+def _largest(part: Iterable[tuple[int, np.ndarray]]) -> float:
+    return max(float(np.abs(rows.astype(np.float64)).max()) for _, rows in part)

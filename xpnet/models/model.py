@@ -338,17 +338,20 @@ class Model:
 
     # -- Checks ------------------------------------------------------------------------
 
-    def checked_samples(self, x: Any, what: str = "", trained_on: Any = None) -> Any:
+    def checked_samples(
+        self, x: Any, what: str = "", trained_on: Any = None, group: Group = ALONE
+    ) -> Any:
         """Samples as NumPy's, if they fit the network; `what` goes into the message.
 
-        `trained_on` is the dtype of the training samples, if it is not `sample_dtype` yet.
+        `trained_on` is the dtype of the training samples, if it is not `sample_dtype` yet. The
+        ranks of a group share the reading of what stays in a file.
 
         Raises
         ------
         DataError
         """
         x = host(self.features(x, f"x{what}"), f"x{what}")
-        check_features(x, f"x{what}")
+        check_features(x, f"x{what}", group)
         self.check_shape(x.shape, f"x{what}")
         was = str(trained_on or self.sample_dtype or x.dtype)
         if np.dtype(was).kind == "f" and x.dtype == np.uint8:
@@ -384,7 +387,7 @@ class Model:
             )
 
     def checked_pair(
-        self, x: Any, t: Any, what: str = "", trained_on: Any = None
+        self, x: Any, t: Any, what: str = "", trained_on: Any = None, group: Group = ALONE
     ) -> tuple[Any, np.ndarray]:
         """Samples and targets as NumPy's, if they fit the network and each other.
 
@@ -392,7 +395,7 @@ class Model:
         ------
         DataError
         """
-        x = self.checked_samples(x, what, trained_on)
+        x = self.checked_samples(x, what, trained_on, group)
         return x, self.checked_targets(t, len(x), what)
 
     def checked_targets(self, t: Any, n: int, what: str = "") -> np.ndarray:

@@ -113,6 +113,8 @@ class Group:
         """
         try:
             result = function()
+        except RankError:  # from within `gather`: another has failed, and waits for nobody
+            raise
         except Exception as error:
             if not hasattr(error, "told"):
                 self._exchange(_Failed(str(error) or type(error).__name__))

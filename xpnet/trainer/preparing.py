@@ -12,6 +12,7 @@ from xpnet.data.labels import labels_of
 from xpnet.data.preparation import class_weights, default_scaling, standardize
 from xpnet.errors import UsageError
 from xpnet.models.model import Model
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.validation import Pair, rows_of, split_off
 
 __all__ = ["Prepared", "prepare"]
@@ -51,6 +52,7 @@ def prepare(
     sample_weight: Any,
     class_weight: Any,
     finds: tuple[bool, bool],
+    group: Group = ALONE,
 ) -> Prepared:
     """Check the data of a training, and find what depends on it.
 
@@ -67,6 +69,8 @@ def prepare(
         Of the trainer, for the share.
     finds : (bool, bool)
         Whether the scalings of samples and of targets are still to be found.
+    group : Group
+        The ranks that share the reading of what stays in a file; all of them call this.
 
     Raises
     ------
@@ -79,9 +83,11 @@ def prepare(
     with model.learning_names(x if share is None else None, t, standardize=finds[0]):
         labels, held = t, pair
         if share is None:
-            x, t = model.checked_pair(x, t)
+            x, t = model.checked_pair(x, t, group=group)
         else:
-            x, t, held, rest = split_off(model, x, t, share, seed, standardize=finds[0])
+            x, t, held, rest = split_off(
+                model, x, t, share, seed, standardize=finds[0], group=group
+            )
             if sample_weight is not None:
                 checked_weights(sample_weight, len(t) + len(held[1]), mean, model.dtype)
                 sample_weight = sample_weight[rest]
@@ -91,10 +97,10 @@ def prepare(
                 raise UsageError("class_weight needs classes; this is a regression")
             each = class_weights(labels_of(labels, "t"), class_weight, sample_weight)
             sample_weight = each if sample_weight is None else sample_weight * each
-        scaling, target_scaling = _scalings(model, x, t, finds)
+        scaling, target_scaling = _scalings(model, x, t, finds, group)
         if pair is not None:
             what = " of the validation set"
-            held = model.checked_pair(*pair, what=what, trained_on=x.dtype)
+            held = model.checked_pair(*pair, what=what, trained_on=x.dtype, group=group)
         weights: tuple[np.ndarray, ...] = ()
         if sample_weight is not None:
             weights = (checked_weights(sample_weight, len(x), mean, model.dtype),)
@@ -102,14 +108,17 @@ def prepare(
 
 
 def _scalings(
-    model: Model, x: Any, t: np.ndarray, finds: tuple[bool, bool]
+    model: Model, x: Any, t: np.ndarray, finds: tuple[bool, bool], group: Group
 ) -> tuple[Scaling | None, Scaling | None]:
     """Return the scalings of samples and targets: those of the model, or found from the data."""
     scaling, target_scaling = model.feed.scaling, model.feed.target_scaling
     rows = t.reshape(len(t), -1)
     if finds[0]:
         images = len(model.network.input_shape or ()) == 3
-        scaling = model.encoder.scaling if model.encoder else default_scaling(x, images=images)
+        if model.encoder:
+            scaling = model.encoder.scaling
+        else:
+            scaling = default_scaling(x, images=images, group=group)
     if finds[1] and not model.evaluation.classifies(t):
         positive = getattr(model.network.loss_gate, "nonnegative", False)
         target_scaling = None if positive else standardize(rows, "t")

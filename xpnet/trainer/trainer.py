@@ -460,6 +460,7 @@ class Trainer:
             lambda: prepare(
                 self.model, x, t, pair=pair, share=share, seed=self.seed,
                 sample_weight=sample_weight, class_weight=class_weight, finds=self._finds,
+                group=group,
             ),
         )  # fmt: skip
         n = len(given.x)

@@ -14,6 +14,7 @@ from xpnet.data.preparation import split
 from xpnet.errors import DataError, UsageError, real, shown
 from xpnet.models.evaluation import class_indices
 from xpnet.models.model import Model
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["checked_validation", "drawn", "rows_of", "split_off"]
 
@@ -47,7 +48,14 @@ def checked_validation(validation: Any) -> tuple[Pair | None, float | None]:
 
 
 def split_off(
-    model: Model, x: Any, t: Any, share: float, seed: int, *, standardize: bool
+    model: Model,
+    x: Any,
+    t: Any,
+    share: float,
+    seed: int,
+    *,
+    standardize: bool,
+    group: Group = ALONE,
 ) -> tuple[Any, np.ndarray, Pair, np.ndarray]:
     """Check the data as a whole, and split a share off; columns are learned from the rest alone.
 
@@ -62,6 +70,8 @@ def split_off(
     seed : int
     standardize : bool
         As for `Model.learning_names`.
+    group : Group
+        As for `Model.checked_samples`.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def split_off(
         x or t does not fit the network, or one of the parts would be empty.
     """
     if not is_frame(x):
-        x, t = model.checked_pair(x, t)
+        x, t = model.checked_pair(x, t, group=group)
         rest, part = drawn(t, share, seed, model.evaluation.classifies(t))
         return select_rows(x, rest), t[rest], (select_rows(x, part), t[part]), rest
     table = frame_table(x)
