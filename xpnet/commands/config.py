@@ -471,9 +471,10 @@ class Config:
     """Folder with the IDX files of mnist or fashion-mnist; xpnet then downloads nothing."""
     data: File = None
     """Your own data: a .csv, .tsv (.gz too) or .parquet table with a label column, .npz with x and
-    t or x_train and y_train, or .npy with --labels."""
+    t or x_train and y_train, or .npy with --labels: one file, a folder, or a pattern such as
+    'part-*.npy'."""
     labels: File = None
-    """.npy file with the targets for a --data file.npy."""
+    """.npy file with the targets for a --data file.npy, or a pattern: a file for each of --data."""
     label_column: Column = None
     """Label column of a table, by name or number."""
     header: Literal["auto", "yes", "no"] = "auto"

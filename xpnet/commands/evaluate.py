@@ -19,6 +19,7 @@ from xpnet.commands.report import report
 from xpnet.commands.usage import read
 from xpnet.data.checks import in_one_unit
 from xpnet.data.dataset import Dataset
+from xpnet.data.shards import files_of
 from xpnet.data.table import Table
 from xpnet.data.table_files import is_table_file
 from xpnet.errors import UsageError
@@ -43,9 +44,10 @@ class Arguments:
     """Folder of a run, or a model.npz or checkpoint."""
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """A .csv, .tsv (.gz too) or .parquet table with the label column, - for CSV on the standard
-    input; .npz with x and t or x_test and y_test; or .npy with --labels."""
+    input; .npz with x and t or x_test and y_test; or .npy (or a pattern, 'part-*.npy') with
+    --labels."""
     labels: File = None
-    """.npy file with the targets for a .npy file."""
+    """.npy file, or a pattern, with the targets for a .npy file."""
     label_column: Column = None
     """Label column of a table; by default the one of the training."""
     header: Literal["auto", "yes", "no"] = "auto"
@@ -91,7 +93,9 @@ def evaluate(arguments: Arguments) -> None:
 
 def _labelled(arguments: Arguments, model: Model, extra: dict[str, Any]) -> Dataset:
     """Read samples with their labels, as the model knows them."""
-    file, table = arguments.file, is_table_file(arguments.file)
+    file = arguments.file
+    several = files_of(file) is not None
+    table = not several and is_table_file(file)
     if arguments.label_column is not None and not table:
         raise UsageError(f"--label-column goes with a .csv, .tsv or .parquet file, not {file.name}")
     rules: dict[str, Any] = {
@@ -115,7 +119,7 @@ def _labelled(arguments: Arguments, model: Model, extra: dict[str, Any]) -> Data
         for note in data.notes:
             complain(note)
         return data
-    part = "test" if file.suffix.lower() == ".npz" and datasets.has_test_part(file) else "train"
+    part = "test" if not several and datasets.has_test_part(file) else "train"
     return datasets.load_file(file, part=part, **rules)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def _new_folder(config: Config) -> tuple[Path, list[Path]]:
     if config.out is not None:
         return config.out, make_folder(config.out)
     name = config.dataset if config.data is None else config.data.stem[:40]
+    name = re.sub(r"[*?\[\]]+", "", name).strip("-_.") or "data"  # a pattern's
     first = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     made = make_folder(first.parent)
     for number in itertools.count(1):

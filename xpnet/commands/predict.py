@@ -22,6 +22,7 @@ from xpnet.data.checks import in_one_unit
 from xpnet.data.labels import class_index
 from xpnet.data.readers import idx_shape, npz_headers, read_idx, read_npy, read_npz
 from xpnet.data.roles import Layout
+from xpnet.data.shards import Shards, files_of
 from xpnet.data.table import Table, TableFile
 from xpnet.data.table_files import is_table_file, read_table
 from xpnet.errors import DataError, UsageError, listed
@@ -44,8 +45,8 @@ class Arguments:
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
     """Folder of a run, or a model.npz or checkpoint."""
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """.csv, .tsv (.gz too) or .parquet, - for CSV on the standard input; .npz (its array x), .npy,
-    or IDX images (.gz too)."""
+    """.csv, .tsv (.gz too) or .parquet, - for CSV on the standard input; .npz (its array x), .npy
+    (or a pattern, 'part-*.npy'), or IDX images (.gz too)."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("-")
     """Where to write; - is the standard output."""
     id: IdColumn = None
@@ -76,11 +77,13 @@ def samples(
     DataError, UsageError
     """
     suffix = file.suffix.lower()
-    if is_table_file(file):
+    if (files := files_of(file)) is None and is_table_file(file):
         return _of_table(file, model, extra, id_column, header)
     if id_column is not None or header != "auto":
         option = "--header" if id_column is None else "--id"
         raise UsageError(f"{option} goes with a .csv, .tsv or .parquet file, not {file.name}")
+    if files is not None:
+        return Samples(Shards(files))
     if suffix == ".npz":
         headers = npz_headers(file)
         for name in ("x", "X", "x_test"):

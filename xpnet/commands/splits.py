@@ -21,6 +21,7 @@ from xpnet.data.user_files import has_test_part
 from xpnet.errors import DataError, UsageError, listed
 from xpnet.losses import LOSSES
 from xpnet.models.model import Model
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["Parts", "data_lines", "load_parts"]
 
@@ -40,13 +41,14 @@ class Parts(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def load_parts(config: Config, model: Model | None = None) -> Parts:
+def load_parts(config: Config, model: Model | None = None, group: Group = ALONE) -> Parts:
     """Load the data, split it (by class, from the seed), and find the training part's scaling.
 
-    The data for a trained model are encoded, scaled and named as it knows them.
+    The data for a trained model are encoded, scaled and named as it knows them. The ranks of a
+    group share the reading of what stays in files; all of them call this.
     """
     if config.data is not None:
-        train, test = _from_files(config, config.data, model)
+        train, test = _from_files(config, config.data, model, group)
     else:
         train, test = datasets.load(config.dataset, config.data_dir)
     if model is not None and (train.classes is not None) != model.classifies:
@@ -74,7 +76,7 @@ def load_parts(config: Config, model: Model | None = None) -> Parts:
         return parts
     train, scaling, target_scaling = parts.train, parts.train.scaling, None
     if parts.encoder is None:
-        scaling = default_scaling(train.x, str(config.data)) or scaling
+        scaling = default_scaling(train.x, str(config.data), group=group) or scaling
     if not (classes or nonnegative):  # a mean of 0 would make negative targets
         target_scaling = standardize(train.t, "targets")
     return parts._replace(train=replace(train, scaling=scaling, target_scaling=target_scaling))
@@ -84,7 +86,9 @@ def _part(data: Dataset, rows: np.ndarray) -> Dataset:
     return replace(data, x=select_rows(data.x, rows), t=data.t[rows])
 
 
-def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Dataset, Dataset | None]:
+def _from_files(
+    config: Config, file: Path, model: Model | None, group: Group
+) -> tuple[Dataset, Dataset | None]:
     """Read the training file, and the test file or the test part of an NPZ file."""
     train = datasets.load_file(
         file,
@@ -98,10 +102,12 @@ def _from_files(config: Config, file: Path, model: Model | None) -> tuple[Datase
         drop=config.drop,
         id_column=config.id,
         features=() if model is None or model.encoder is None else model.encoder.columns,
+        group=group,
     )
     rules: dict[str, Any] = {
         "task": "regression" if train.classes is None else "classification",
         "classes": train.classes,
+        "group": group,
     }
     if config.test_data is None:
         if config.labels is None and has_test_part(file):

@@ -135,7 +135,7 @@ def _built(config: Config, group: Group) -> tuple[Config, Parts, Trainer]:
     """Load the data, and build what is trained on it."""
     source = source_of(config, group)
     backend = source.model.backend if source else backend_of(config, config.dtype, group)
-    parts = load_parts(config, source and source.model)
+    parts = load_parts(config, source and source.model, group)
     if source is not None:
         config = of_model(config, source.model.network)
     config = settled(config, len(parts.train))

@@ -13,14 +13,17 @@ from xpnet.data.checks import check_features, check_headers
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.images import image_shape
 from xpnet.data.labels import array_targets, text_targets
-from xpnet.data.readers import Header, npz_headers, read_npy, read_npz
+from xpnet.data.readers import Header, npz_headers, read_npy, read_npz, resident_limit
 from xpnet.data.roles import Layout
+from xpnet.data.shards import Shards, files_of
 from xpnet.data.table_files import is_table_file, read_table
-from xpnet.errors import DataError, UsageError, listed, shown
+from xpnet.errors import DataError, UsageError, counted, listed, shown
+from xpnet.parallel.group import ALONE, Group
 
 __all__ = ["has_test_part", "load_file"]
 
 TASKS = ("auto", "classification", "regression")
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 # Names of arrays in an NPZ file, by what xpnet's users and Keras's call them.
@@ -28,9 +31,9 @@ SAMPLES, TARGETS = ("x", "X", "x_train"), ("t", "y", "y_train")
 
 
 def load_file(
-    path: str | os.PathLike[str],
+    path: Files,
     *,
-    labels: str | os.PathLike[str] | None = None,
+    labels: Files | None = None,
     label_column: str | None = None,
     task: str = "auto",
     classes: tuple[str, ...] | None = None,
@@ -43,17 +46,21 @@ def load_file(
     resident_bytes: int | None = None,
     part: str = "train",
     as_table: bool = False,
+    group: Group = ALONE,
 ) -> Dataset:
     """Read a data set from your own file.
 
     Parameters
     ----------
-    path : path
+    path : path, or sequence of paths
         ``.csv`` or ``.tsv`` (``.gz`` too) or ``.parquet``: a table with a label column. ``.npz``
         with arrays ``x`` and ``t`` (or ``X`` and ``y``, or ``x_train`` and ``y_train``). ``.npy``
-        with the samples, beside `labels`.
-    labels : path, optional
-        ``.npy`` with one label per sample, one-hot rows, or a row of targets per sample.
+        with the samples, beside `labels`. Several ``.npy`` files, one after the other: a list of
+        paths; or a pattern or a folder, whose files are taken in natural order (part-2 before
+        part-10): ``"part-*.npy"``, ``"parts/"``. They stay on disk, memory-mapped.
+    labels : path, or sequence of paths, optional
+        ``.npy`` with one label per sample, one-hot rows, or a row of targets per sample. Beside
+        several files of samples: one for each, or one with all labels.
     label_column : str, optional
         Name or number of a table's label column; by default the last one.
     task : {"auto", "classification", "regression"}
@@ -78,6 +85,8 @@ def load_file(
         "test" reads ``x_test`` and ``y_test`` of an NPZ file.
     as_table : bool
         Return a table of plain numbers as a `Table` too.
+    group : Group
+        The ranks that share the reading of what stays on disk; all of them call this.
 
     Returns
     -------
@@ -99,9 +108,10 @@ def load_file(
     >>> data.x.tolist(), data.t.tolist(), data.classes
     ([[5.1, 3.5], [6.2, 2.9]], [0, 1], ('a', 'b'))
     """
-    path = Path(path)
-    table = is_table_file(path)
-    suffix = path.suffix.lower()
+    files = files_of(path)
+    path = _told(path)
+    table = files is None and is_table_file(path)
+    suffix = path.suffix.lower() if files is None else ".npy"
     if labels is not None and suffix != ".npy":
         raise UsageError(f"--labels goes with --data X.npy, not with {path.name}")
     for given, option in (
@@ -157,16 +167,58 @@ def load_file(
             raise UsageError(
                 f"{path.name} needs a .npy file with its targets: --labels, or --test-labels"
             )
-        x, t = read_npy(path, resident_bytes), read_npy(labels)
-        x_name, t_name = str(path), str(labels)
+        x_name, t_name = str(path), str(_told(labels))
+        if files is not None:
+            x = Shards(files)
+        else:
+            if resident_bytes is None and group.size > 1:
+                # All ranks read it into memory, or none.
+                resident_bytes = min(group.gather(resident_limit() // group.local_size))
+            x = read_npy(path, resident_bytes)
+        t = _labels(labels, x)
     else:
         raise UsageError(
             f"--data {path}: expected a .csv, .tsv, .csv.gz, .parquet, .npz or .npy file"
         )
-    check_features(x, x_name)
+    check_features(x, x_name, group)
     t, classes = array_targets(t, len(x), task, classes, t_name)
     scaling = Scaling(0.0, 1 / 255) if x.dtype == np.uint8 else Scaling()
     return Dataset(x, t, classes, scaling, image_shape(x.shape))
+
+
+def _told(files: Files) -> Path:
+    """What to call files in messages: the pattern, the folder, or the first of a list."""
+    return Path(files[0]) if isinstance(files, list | tuple) else Path(files)  # type: ignore[arg-type]
+
+
+def _labels(labels: Files, x: Any) -> np.ndarray:
+    """Read labels from one file or several; each of several belongs to a file of x."""
+    files = files_of(labels)
+    if files is None:
+        return read_npy(labels)  # type: ignore[arg-type]
+    if not isinstance(x, Shards):
+        raise UsageError(
+            f"--labels {_told(labels)}: got several files for samples in one; expected one .npy "
+            "file, or a pattern for --data too"
+        )
+    if len(files) not in (1, len(x.paths)):
+        raise DataError(
+            f"{_told(labels)}: got {counted(len(files), 'file')} of labels for "
+            f"{counted(len(x.paths), 'file')} of samples; expected one each, or one with all labels"
+        )
+    parts = [read_npy(file) for file in files]
+    for file, part, path, n in zip(files, parts, x.paths, np.diff(x.starts), strict=False):
+        if len(files) > 1 and part.shape[:1] != (n,):
+            raise DataError(
+                f"{file}: got {counted(len(part) if part.ndim else 1, 'label')} for the "
+                f"{counted(int(n), 'sample')} of {path}, expected one each"
+            )
+        if part.shape[1:] != parts[0].shape[1:] or part.dtype.kind != parts[0].dtype.kind:
+            raise DataError(
+                f"{file}: got labels of shape {part.shape[1:]}, {part.dtype}; expected "
+                f"{parts[0].shape[1:]}, {parts[0].dtype}, as in {files[0]}"
+            )
+    return np.concatenate(parts)
 
 
 def has_test_part(path: Path) -> bool:
