@@ -313,9 +313,9 @@ def lane_order(n: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarra
 
     Examples
     --------
-    >>> full, last = lane_order(10, 4, seed=0, epoch=1)  # lanes of 2, 3, 2 and 3 rows
-    >>> (full // 2.5).astype(int).tolist(), (last // 2.5).astype(int).tolist()
-    ([[0, 1, 2, 3], [0, 1, 2, 3]], [[1, 3]])
+    >>> full, last = lane_order(10, 4, seed=0, epoch=1)  # lanes from the rows 0, 2, 5 and 7
+    >>> [np.searchsorted([2, 5, 7], rows, "right").tolist() for rows in (*full, *last)]
+    [[0, 1, 2, 3], [0, 1, 2, 3], [1, 3]]
     """
     batch_size = whole("batch_size", batch_size, 1)
     random = np.random.default_rng((seed, 3, epoch))
