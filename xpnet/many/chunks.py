@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from xpnet.backend.interface import Backend
 from xpnet.models.network import Network
 from xpnet.models.stack import unstackable
 
-__all__ = ["bytes_per_model", "even_chunks", "models_at_once"]
+__all__ = ["bytes_per_model", "dealt", "even_chunks", "models_at_once"]
 
+T = TypeVar("T")
 MIB = 1 << 20
 # Bytes of a stack on the CPU, by library; see `models_at_once`.
 MOST_BYTES = {"numpy": 16 * MIB, "torch": 16 * MIB, "strict": 16 * MIB, "jax": 3 * MIB}
@@ -119,3 +121,41 @@ def even_chunks(models: int, most: int) -> list[int]:
     chunks = -(-models // most)
     each, more = divmod(models, chunks) if chunks else (0, 0)
     return [each + 1] * more + [each] * (chunks - more)
+
+
+def dealt(
+    groups: Iterable[tuple[Sequence[T], int, float]], ranks: int
+) -> list[tuple[int, list[T]]]:
+    """Deal models to ranks, and cut what a rank gets of a group into stacks.
+
+    Neighbours go to different ranks: the models of a setting, which a callback may drop together,
+    are spread. Those left over go to the ranks that have the least to do.
+
+    Parameters
+    ----------
+    groups : iterable of (models, most, work)
+        Models of one form, how many of them train at once, and what one of them costs.
+    ranks : int
+
+    Returns
+    -------
+    list of (rank, models)
+        The stacks, in the order of the groups.
+
+    Examples
+    --------
+    >>> dealt([([0, 1, 2, 3, 4], 2, 1.0), ([5], 2, 1.0)], ranks=2)
+    [(0, [0, 2]), (0, [4]), (1, [1, 3]), (1, [5])]
+    """
+    stacks: list[tuple[int, list[T]]] = []
+    load = [0.0] * ranks
+    for models, most, work in groups:
+        order = sorted(range(ranks), key=load.__getitem__)
+        for place, rank in enumerate(order):
+            own = list(models[place::ranks])
+            load[rank] += work * len(own)
+            start = 0
+            for size in even_chunks(len(own), most):
+                stacks.append((rank, own[start : start + size]))
+                start += size
+    return stacks

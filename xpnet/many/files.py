@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,23 @@ import numpy as np
 
 from xpnet.errors import CheckpointError
 from xpnet.files import locked, make_folder
+from xpnet.many.chunks import dealt
 from xpnet.many.members import Candidate
 from xpnet.many.parts import Part
 from xpnet.many.rules import form_and_numbers
+from xpnet.many.sharing import from_first, gathered
 from xpnet.many.stack import Stack
 from xpnet.many.training import Run
 from xpnet.models import checkpoint
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.history import History
 from xpnet.trainer.resume import WORDS, digest
 
 __all__ = ["SavedSet", "identity"]
 
 FORMAT = 1
+
+Layout = list[tuple[int, list[int]]]
 
 
 def identity(
@@ -70,17 +76,27 @@ def identity(
 
 @dataclass
 class SavedSet:
-    """Save a running set and read it back; without a folder, do nothing."""
+    """Save a running set and read it back; without a folder, do nothing.
+
+    Rank 0 alone opens files, and what goes wrong there is raised on all ranks. So all of them call
+    a method together.
+    """
 
     folder: Path | None
     identity: dict[str, Any]
+    group: Group = ALONE
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Make the folder and lock it against other processes while the block runs."""
-        if self.folder is None:
+        with ExitStack() as stack:
+            if self.folder is not None:
+                self.group.first(lambda: stack.enter_context(self._held()))
             yield
-            return
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        assert self.folder is not None
         made = make_folder(self.folder)
         with locked(self.folder):
             try:
@@ -100,97 +116,217 @@ class SavedSet:
         """
         if self.folder is None:
             return
+        group = self.group
         arrays: dict[str, np.ndarray] = {}
-        for number, stack in enumerate(run.stacks):
-            if not stack.live:
+        stacks: dict[int, Any] = {}
+        for place, (number, stack) in enumerate(zip(run.numbers, run.stacks, strict=True)):
+            live = [each.member.index for each in stack.live]
+            stacks[number] = {"live": live, "done": run.done[place], "seconds": run.seconds[place]}
+            if not live:
                 continue
             arrays |= {f"stack{number}/params/{n}": p for n, p in stack.on_host().items()}
             to_numpy = stack.backend.to_numpy
             arrays |= {f"stack{number}/state/{n}": to_numpy(v) for n, v in stack.state.items()}
-            if run.unfinished[number]:
-                arrays[f"stack{number}/losses"] = np.concatenate(run.unfinished[number])
-        histories = []
+            if run.unfinished[place]:
+                arrays[f"stack{number}/losses"] = np.concatenate(run.unfinished[place])
+        histories: dict[int, Any] = {}
+        step = sum(losses.size for part in run.unfinished for losses in part)
+        # What no stack holds has ended before the others were dealt anew, or has not begun.
+        owners = {index: rank for rank, members in run.layout for index in members}
         for index, history in enumerate(run.histories):
+            if owners.get(index, 0) != group.rank:
+                continue
             past, course = history.pack()
             arrays |= {f"model{index}/{name}": value for name, value in past.items()}
             ended = run.params.get(index, {})
             arrays |= {f"model{index}/params/{name}": value for name, value in ended.items()}
-            histories.append(course | {"why": history.reason, "failure": history.failure})
+            histories[index] = course | {"why": history.reason, "failure": history.failure}
+            step += history.steps
+        arrays = gathered(arrays, group, keep=group.rank == 0)
+        told = group.gather((step, histories, stacks))
+        for _, theirs, of_stacks in told:
+            histories |= theirs
+            stacks |= of_stacks
         meta = {
             "run_of_set": FORMAT,
             "identity": self.identity,
-            "histories": histories,
-            "stacks": [stack.members for stack in run.stacks],
+            "histories": [histories[index] for index in range(len(run.histories))],
+            "stacks": [members for _, members in run.layout],
             "called": run.called,
-            "live": [[each.member.index for each in stack.live] for stack in run.stacks],
-            "done": run.done,
-            "seconds": run.seconds,
         }
-        step = sum(history.steps for history in run.histories) + sum(
-            losses.size for part in run.unfinished for losses in part
+        for name in ("live", "done", "seconds"):
+            meta[name] = [stacks[number][name] for number in range(len(run.layout))]
+        if group.size > 1:
+            meta |= {"ranks": group.size, "stack_ranks": [rank for rank, _ in run.layout]}
+        group.first(
+            partial(
+                checkpoint.save_numbered,
+                self.folder,
+                sum(steps for steps, _, _ in told),
+                arrays,
+                meta,
+            )
         )
-        checkpoint.save_numbered(self.folder, step, arrays, meta)
 
     def begin(self) -> None:
         """Refuse a folder that holds the checkpoints of another run."""
-        if self.folder is None:
-            return
-        steps = [path.name for path in checkpoint.numbered(self.folder)]
+        if self.folder is not None:
+            self.group.first(partial(self._check_empty, self.folder))
+
+    def _check_empty(self, folder: Path) -> None:
+        steps = [path.name for path in checkpoint.numbered(folder)]
         if [name for name in steps if name != "step-00000000.npz"]:
             raise CheckpointError(
-                f"{self.folder}: holds the checkpoints of another run; "
+                f"{folder}: holds the checkpoints of another run; "
                 "continue it (resume=True), or name another folder"
             )
 
-    def restore(self, build: Callable[[list[list[int]]], Run]) -> Run | None:
+    def restore(
+        self,
+        build: Callable[[Layout], Run],
+        groups: Sequence[tuple[Sequence[Candidate], int, float]],
+    ) -> Run | None:
         """Return the run of the newest checkpoint; None if there is none.
+
+        As many ranks as before go on with the stacks that they had. For another number, what still
+        trains is dealt anew.
 
         Parameters
         ----------
         build : callable
             Makes a run before its first step, of stacks of these models. How many train at once
             may have been another number then.
+        groups : sequence of (models, most, work)
+            Of `PreparedSet`: models of one form, and how many of them train at once.
 
         Raises
         ------
         CheckpointError
             No checkpoint is whole, or the newest one is of another run.
         """
-        if self.folder is None or not checkpoint.numbered(self.folder):
+        if self.folder is None:
             return None
-        arrays, meta, path, _ = checkpoint.load_latest(self.folder)
+        read: dict[str, np.ndarray] = {}
+        found = self.group.first(partial(self._read, self.folder, read))
+        if found is None:
+            return None
+        meta, path = found
+        arrays = from_first(read, self.group)
+        ranks = self.group.size
+        try:
+            if meta.get("ranks", 1) == ranks:
+                owners = meta.get("stack_ranks", [0] * len(meta["stacks"]))
+                run = build([*zip(owners, meta["stacks"], strict=True)])
+                _fill_histories(run, arrays, meta)
+                _fill(run, arrays, meta)
+            else:
+                places = _places(arrays, meta)
+                run = build(_dealt_anew(groups, ranks, arrays, meta, places))
+                _fill_histories(run, arrays, meta)
+                _fill_anew(run, arrays, meta, places)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path}: is not as xpnet writes it: {error!r}") from error
+        return run
+
+    def _read(self, folder: Path, read: dict[str, np.ndarray]) -> Any:
+        """Return (meta, path) of the newest checkpoint, and put its arrays into `read`."""
+        if not checkpoint.numbered(folder):
+            return None
+        arrays, meta, path, _ = checkpoint.load_latest(folder)
         if meta.get("run_of_set") != FORMAT:
             raise CheckpointError(f"{path}: is not the checkpoint of a set of models")
         if changed := _changed(meta.get("identity"), self.identity):
             raise CheckpointError(
                 f"{path}: belongs to another run: {changed}. Put that back, or start a new run"
             )
-        try:
-            run = build(meta["stacks"])
-            self._fill(run, arrays, meta)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise CheckpointError(f"{path}: is not as xpnet writes it: {error!r}") from error
-        return run
+        read |= arrays
+        return meta, path
 
-    @staticmethod
-    def _fill(run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        for index, course in enumerate(meta["histories"]):
-            own = checkpoint.section(arrays, f"model{index}/")
-            if params := checkpoint.section(own, "params/"):
-                run.params[index] = params
-            run.histories[index] = History.unpack(own, course)
-            run.histories[index].reason = course["why"]
-            run.histories[index].failure = course["failure"]
-        run.done, run.seconds = list(meta["done"]), list(meta["seconds"])
-        run.called = meta["called"]
-        for number, (stack, live) in enumerate(zip(run.stacks, meta["live"], strict=True)):
-            places = [i for i, each in enumerate(stack.live) if each.member.index in set(live)]
-            if not places:
-                stack.live = []
-                continue
-            _restored(stack, places, checkpoint.section(arrays, f"stack{number}/"))
-            losses = arrays.get(f"stack{number}/losses")
-            run.unfinished[number] = [] if losses is None else [losses]
+
+def _fill_histories(run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    own: list[dict[str, np.ndarray]] = [{} for _ in meta["histories"]]
+    for name, value in arrays.items():
+        kind, _, rest = name.partition("/")
+        if kind.startswith("model"):
+            own[int(kind.removeprefix("model"))][rest] = value
+    for index, course in enumerate(meta["histories"]):
+        if params := checkpoint.section(own[index], "params/"):
+            run.params[index] = params
+        run.histories[index] = History.unpack(own[index], course)
+        run.histories[index].reason = course["why"]
+        run.histories[index].failure = course["failure"]
+    run.called = meta["called"]
+
+
+def _fill(run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Fill stacks that are those of the checkpoint."""
+    for place, (number, stack) in enumerate(zip(run.numbers, run.stacks, strict=True)):
+        live = {*meta["live"][number]}
+        run.done[place], run.seconds[place] = meta["done"][number], meta["seconds"][number]
+        places = [i for i, each in enumerate(stack.live) if each.member.index in live]
+        if not places:
+            stack.live = []
+            continue
+        _restored(stack, places, checkpoint.section(arrays, f"stack{number}/"))
+        losses = arrays.get(f"stack{number}/losses")
+        run.unfinished[place] = [] if losses is None else [losses]
+
+
+def _places(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> dict[int, Any]:
+    """Return (stack, row) of each model that still trains."""
+    return {
+        index: (number, row)
+        for number, live in enumerate(meta["live"])
+        for row, index in enumerate(live)
+        if not meta["histories"][index]["why"]
+    }
+
+
+def _dealt_anew(
+    groups: Sequence[tuple[Sequence[Candidate], int, float]],
+    ranks: int,
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    places: Mapping[int, Any],
+) -> Layout:
+    """Deal what still trains; models of one form that are equally far share stacks."""
+
+    def far(index: int) -> tuple[int, int]:
+        number = places[index][0]
+        return meta["done"][number], len(arrays.get(f"stack{number}/losses", ()))
+
+    buckets = []
+    for models, most, work in groups:
+        found: dict[Any, list[int]] = {}
+        for index in (each.member.index for each in models):
+            if index in places:
+                found.setdefault(far(index), []).append(index)
+        buckets += [(indices, most, work) for indices in found.values()]
+    return dealt(buckets, ranks)
+
+
+def _fill_anew(
+    run: Run, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], places: Mapping[int, Any]
+) -> None:
+    """Fill stacks row by row, from whatever stacks the models were in."""
+    for place, stack in enumerate(run.stacks):
+        rows = [places[index] for index in stack.members]
+        first = rows[0][0]
+
+        def of_rows(name: str, rows: Any = rows) -> np.ndarray:
+            return np.stack([arrays[f"stack{number}/{name}"][row] for number, row in rows])
+
+        found = {f"params/{name}": of_rows(f"params/{name}") for name in stack.params}
+        found |= {f"state/{name}": of_rows(f"state/{name}") for name in stack.trained_state}
+        found["state/step"] = arrays[f"stack{first}/state/step"]
+        for name in stack.state.keys() - stack.trained_state - {"step"}:  # settings
+            found[f"state/{name}"] = stack.backend.to_numpy(stack.state[name])
+        _restored(stack, range(len(stack.live)), found)
+        run.done[place] = meta["done"][first]
+        run.seconds[place] = sum(meta["seconds"][n] / len(meta["live"][n]) for n, _ in rows)
+        if f"stack{first}/losses" in arrays:
+            columns = [arrays[f"stack{number}/losses"][:, row] for number, row in rows]
+            run.unfinished[place] = [np.stack(columns, axis=1)]
 
 
 def _restored(stack: Stack, places: Sequence[int], arrays: dict[str, np.ndarray]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from xpnet import optim
 from xpnet.backend.interface import Backend
@@ -21,13 +25,18 @@ from xpnet.many.members import (
     Training,
 )
 from xpnet.many.model_set import ModelSet
-from xpnet.many.planning import PreparedSet, prepare_set
+from xpnet.many.planning import PreparedSet, as_first, prepare_set
+from xpnet.many.sharing import gathered
 from xpnet.many.stack import Stack
 from xpnet.many.training import Callback, Progress, Rules, Run, asked, train
+from xpnet.models import checkpoint
 from xpnet.models.model import Model
 from xpnet.models.network import Network
+from xpnet.parallel.group import ALONE, Group
+from xpnet.trainer.agreement import check_same_run
 from xpnet.trainer.history import Epoch, History
 from xpnet.trainer.progress import tqdm_auto
+from xpnet.trainer.resume import digest
 from xpnet.trainer.trainer import Trainer
 from xpnet.trainer.words import print_lines, quietly
 
@@ -71,6 +80,7 @@ def fit_many(
     at_once: int | None = None,
     verbose: bool = False,
     progress: bool = False,
+    group: Group = ALONE,
 ) -> ModelSet:
     """Train many networks at once: a grid of settings, seeds, folds, or a model for each group.
 
@@ -131,11 +141,20 @@ def fit_many(
     verbose : bool
         Print the plan, some epochs and the table at the end.
     progress : bool
-        Show a progress bar.
+        Show a progress bar; on several ranks that of rank 0.
+    group : Group
+        The ranks that share the models, from `xpnet.parallel.world`; all of them call `fit_many`
+        with the same arguments. Each trains its models as one process would, and at the end all of
+        them have the same set. Without callbacks, stop, folder and verbose no rank waits for
+        another before that; with one of them, all meet after each epoch. Callbacks are called on
+        rank 0, checkpoints are written by rank 0 after an epoch; `resume` may have another number
+        of ranks. The folders of models that train one by one are written by the ranks that train
+        them, so all machines must see `folder`.
 
     Returns
     -------
     ModelSet
+        The same on all ranks: each of them needs the memory for the parameters of all models.
 
     Raises
     ------
@@ -165,35 +184,58 @@ def fit_many(
         raise UsageError("resume needs the folder of the checkpoints")
     if folder is not None and not isinstance(folder, str | os.PathLike):
         raise UsageError(f"folder is {shown(folder)}; expected a path")
-    made = prepare_set(
-        networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
-        bootstrap=bootstrap, validation=validation, sample_weight=sample_weight,
-        class_weight=class_weight, backend=backend, dtype=dtype, scaling=scaling,
-        target_scaling=target_scaling, classes=classes, columns=columns, encoder=encoder,
-        at_once=at_once, metric=metric,
+    if not isinstance(group, Group):
+        raise UsageError(f"group is {shown(group)}; expected xpnet.parallel.world()")
+    made = group.together(
+        lambda: prepare_set(
+            networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
+            bootstrap=bootstrap, validation=validation, sample_weight=sample_weight,
+            class_weight=class_weight, backend=backend, dtype=dtype, scaling=scaling,
+            target_scaling=target_scaling, classes=classes, columns=columns, encoder=encoder,
+            at_once=at_once, metric=metric, ranks=group.size,
+        )
     )  # fmt: skip
-    say: Callable[..., None] = quietly(print_lines) if verbose else _silent
-    say(*made.plan().in_words())
-    saved = SavedSet(None if folder is None else Path(folder), {})
-    if folder is not None:
+    saved = SavedSet(None if folder is None else Path(folder), {}, group)
+    if folder is not None or group.size > 1:
         shared_by_all: dict[str, Any] = {"patience": patience, "metric": metric}
         if augmentation is not None:
             shared_by_all["augment"] = str(augmentation)
         saved.identity = identity(made.chosen, made.parts, shared_by_all)
+        if group.size > 1:
+            check_same_run(group, _brief(saved.identity))
+    made = as_first(made, group)
+    speaks = verbose and group.rank == 0
+    say: Callable[..., None] = quietly(print_lines) if speaks else _silent
+    say(*made.plan().in_words())
+    # Whoever has nothing to say or to hear between the epochs does not wait for the others.
+    meets = bool(rules.callbacks) or stop is not None or folder is not None or verbose
+    progress = progress and group.rank == 0
     with saved.held():
         shared: dict[Any, Any] = {}
 
-        def build(groups: list[list[int]]) -> Run:
-            stacks = [[made.chosen[index] for index in group] for group in groups]
-            return Run.of([Stack(stack, made.parts, shared) for stack in stacks], len(made.chosen))
+        def stack_of(members: list[int]) -> Stack:
+            return Stack([made.chosen[index] for index in members], made.parts, shared)
 
-        found = saved.restore(build) if resume else None
-        if found is None:
+        def build(layout: list[tuple[int, list[int]]]) -> Run:
+            return Run.of(layout, group.rank, len(made.chosen), stack_of)
+
+        run = saved.restore(build, made.groups) if resume else None
+        if run is None:
             saved.begin()
-        run = found or build([[each.member.index for each in stack] for stack in made.stacks])
-        _train(run, made, rules, saved, save_seconds, progress, say)
-        models = _alone(run, made, rules, saved.folder, resume, save_seconds, progress)
-    return _finished(run, made, rules, models, say)
+            stacks = ([each.member.index for each in stack] for stack in made.stacks)
+            run = build([*zip(made.stack_ranks, stacks, strict=True)])
+        _train(run, made, rules, saved, save_seconds, progress, say, group if meets else ALONE)
+        models = _alone(run, made, rules, saved.folder, resume, save_seconds, progress, group)
+    _name_stopped(run)
+    if group.size > 1:
+        _share(run, made, models, group)
+    return _finished(run, made, rules, models, say, warns=group.rank == 0)
+
+
+def _brief(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checksum in the place of each value: of thousands of models they are long."""
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in described.items()}
+    return {name: digest(np.frombuffer(text.encode(), np.uint8)) for name, text in texts.items()}
 
 
 def _silent(*lines: str) -> None:
@@ -228,23 +270,29 @@ def _train(
     save_seconds: float,
     progress: bool,
     say: Callable[..., None],
+    group: Group,
 ) -> None:
     written = time.monotonic()
 
     def save(run: Run) -> None:
         nonlocal written
-        if saved.folder is None or time.monotonic() - written < save_seconds:
+        if saved.folder is None:
+            return
+        if not group.first(lambda: time.monotonic() - written >= save_seconds):
             return
         try:
             saved.save(run)
         except OSError as error:
-            warnings.warn(f"cannot write a checkpoint; training continues: {error}", stacklevel=2)
+            if group.rank == 0:
+                warnings.warn(
+                    f"cannot write a checkpoint; training continues: {error}", stacklevel=2
+                )
         written = time.monotonic()
 
     total = sum(
         stack.steps * len(stack.live) * stack.live[0].epochs for stack in run.stacks if stack.live
     )
-    if saved.folder is not None and run.stacks:
+    if saved.folder is not None and run.layout:
         saved.save(run)  # a folder that refuses writes fails now
     longest = max((stack[0].epochs for stack in made.stacks), default=0)
     every = max(1, longest // 20)
@@ -260,11 +308,11 @@ def _train(
             )
 
     if not progress:
-        train(run, made.parts, rules, saved=save, said=said)
+        train(run, made.parts, rules, saved=save, said=said, group=group)
     else:
         with tqdm_auto()(total=total, unit="step", leave=False, dynamic_ncols=True) as bar:
-            train(run, made.parts, rules, saved=save, said=said, advance=bar.update)
-    if saved.folder is not None and run.stacks:
+            train(run, made.parts, rules, saved=save, said=said, advance=bar.update, group=group)
+    if saved.folder is not None and run.layout:
         saved.save(run)
 
 
@@ -276,10 +324,21 @@ def _alone(
     resume: bool,
     save_seconds: float,
     progress: bool,
+    group: Group,
 ) -> dict[int, Model]:
-    """Train what cannot be stacked, model by model, as `xpnet.Trainer` does."""
+    """Train what cannot be stacked, model by model, as `xpnet.Trainer` does.
+
+    With `stop`, the ranks meet after each of their models, so that all of them end.
+    """
     models: dict[int, Model] = {}
-    for each, _ in made.alone:
+    pairs = [*zip(made.alone, made.alone_ranks, strict=True)]
+    own = [each for (each, _), rank in pairs if rank == group.rank]
+    for turn in range(max(Counter(made.alone_ranks).values(), default=0)):
+        if rules.stop is not None:
+            run.stopped = group.any(run.stopped)
+        if turn >= len(own):
+            continue
+        each = own[turn]
         index, part = each.member.index, made.parts[each.part]
         if run.stopped:
             run.histories[index].reason = "stop"
@@ -317,10 +376,8 @@ def _alone(
     return models
 
 
-def _finished(
-    run: Run, made: PreparedSet, rules: Rules, models: Mapping[int, Model], say: Callable[..., None]
-) -> ModelSet:
-    """Make the set: models that were stopped have the weights that they have now."""
+def _name_stopped(run: Run) -> None:
+    """Give the models that were stopped the weights that they have now."""
     for stack in run.stacks:
         if not stack.live:
             continue
@@ -330,6 +387,56 @@ def _finished(
             if index not in run.params:
                 run.params[index] = {name: p[place].copy() for name, p in held.items()}
                 run.histories[index].reason = "stop"
+
+
+def _share(run: Run, made: PreparedSet, models: Mapping[int, Model], group: Group) -> None:
+    """Bring the parameters and histories of all ranks to each of them."""
+    owners = {index: rank for rank, members in run.layout for index in members}
+    owners |= {
+        each.member.index: rank
+        for (each, _), rank in zip(made.alone, made.alone_ranks, strict=True)
+    }
+    arrays: dict[str, np.ndarray] = {}
+    courses: dict[int, Any] = {}
+    for index, history in enumerate(run.histories):
+        if owners.get(index, 0) != group.rank:
+            continue
+        past, course = history.pack()
+        params = models[index].to_host() if index in models else run.params.get(index, {})
+        kept = bool(history.best_params) and history.reason != "stop"
+        if kept:  # they are the model's
+            past = {"losses": past["losses"]}
+        arrays |= {f"{index}/{name}": value for name, value in past.items()}
+        arrays |= {f"{index}/params/{name}": value for name, value in params.items()}
+        courses[index] = course, kept, history.reason, history.failure, history.notes
+    arrays = gathered(arrays, group)
+    every = {index: each for part in group.gather(courses) for index, each in part.items()}
+    own: dict[int, dict[str, np.ndarray]] = {index: {} for index in every}
+    for name, value in arrays.items():
+        number, _, rest = name.partition("/")
+        own[int(number)][rest] = value
+    for index, (course, kept, reason, failure, notes) in every.items():
+        if index in courses:
+            continue
+        history = History.unpack(own[index], course)
+        history.reason, history.failure, history.notes = reason, failure, notes
+        params = checkpoint.section(own[index], "params/")
+        if params:
+            run.params[index] = params
+        if kept:
+            history.best_params = params
+        run.histories[index] = history
+
+
+def _finished(
+    run: Run,
+    made: PreparedSet,
+    rules: Rules,
+    models: Mapping[int, Model],
+    say: Callable[..., None],
+    warns: bool,
+) -> ModelSet:
+    """Make the set."""
     first = made.parts[made.chosen[0].part].model
     kind = "accuracy" if first.classifies else "r2"
     entries: list[Any] = []
@@ -347,7 +454,7 @@ def _finished(
         notes.append("callbacks see the models that train one by one each by itself")
     failures = [h.failure for h in run.histories if h.reason == "failed"]
     notes += failures
-    if failures:
+    if failures and warns:
         warnings.warn(
             f"{counted(len(failures), 'model')} of {len(made.chosen)} failed: {failures[0]}"
             + (f"; and {len(failures) - 1} more (ModelSet.notes)" if len(failures) > 1 else ""),

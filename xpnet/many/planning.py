@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from xpnet import optim
 from xpnet.backend.interface import Backend
@@ -16,7 +18,7 @@ from xpnet.data.dataset import is_streamed
 from xpnet.data.labels import labels_of
 from xpnet.data.loader import LARGEST_SHARE
 from xpnet.errors import DataError, UsageError, counted, shown, whole
-from xpnet.many.chunks import bytes_per_model, even_chunks, models_at_once
+from xpnet.many.chunks import bytes_per_model, dealt, models_at_once
 from xpnet.many.members import Candidate, Training, candidates, checked_grid, checked_seeds
 from xpnet.many.parts import (
     Part,
@@ -33,9 +35,10 @@ from xpnet.many.stack import form
 from xpnet.models.model import Model
 from xpnet.models.network import Network
 from xpnet.models.stack import unstackable
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.validation import checked_validation
 
-__all__ = ["Plan", "PreparedSet", "plan", "prepare_set"]
+__all__ = ["Plan", "PreparedSet", "as_first", "plan", "prepare_set"]
 
 # What `plan` takes beside its own arguments: what `prepare_set` looks at, and what only a training
 # needs.
@@ -59,7 +62,8 @@ class Plan:
     ----------
     models : int
     stacks : list of (int, int)
-        For each form of networks: its models, and how many of them train at once.
+        For each form of networks: its models, and how many of them train at once, on all ranks
+        together.
     bytes : int
         Of parameters, optimizer state, activations and batches of all models.
     one_by_one : dict of str to int
@@ -67,6 +71,8 @@ class Plan:
     parts, data_bytes : int
         The parts of the data that are trained on, and the bytes of their samples: each fold, each
         group, and for each seed what its share for validation leaves.
+    ranks : list of int
+        How many models each rank trains; empty on one process.
 
     Examples
     --------
@@ -83,6 +89,7 @@ class Plan:
     one_by_one: dict[str, int]
     parts: int = 1
     data_bytes: int = 0
+    ranks: list[int] = field(default_factory=list)
 
     def in_words(self) -> list[str]:
         """Return the plan as lines."""
@@ -103,7 +110,17 @@ class Plan:
                 lines.append(f"{forms} forms of {of_form}, {how}")
         for reason, models in self.one_by_one.items():
             lines.append(f"{counted(models, 'model')} one by one: {reason}")
+        if self.ranks:
+            lines.append(self.ranks_in_words())
         return lines
+
+    def ranks_in_words(self) -> str:
+        """Return how many models each rank trains; "" on one process."""
+        if not self.ranks:
+            return ""
+        low, high = min(self.ranks), max(self.ranks)
+        each = counted(high, "model") if low == high else f"{low:,} to {high:,} models"
+        return f"{len(self.ranks):,} ranks, {each} each"
 
 
 @dataclass(eq=False)
@@ -112,11 +129,37 @@ class PreparedSet:
 
     chosen: list[Candidate]
     parts: dict[int, Part]
+    groups: list[tuple[list[Candidate], int, float]]  # models of one form, how many at once, work
     stacks: list[list[Candidate]]  # each trains at once
-    forms: list[tuple[int, int]]
     alone: list[tuple[Candidate, str]]
     bytes: int
     augment: Augmentation | None = None
+    ranks: int = 1
+    # The ranks that train each stack, and each of `alone`.
+    stack_ranks: list[int] = field(default_factory=list)
+    alone_ranks: list[int] = field(default_factory=list)
+
+    @property
+    def forms(self) -> list[tuple[int, int]]:
+        """For each group of models, how many there are, and how many train at once."""
+        found = []
+        for models, _, _ in self.groups:
+            own = {each.member.index for each in models}
+            largest: dict[int, int] = {}
+            for stack, rank in zip(self.stacks, self.stack_ranks, strict=True):
+                if stack[0].member.index in own:
+                    largest[rank] = max(largest.get(rank, 0), len(stack))
+            found.append((len(models), sum(largest.values())))
+        return found
+
+    def models_of_ranks(self) -> list[int]:
+        """Return how many models each rank trains."""
+        counts = [0] * self.ranks
+        for stack, rank in zip(self.stacks, self.stack_ranks, strict=True):
+            counts[rank] += len(stack)
+        for rank in self.alone_ranks:
+            counts[rank] += 1
+        return counts
 
     def plan(self) -> Plan:
         reasons: dict[str, int] = {}
@@ -124,7 +167,8 @@ class PreparedSet:
             reasons[reason] = reasons.get(reason, 0) + 1
         samples = {id(part.given.x): part.given.x.nbytes for part in self.parts.values()}
         size = sum(samples.values())
-        return Plan(len(self.chosen), self.forms, self.bytes, reasons, len(samples), size)
+        ranks = self.models_of_ranks() if self.ranks > 1 else []
+        return Plan(len(self.chosen), self.forms, self.bytes, reasons, len(samples), size, ranks)
 
 
 def plan(
@@ -146,6 +190,7 @@ def plan(
     clip_norm: float | None = None,
     augment: Augmentation | str | None = None,
     at_once: int | None = None,
+    group: Group = ALONE,
     **options: Any,
 ) -> Plan:
     """Return what `fit_many` would train with these arguments; train nothing.
@@ -171,7 +216,7 @@ def plan(
     )
     return prepare_set(
         networks, data, training, grid=grid, seeds=seeds, folds=folds, groups=groups,
-        bootstrap=bootstrap, validation=validation, at_once=at_once,
+        bootstrap=bootstrap, validation=validation, at_once=at_once, ranks=group.size,
         **{name: value for name, value in options.items() if name in OF_THE_DATA},
     ).plan()  # fmt: skip
 
@@ -198,6 +243,7 @@ def prepare_set(
     encoder: Any = None,
     at_once: int | None = None,
     metric: str | None = None,
+    ranks: int = 1,
 ) -> PreparedSet:
     """Check all arguments, prepare the parts of the data, and group the models by their form."""
     nets = [networks] if isinstance(networks, Network) else networks
@@ -300,7 +346,7 @@ def prepare_set(
     if training.augment is not None:
         for network in nets:
             training.augment.check(network.input_shape)
-    return _grouped(chosen, parts, at_once, training.augment)
+    return _grouped(chosen, parts, at_once, training.augment, ranks)
 
 
 def _task(classes: bool) -> str:
@@ -316,6 +362,7 @@ def _grouped(
     parts: Mapping[int, Part],
     at_once: int | None,
     augment: Augmentation | None,
+    ranks: int,
 ) -> PreparedSet:
     """Group candidates by their form, and cut each group into stacks that train at once."""
     groups: dict[Any, list[Candidate]] = {}
@@ -336,8 +383,7 @@ def _grouped(
         most_shared = max(LEAST_SHARED, part.model.backend.memory // SHARED)
         key = form(each, part), each.part if needed > most_shared else None
         groups.setdefault(key, []).append(each)
-    stacks: list[list[Candidate]] = []
-    forms: list[tuple[int, int]] = []
+    found: list[tuple[list[Candidate], int, float]] = []
     total = 0
     for group in groups.values():
         first = group[0]
@@ -348,12 +394,51 @@ def _grouped(
         most = at_once or models_at_once(
             first.network, first.batch_size, slots, feed.dtype, feed.backend
         )
-        sizes = even_chunks(len(group), most)
-        ends = list(itertools.accumulate(sizes, initial=0))
-        stacks += [group[a:b] for a, b in itertools.pairwise(ends)]
-        forms.append((len(group), sizes[0]))
+        found.append((group, most, _work(first, parts)))
     for each, _ in alone:
         total += bytes_per_model(
             each.network, each.batch_size, len(each.rule.slots), parts[each.part].model.dtype
         )
-    return PreparedSet(list(chosen), dict(parts), stacks, forms, alone, total, augment)
+    stacks = dealt(found, ranks)
+    singly = dealt((([each], 1, _work(each, parts)) for each, _ in alone), ranks)
+    return PreparedSet(
+        list(chosen), dict(parts), found, [stack for _, stack in stacks], alone, total, augment,
+        ranks, [rank for rank, _ in stacks], [rank for rank, _ in singly],
+    )  # fmt: skip
+
+
+def _work(candidate: Candidate, parts: Mapping[int, Part]) -> float:
+    """Return what a model costs to train, next to the others: its products, for each sample."""
+    size = sum(math.prod(np.shape(p)) for p in candidate.network.params.values())
+    return float(size * len(parts[candidate.part].given.x) * candidate.epochs)
+
+
+def as_first(made: PreparedSet, group: Group) -> PreparedSet:
+    """Return the set with the stacks that rank 0 has decided on.
+
+    All ranks decide alike but for the memory: another machine, or another GPU, may have less.
+    """
+    if group.size == 1:
+        return made
+
+    def indices(models: Iterable[Candidate]) -> list[int]:
+        return [each.member.index for each in models]
+
+    groups, stacks, alone, stack_ranks, alone_ranks = group.first(
+        lambda: (
+            [(indices(models), most, work) for models, most, work in made.groups],
+            [*map(indices, made.stacks)],
+            [(each.member.index, reason) for each, reason in made.alone],
+            made.stack_ranks,
+            made.alone_ranks,
+        )
+    )
+    of = made.chosen
+    return replace(
+        made,
+        groups=[([of[i] for i in models], most, work) for models, most, work in groups],
+        stacks=[[of[i] for i in stack] for stack in stacks],
+        alone=[(of[i], reason) for i, reason in alone],
+        stack_ranks=stack_ranks,
+        alone_ranks=alone_ranks,
+    )

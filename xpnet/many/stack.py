@@ -133,11 +133,16 @@ class Stack:
             )  # fmt: skip
         self.run = self.backend.loop(step, self.feed.prepare)
 
+    @property
+    def trained_state(self) -> set[str]:
+        """The names of the arrays in the state that training changes, one row for each model."""
+        own = {f"{n}.{slot}" for n in self.params for slot in self._rule.slots}
+        return own | (self.state.keys() & {"level"})
+
     def keep(self, wanted: Sequence[int]) -> None:
         """Leave only these models in the arrays, by their places on the first axis."""
         rows = self.backend.asarray(np.asarray(wanted, np.int64))
-        own = {f"{n}.{slot}" for n in self.params for slot in self._rule.slots}
-        own |= self.state.keys() & {"level"}
+        own = self.trained_state
 
         def take(array: Array) -> Array:
             return namespace(array).take(array, rows, axis=0)

@@ -14,9 +14,11 @@ from xpnet import optim
 from xpnet.errors import UsageError, counted, shown
 from xpnet.many.members import Candidate
 from xpnet.many.parts import Part
+from xpnet.many.sharing import News
 from xpnet.many.stack import Stack
 from xpnet.metrics import measure
 from xpnet.models.evaluation import class_indices
+from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.history import Epoch, History, finite_or_none
 from xpnet.trainer.interrupts import held_signals
 
@@ -24,6 +26,8 @@ __all__ = ["Callback", "Progress", "Rules", "Run", "asked", "train"]
 
 # The training score is measured on at most this many samples, as by `xpnet.Trainer`.
 TRAIN_SCORE_SAMPLES = 10_000
+# What a rank says in place of an epoch if all its stacks have ended.
+NO_EPOCH = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Rules:
 class Progress:
     """What a callback sees after an epoch of all models that train together.
 
-    It sees the models that train one by one each by itself, after each of its epochs.
+    It sees the models that train one by one each by itself, after each of its epochs. On several
+    ranks, rank 0 calls it for the models of all; for one that trains by itself, the rank that
+    trains it.
 
     Attributes
     ----------
@@ -86,12 +92,17 @@ class Run:
     Attributes
     ----------
     stacks : list of Stack
+        Of several ranks, those that this one trains; so are `done`, `unfinished` and `seconds`.
     histories : list of History
-        By the index of the model.
+        By the index of the model. Those of other ranks are as old as what they told last.
     params : dict of int to dict
         The parameters of the models that have ended, on the host.
     done : list of int
         For each stack, the epochs that are done.
+    layout : list of (int, list of int)
+        The stacks of all ranks: the rank that trains it, and its models.
+    numbers : list of int
+        The places of this rank's stacks in `layout`.
     """
 
     stacks: list[Stack]
@@ -104,14 +115,28 @@ class Run:
     stopped: bool = False
     called: int = 0  # the epochs after which the callbacks were called
     watches: dict[int, optim.Watch | None] = field(default_factory=dict)  # by index
+    layout: list[tuple[int, list[int]]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)  # not yet told to the other ranks
 
     @classmethod
-    def of(cls, stacks: list[Stack], count: int) -> Run:
-        """Return the run before its first step."""
+    def of(
+        cls, layout: list[tuple[int, list[int]]], rank: int, count: int,
+        build: Callable[[list[int]], Stack],
+    ) -> Run:  # fmt: skip
+        """Return the run of a rank before its first step; `build` makes a stack of its models."""
+        numbers = [number for number, (owner, _) in enumerate(layout) if owner == rank]
+        stacks = [build(layout[number][1]) for number in numbers]
         return cls(
             stacks, [History() for _ in range(count)], done=[0] * len(stacks),
-            unfinished=[[] for _ in stacks], seconds=[0.0] * len(stacks),
+            unfinished=[[] for _ in stacks], seconds=[0.0] * len(stacks), layout=layout,
+            numbers=numbers,
         )  # fmt: skip
+
+    def live(self) -> list[int]:
+        """Return the models of all ranks that still train, in the order of the set."""
+        members = (index for _, stack in self.layout for index in stack)
+        return sorted(index for index in members if not self.histories[index].reason)
 
 
 def train(
@@ -122,6 +147,7 @@ def train(
     advance: Callable[[int], None] = lambda steps: None,
     saved: Callable[[Run], None] = lambda run: None,
     said: Callable[[Run, int], None] = lambda run, epoch: None,
+    group: Group = ALONE,
 ) -> None:
     """Train all stacks of a run to their end; the run has the results.
 
@@ -134,33 +160,66 @@ def train(
         Called with the number of model-steps of each chunk.
     saved : callable
         Called after each chunk and each epoch; it saves the run when it is time.
+        On several ranks it is called after each epoch of all stacks alone, and on all of them.
     said : callable
         Called after each epoch of all stacks.
+    group : Group
+        The ranks that wait for each other after each epoch; by default this one waits for none.
+
+    Notes
+    -----
+    Ranks have other stacks, so their chunks of steps do not match, and they must not wait for each
+    other within an epoch. They meet after each epoch of the set: all of them come to each meeting,
+    and none leaves before it, whether it has nothing to train, has been told to stop in the middle
+    of its epoch, or has been told nothing. Only there they say who has stopped, and only there all
+    of them end. So none waits for a rank that has gone, and what is saved is saved by all. A signal
+    that the launcher hands to all ranks ends their epochs at the next chunk; what only one of them
+    hears ends the others after the epoch that they are in.
     """
+    within = saved if group.size == 1 else _nothing
     # Once for all epochs: to hold the signals takes as long as a few steps.
     with held_signals() as deliver:
-        while (epoch := _next_epoch(run)) is not None:
+        while (epoch := _next_epoch(run, group)) is not None:
             if epoch > run.called:  # after the checkpoint of an epoch, or in its place
-                _call_back(run, rules, epoch)
+                _call_back(run, rules, epoch, group)
                 continue
             for number, stack in enumerate(run.stacks):
                 if not stack.live or run.done[number] != epoch:
                     continue
-                if not _epoch(run, number, rules, advance, saved, deliver):
+                if not _epoch(run, number, rules, advance, within, deliver):
                     run.stopped = True
-                    return
+                    break
                 _close(run, number, parts, rules)
-                saved(run)
+                within(run)
+            _meet(run, group)
+            if run.stopped:
+                return
             said(run, epoch + 1)
-            _call_back(run, rules, epoch + 1)
+            _call_back(run, rules, epoch + 1, group)
             saved(run)
             deliver()
 
 
-def _next_epoch(run: Run) -> int | None:
+def _nothing(run: Run) -> None:
+    """Save nothing."""
+
+
+def _next_epoch(run: Run, group: Group) -> int | None:
     """Return the epoch of the stack that is furthest behind, from 0; None if all have ended."""
     live = (done for done, stack in zip(run.done, run.stacks, strict=True) if stack.live)
-    return min(live, default=None)
+    epoch = group.least(min(live, default=NO_EPOCH))
+    return None if epoch == NO_EPOCH else epoch
+
+
+def _meet(run: Run, group: Group) -> None:
+    """Tell the other ranks what an epoch was, and whether this one has been told to stop."""
+    news, run.news = run.news, []
+    if group.size == 1:
+        return
+    for rank, (stopped, told) in enumerate(group.gather((run.stopped, news))):
+        run.stopped = run.stopped or stopped
+        for each in told if rank != group.rank else ():
+            each.tell(run.histories[each.index])
 
 
 def _index(candidate: Candidate) -> int:
@@ -212,6 +271,7 @@ def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> No
             continue
         if not finite[place]:
             _fail(run, stack, place, losses[:, place], epoch)
+            run.news.append(_news(_index(each), history, None, losses[:0, place]))
             continue
         n = len(parts[each.part].given.x)
         sizes = np.full(len(losses), each.batch_size)
@@ -245,9 +305,16 @@ def _close(run: Run, number: int, parts: Mapping[int, Part], rules: Rules) -> No
             history.reason = "patience"
         elif last:
             history.reason = "epochs"
+        run.news.append(_news(_index(each), history, record, losses[:, place]))
     if falling:
         stack.lower(falling)
     _release(run, number)
+
+
+def _news(index: int, history: History, record: Epoch | None, losses: np.ndarray) -> News:
+    return News(
+        index, record, losses, history.best_epoch, history.metric, history.reason, history.failure
+    )
 
 
 def _watch(run: Run, each: Candidate, validated: bool) -> optim.Watch | None:
@@ -336,14 +403,11 @@ def _release(run: Run, number: int) -> None:
         stack.keep([place for place in range(len(stack.live)) if place not in set(ended)])
 
 
-def _call_back(run: Run, rules: Rules, epoch: int) -> None:
-    live = [
-        _index(each)
-        for stack in run.stacks
-        for each in stack.live
-        if not run.histories[_index(each)].reason
-    ]
-    dropped = asked(rules, Progress(epoch, live, run.histories))
+def _call_back(run: Run, rules: Rules, epoch: int, group: Group) -> None:
+    live = run.live()
+    dropped: set[int] = set()
+    if rules.callbacks:  # once, since it may print, or count its calls; its answer goes to all
+        dropped = group.first(lambda: asked(rules, Progress(epoch, live, run.histories)))
     run.called = epoch
     for index in dropped & {*live}:
         run.histories[index].reason = "callback"
