@@ -571,11 +571,11 @@ def test_a_last_training_that_is_stopped_is_done_again(
     build = sweep.build_trainer
     built = []
 
-    def stopping(*args: Any) -> Any:
+    def stopping(*args: Any, **options: Any) -> Any:
         built.append(1)
         if len(built) == 2:  # the first one describes the sweep
             os.kill(os.getpid(), signal.SIGTERM)
-        return build(*args)
+        return build(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "build_trainer", stopping)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def fit(*arguments: Any, **options: Any) -> ModelSet:
     return xpnet.fit_many(*arguments, dtype="float64", **options)
 
 
-def same(found: ModelSet, whole: ModelSet, *, times: bool = False) -> None:
+def same(found: ModelSet, whole: ModelSet) -> None:
     """Assert that two sets are the same, to rounding."""
     assert found.members == whole.members
     assert found.notes == whole.notes
@@ -44,9 +43,9 @@ def same(found: ModelSet, whole: ModelSet, *, times: bool = False) -> None:
             assert getattr(mine, name) == getattr(theirs, name), (k, name)
         np.testing.assert_allclose(mine.losses, theirs.losses, rtol=1e-11, atol=1e-13)
         assert len(mine.epochs) == len(theirs.epochs)
-        for own, other in zip(mine.epochs, theirs.epochs, strict=True):
+        for epoch, expected in zip(mine.epochs, theirs.epochs, strict=True):
             for name in ("epoch", "step", "train_loss", "train_score", "val_loss", "val_score"):
-                a, b = getattr(own, name), getattr(other, name)
+                a, b = getattr(epoch, name), getattr(expected, name)
                 assert (a is None) == (b is None)
                 assert a is None or a == pytest.approx(b, rel=1e-10), (k, name)
         assert list(mine.best_params) == list(theirs.best_params)
@@ -193,7 +192,10 @@ def test_progress_is_that_of_one_process() -> None:
     for mine, theirs in zip(first, whole, strict=True):
         assert mine[:2] == theirs[:2]
         assert mine[4] == theirs[4]
-        for own, known in (*zip(mine[2], theirs[2], strict=True), *zip(mine[3], theirs[3])):
+        for own, known in (
+            *zip(mine[2], theirs[2], strict=True),
+            *zip(mine[3], theirs[3], strict=True),
+        ):
             np.testing.assert_allclose(own, known, rtol=1e-11)
 
 
@@ -304,13 +306,15 @@ def test_a_set_wanders_from_one_number_of_ranks_to_the_next(tmp_path: Path) -> N
     options = {**OPTIONS, "patience": None, **options}
     whole = fit(network, (X, T), rule, **{**options, "save_seconds": 60.0})
     for turn, ranks in enumerate((1, 3, 2, 4, 2, 1, 3)):
-        found = on_ranks(
-            ranks,
-            lambda g, turn=turn: fit(
-                network, (X, T), rule, folder=tmp_path, resume=turn > 0, group=g,
-                stop=(calls := iter(range(1, 1000))) and (lambda: next(calls) == 5), **options,
-            ),
-        )  # fmt: skip
+        calls = iter(range(1, 1000))
+
+        def work(group: Group, turn: int = turn, calls: Any = calls) -> ModelSet:
+            return fit(
+                network, (X, T), rule, folder=tmp_path, resume=turn > 0, group=group,
+                stop=lambda: next(calls) == 5, **options,
+            )  # fmt: skip
+
+        assert "stop" in {history.reason for history in on_ranks(ranks, work)[0].histories}
     found = on_ranks(
         2, lambda g: fit(network, (X, T), rule, folder=tmp_path, resume=True, group=g, **options)
     )

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from xpnet.many.model_set import kept_epoch
 from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
 from xpnet.models.model import Model
+from xpnet.parallel import ALONE, Group
 from xpnet.show import plots
 from xpnet.show.plots.figure import short
 from xpnet.trainer import words
@@ -59,11 +60,28 @@ FORMS = ("channels", "hidden", "activation")
 SHOWN_NETWORKS = 4
 
 
-def run_sweep(config: Config, prog: str) -> int:
-    """Train all networks of a sweep; return the exit status."""
-    check_folder(config)
+def run_sweep(config: Config, prog: str, group: Group = ALONE) -> int:
+    """Train all networks of a sweep; return the exit status.
+
+    The ranks of a group share the networks. Rank 0 alone makes the folder, writes files and prints.
+    """
+    group.first(lambda: check_folder(config))
     if config.plot:
         plots.require()
+    sweep, found = group.together(lambda: _planned(config, group))
+    if config.dry_run:
+        if group.rank == 0:
+            say(*sweep.described(found))
+        if group.rank == 0 and sweep.parts.columns:
+            say("", *aligned(sweep.parts.columns))
+        return 0
+    with ExitStack() as stack:
+        folder = group.first(lambda: stack.enter_context(claimed(config)))
+        return _train(sweep, found, prog, folder)
+
+
+def _planned(config: Config, group: Group) -> tuple[Sweep, Plan]:
+    """Load the data, and decide what is trained on it."""
     one = first(config)
     backend = backend_of(one, config.dtype)
     parts = load_parts(one)
@@ -73,20 +91,13 @@ def run_sweep(config: Config, prog: str) -> int:
         )
     config = settled_sweep(config, len(parts.train))
     trainer = build_trainer(settled(first(config), len(parts.train)), parts, backend)
-    sweep = Sweep(config, parts, trainer)
+    sweep = Sweep(config, parts, trainer, group)
     check_fits(one, parts)
     if config.ensemble and not sweep.averages:
         raise UsageError(
             f"--ensemble averages probabilities, and --loss {config.loss} gives none; take softmax"
         )
-    found = plan(*sweep.networks_and_data(), **sweep.arguments())
-    if config.dry_run:
-        say(*sweep.described(found))
-        if parts.columns:
-            say("", *aligned(parts.columns))
-        return 0
-    with claimed(config) as folder:
-        return _train(sweep, found, prog, folder)
+    return sweep, plan(*sweep.networks_and_data(), **sweep.arguments())
 
 
 @dataclass(frozen=True)
@@ -99,11 +110,14 @@ class Sweep:
         With `Several` values, settled.
     parts : Parts
     trainer : Trainer
+    group : Group
+        The ranks that share the networks.
     """
 
     config: Config
     parts: Parts
     trainer: Trainer
+    group: Group = ALONE
 
     @property
     def one(self) -> Config:
@@ -162,6 +176,7 @@ class Sweep:
             "classes": train.classes,
             "columns": None if self.parts.encoder else train.columns,
             "encoder": self.parts.encoder,
+            "group": self.group,
         }
 
     def settings_in(self, found: ModelSet) -> list[dict[str, Any]]:
@@ -184,7 +199,7 @@ class Sweep:
             f"sweep     {sweep_in_words(self.config)}",
             *lines,
             self._training(),
-            words.backend_line(self.trainer.backend),
+            words.backend_line(self.trainer.backend, self.group.size),
             *plan_lines(found),
             *self._chosen_by(),
         ]
@@ -221,13 +236,14 @@ def plan_lines(found: Plan) -> list[str]:
         how = "all at once" if at_once >= count else f"{at_once:,} at a time"
         form = "of one form" if times == 1 else f"of each of {times:,} forms"
         stacks.append(f"{counted(count, 'model')} {form}, {how}")
+    ranks = [f"          {found.ranks_in_words()}"] if found.ranks else []
     if len(found.stacks) == 1 and not found.one_by_one:
-        return [f"plan      {stacks[0]}; {size}"]
+        return [f"plan      {stacks[0]}; {size}", *ranks]
     lines = [f"plan      {counted(found.models, 'model')}; {size}"]
     lines += [f"          {line}" for line in stacks]
     for reason, count in found.one_by_one.items():
         lines.append(f"          {counted(count, 'model')} one by one: {reason}")
-    return lines
+    return lines + ranks
 
 
 def _bytes(count: int) -> str:
@@ -241,14 +257,15 @@ def _bytes(count: int) -> str:
 
 
 class _Log:
-    """Print the sweep's progress on stdout."""
+    """Print the sweep's progress on stdout, on rank 0."""
 
-    def __init__(self, config: Config, epochs: int, score: str) -> None:
-        self.config, self.epochs, self.score = config, epochs, score
+    def __init__(self, sweep: Sweep, epochs: int) -> None:
+        self.epochs, self.score = epochs, sweep.score
+        self.speaks = not sweep.config.quiet and sweep.group.rank == 0
         self.told = 0  # the epoch whose line came last
 
     def say(self, *lines: str) -> None:
-        if lines and not self.config.quiet:
+        if lines and self.speaks:
             say(*lines)
 
     def __call__(self, progress: Progress) -> None:
@@ -280,42 +297,54 @@ class _Log:
 
 
 def _train(sweep: Sweep, found: Plan, prog: str, folder: Path) -> int:
-    config = sweep.config
+    config, group = sweep.config, sweep.group
+    writes = group.rank == 0
     lengths = (
         sweep.settled(each).epochs for each in combinations(config, ("batch_size", "epochs"))
     )
     longest = max(epochs or 1 for epochs in lengths)
-    log = _Log(config, longest, sweep.score)
+    log = _Log(sweep, longest)
     log.say(*sweep.described(found))
     if config.resume is None:
-        write_whole(folder / "config.toml", to_toml(config))
+        group.first(lambda: write_whole(folder / "config.toml", to_toml(config)))
     begun = False
     progress = not config.quiet and sys.stderr.isatty()
+
+    def outdate(*progress: Progress) -> None:
+        """Remove the summary; rank 0 does it after an epoch too, which only others may train."""
+        if writes:
+            remove(folder / "summary.json")  # it says that the run is complete
 
     def stop() -> bool:
         """Say whether to stop, after each chunk of steps; the first chunk outdates the summary."""
         nonlocal begun
         if not begun:
-            remove(folder / "summary.json")  # it says that the run is complete
+            outdate()
         begun = True
         return bool(seen)
 
-    def stopped(where: str) -> int:
+    def signalled() -> int:
+        """Return the signal that a rank has got, the same number on all of them; 0 for none."""
+        return max(map(max, filter(None, group.gather(seen))), default=0)
+
+    def stopped(where: str, number: int) -> int:
         again = f"{prog} --resume {shlex.quote(str(folder))}"
         log.say(f"stopped {where}, and saved; go on with: {again}")
-        return 128 + seen[0]
+        return 128 + number
 
     networks, data = sweep.networks_and_data()
     try:
         with signals() as seen:
             models = _fitted(
-                networks, data, **sweep.arguments(), patience=config.patience, callbacks=[log],
-                stop=stop, folder=folder / "checkpoints", resume=config.resume is not None,
+                networks, data, **sweep.arguments(), patience=config.patience,
+                callbacks=[log, outdate] if group.size > 1 else [log], stop=stop,
+                folder=folder / "checkpoints", resume=config.resume is not None,
                 progress=progress,
             )  # fmt: skip
-            if seen:
-                return stopped(f"in epoch {max(len(h.epochs) for h in models.histories) + 1}")
-            if begun:  # no callback sees the last epoch
+            if number := signalled():
+                epoch = max(len(h.epochs) for h in models.histories) + 1
+                return stopped(f"in epoch {epoch}", number)
+            if group.any(begun):  # no callback sees the last epoch
                 log.epoch(max(len(h.epochs) for h in models.histories), models.histories)
             else:
                 log.say("nothing left to train" + " on the folds" * (config.folds is not None))
@@ -323,25 +352,27 @@ def _train(sweep: Sweep, found: Plan, prog: str, folder: Path) -> int:
             rows = standings(models, settings)
             log.say(*_standing_lines(sweep, models, settings, rows))
             # What was found is on the disk before more is trained.
-            write_whole(folder / "sweep.csv", csv_of(models, settings, sweep.score, None))
+            table = csv_of(models, settings, sweep.score, None)
+            group.first(lambda: write_whole(folder / "sweep.csv", table))
             lost = sum(history.reason == "failed" for history in models.histories)
             if lost == len(models):
-                complain(
-                    "all models failed: "
-                    f"{models.histories[0].failure}; {folder / 'sweep.csv'} names each"
-                )
+                if writes:
+                    complain(
+                        "all models failed: "
+                        f"{models.histories[0].failure}; {folder / 'sweep.csv'} names each"
+                    )
                 return 5
-            if config.quiet and lost:
+            if config.quiet and lost and writes:
                 said = f"{lost:,} of {counted(len(models), 'model')} failed"
                 complain(f"warning: {said}; {folder / 'sweep.csv'} names each")
             outcome = _chosen(sweep, models, rows, stop, progress, log)
-            if seen:
-                return stopped("before the end")
+            if number := signalled():
+                return stopped("before the end", number)
     except (UsageError, DataError, CheckpointError, DeviceError, MemoryError, OSError):
-        if config.resume is None and not begun:  # refused: the folder is free again
+        if writes and config.resume is None and not begun:  # refused: the folder is free again
             _free(folder)
         raise
-    return _finish(sweep, folder, models, settings, rows, outcome, log)
+    return _finish(sweep, folder, models, settings, rows, outcome, log) if writes else 0
 
 
 def _fitted(networks: Sequence[Any], data: Any, **options: Any) -> ModelSet:
@@ -394,7 +425,10 @@ def _chosen(
     progress: bool,
     log: _Log,
 ) -> Outcome:
-    """Take the best model, or train the best setting on the samples of all folds."""
+    """Take the best model, or train the best setting on the samples of all folds.
+
+    The ranks share the batches of that training, as of a single run.
+    """
     config = sweep.settled(dict(rows[0].settings))
     if sweep.config.folds is None:
         index = models.best_index
@@ -410,7 +444,7 @@ def _chosen(
     what = named(rows[0].settings, None, None) or "the network"
     score = f"{_score_in_words(sweep, models)} {spread(rows[0])}"
     log.say(f"best      {what}: {score}; now trained on all {len(train):,} samples (model.npz)")
-    trainer = build_trainer(config, sweep.parts, sweep.trainer.backend)
+    trainer = build_trainer(config, sweep.parts, sweep.trainer.backend, group=sweep.group)
     history = trainer.fit(
         train.x, train.t, epochs=config.epochs, batch_size=config.batch_size,
         class_weight=class_weight_of(config, train), stop=stop, progress=progress,
@@ -480,7 +514,9 @@ def _finish(
     outcome.model.save(folder / "model.npz", extra)
     write_whole(folder / "sweep.csv", csv_of(models, settings, sweep.score, outcome.index))
     result = outcome.model.evaluate(test.x, test.t)
-    summary = summary_of(outcome.config, outcome.model, outcome.history, result, len(train))
+    summary = summary_of(
+        outcome.config, outcome.model, outcome.history, result, len(train), sweep.group.size
+    )
     failed = sum(history.reason == "failed" for history in models.histories)
     summary["sweep"] = {
         "models": len(models),

@@ -265,7 +265,7 @@ def main(args: Sequence[str] | None = None, prog: str = PROG) -> int:
         if is_sweep(config):
             from xpnet.commands.sweep import run_sweep  # what trains many, for those who ask
 
-            return run_sweep(config, prog)
+            return run_sweep(config, prog, group)
         return _run(config, prog, group)
 
     return run_on_ranks(command)
