@@ -83,8 +83,8 @@ def run_sweep(config: Config, prog: str, group: Group = ALONE) -> int:
 def _planned(config: Config, group: Group) -> tuple[Sweep, Plan]:
     """Load the data, and decide what is trained on it."""
     one = first(config)
-    backend = backend_of(one, config.dtype)
-    parts = load_parts(one)
+    backend = backend_of(one, config.dtype, group)
+    parts = load_parts(one, group=group)
     if config.folds is not None and config.folds > len(parts.train):
         raise UsageError(
             f"--folds is {config.folds:,}, but the training part has {len(parts.train):,} samples"
