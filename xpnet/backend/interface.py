@@ -178,12 +178,19 @@ def packed(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.reshape(array, -1) for array in arrays])
 
 
-def unpacked(buffer: Any, arrays: Sequence[Array]) -> list[Any]:
-    """Return the values of each array out of a buffer as `packed` makes it, in its shape."""
+def unpacked(
+    buffer: Any, arrays: Sequence[Array], copy: Callable[[Any], Any] = np.copy
+) -> list[Any]:
+    """Return the values of each array out of a buffer as `packed` makes it, in its shape.
+
+    A single number, such as the loss, is copied: a loop keeps the losses of many steps, and each
+    would keep its whole buffer.
+    """
     found, start = [], 0
     for array in arrays:
         end = start + math.prod(array.shape)
-        found.append(buffer[start:end].reshape(array.shape))
+        part = buffer[start:end].reshape(array.shape)
+        found.append(part if array.ndim else copy(part))
         start = end
     return found
 

@@ -165,7 +165,7 @@ class Torch(Backend):
         def reduce(arrays: Sequence[Array]) -> list[Array]:
             buffer = torch.cat([array.reshape(-1) for array in arrays])
             ranks.sum(buffer.numpy())
-            return unpacked(buffer, arrays)
+            return unpacked(buffer, arrays, torch.clone)
 
         return reduce
 
