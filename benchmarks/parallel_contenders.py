@@ -196,7 +196,6 @@ def their_training(form: Form, size: int) -> Distributed:
     import torch
 
     nn = torch.nn
-    torch.set_num_threads(1)
     rank = _join_gloo() if size > 1 else 0
     params = form.made().params
     modules: list[Any] = []
@@ -259,6 +258,9 @@ def _serve_training(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
         ours: Any = OurTraining(name, form, group)
         ranks: Ranks = ours
     else:
+        import torch
+
+        torch.set_num_threads(1)
         ranks = their_training(form, size)
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
