@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -45,6 +46,8 @@ CONTENDERS = (OURS, "xpnet torch", "xpnet jax", DDP)
 CHECKED_STEPS = 10
 TOLERANCE = 1e-4  # of the losses of the first steps, relative
 LEAST_STEPS = 10
+# A turn counts if others than its ranks used less of the processors, else it is repeated.
+QUIET, PAUSE_SECONDS = 0.03, 0.2
 
 ASKED = {"784-50-10/512": 1.5, "784-1024-10/512": 1.6, f"{CONVNET}/100": 1.7}
 SIZES = (4, 160_000, 3_300_000, 33_000_000)
@@ -63,7 +66,7 @@ class Arguments:
     """steps: steps of the same batch on one rank and on several. sums: the all-reduce alone.
     weak: as many rows on each of 1, 2, 4 and 8 ranks, for the model of the cost."""
     networks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (
-        "784-50-10/512", "784-50-10/128", "784-1024-10/512", "784-1024-10/128", f"{CONVNET}/100",
+        "784-50-10/512", "784-1024-10/512", f"{CONVNET}/100", "784-50-10/128", "784-1024-10/128",
     )  # fmt: skip
     """Sizes of layers, or SimpleConvNet; and the batch of all ranks together. weak takes the
     networks without their batch."""
@@ -81,6 +84,8 @@ class Arguments:
     """Number of turns of each contender."""
     seconds: float = 0.3
     """Length of a turn, about."""
+    patience: float = 10.0
+    """Most seconds to repeat a turn in which other processes used the processors too."""
     limit: float = LIMIT_SECONDS
     """Most seconds for an answer of a contender."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -111,6 +116,46 @@ def form_of(word: str, samples: int = SAMPLES) -> Form:
 def seconds_of(answers: Sequence[Mapping[str, Any]]) -> float:
     """Return the time of the slowest rank."""
     return max(float(answer["seconds"]) for answer in answers)
+
+
+class Turn(NamedTuple):
+    """The seconds of a turn, what the ranks said, and the share of the machine others took."""
+
+    seconds: float
+    answers: Sequence[Mapping[str, Any]]
+    others: float
+
+
+def others_of(answers: Sequence[Mapping[str, Any]], cores: int) -> float:
+    """Return the share of all processors that worked for others than these ranks.
+
+    Examples
+    --------
+    >>> others_of([{"wall": 1.0, "cpu": 0.9, "busy": 1.8}, {"wall": 1.0, "cpu": 0.7}], 2)
+    0.1
+    """
+    busy = answers[0]["busy"]
+    own = sum(answer["cpu"] for answer in answers)
+    wall = answers[0]["wall"]
+    return 0.0 if busy is None else round(max(0.0, busy - own) / (cores * wall), 4)
+
+
+def quiet_turn(team: Team, patience: float, **question: Any) -> Turn:
+    """Ask until nobody else used the processors meanwhile, or for so many seconds.
+
+    Then return the turn that was disturbed least. Ranks wait for each other, so other work that
+    takes a core from one of them holds up all.
+    """
+    until, best = time.monotonic() + patience, None
+    cores = len(os.sched_getaffinity(0))
+    while True:
+        answers = team.ask(**question)
+        turn = Turn(seconds_of(answers), answers, others_of(answers, cores))
+        if best is None or turn.others < best.others:
+            best = turn
+        if best.others < QUIET or time.monotonic() > until:
+            return best
+        time.sleep(PAUSE_SECONDS)
 
 
 def check(losses: Mapping[tuple[str, int], Sequence[float]]) -> float:
@@ -157,15 +202,15 @@ def started(
 
 def timed_rounds(
     teams: Mapping[tuple[str, int], Team], arguments: Arguments
-) -> Iterator[dict[tuple[str, int], list[float]]]:
-    """Yield all seconds a step so far, after each turn."""
+) -> Iterator[dict[tuple[str, int], list[Turn]]]:
+    """Yield all turns so far, after each."""
     steps = {}
     for key, team in teams.items():
         each = seconds_of(team.ask(do="time", steps=LEAST_STEPS))
         steps[key] = max(LEAST_STEPS, round(arguments.seconds / each))
-    found: dict[tuple[str, int], list[float]] = {key: [] for key in teams}
+    found: dict[tuple[str, int], list[Turn]] = {key: [] for key in teams}
     for key in turns(tuple(teams), arguments.rounds):
-        found[key].append(seconds_of(teams[key].ask(do="time", steps=steps[key])))
+        found[key].append(quiet_turn(teams[key], arguments.patience, do="time", steps=steps[key]))
         yield found
 
 
@@ -198,11 +243,12 @@ def _measure_parts(word: str, team: Team | None, arguments: Arguments, recorder:
         return
     each = seconds_of(team.ask(do="time", steps=LEAST_STEPS))
     steps = max(LEAST_STEPS, round(arguments.seconds / each))
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Turn]] = {}
     for _ in range(arguments.rounds):
-        answers = team.ask(do="parts", steps=steps)
-        for part in answers[0]:
-            found.setdefault(part, []).append(mean(answer[part] for answer in answers))
+        turn = quiet_turn(team, arguments.patience, do="parts", steps=steps)
+        for part in turn.answers[0]["parts"]:
+            seconds = mean(answer["parts"][part] for answer in turn.answers)
+            found.setdefault(part, []).append(turn._replace(seconds=seconds))
     case = {"what": "parts", "network": word, "ranks": team.size}
     recorder.put(*(_measurement(case, part, values) for part, values in found.items()))
 
@@ -221,13 +267,14 @@ def measure_sums(arguments: Arguments, recorder: Recorder) -> None:
                 print(f"{name}: skipped, {reason}", flush=True)
         names = [name for name, team in SUMS.items() if team in teams]
         for size in arguments.bytes:
-            calls, found = {}, dict[str, list[float]]()
+            calls, found = {}, dict[str, list[Turn]]()
             for name in names:
                 each = seconds_of(teams[SUMS[name]].ask(do="time", of=name, bytes=size, calls=5))
                 calls[name] = min(500, max(5, round(arguments.seconds / each)))
             for name in turns(names, arguments.rounds):
                 question = {"do": "time", "of": name, "bytes": size, "calls": calls[name]}
-                found.setdefault(name, []).append(seconds_of(teams[SUMS[name]].ask(**question)))
+                turn = quiet_turn(teams[SUMS[name]], arguments.patience, **question)
+                found.setdefault(name, []).append(turn)
             case = {"what": "sums", "bytes": size, "ranks": ranks}
             recorder.put(*(_measurement(case, name, values) for name, values in found.items()))
     finally:
@@ -270,9 +317,10 @@ def gradient_bytes(network: str) -> int:
 
 
 def _measurement(
-    case: dict[str, Any], contender: str, seconds: Sequence[float], **more: Any
+    case: dict[str, Any], contender: str, found: Sequence[Turn], **more: Any
 ) -> Measurement:
-    values = quartiles([1e6 * value for value in seconds])
+    values = quartiles([1e6 * turn.seconds for turn in found])
+    more["others"] = [turn.others for turn in found]
     unit = "us" if case["what"] == "sums" else "us/step"
     return {"case": case, "contender": contender, "unit": unit, **values, **more}
 
@@ -463,11 +511,20 @@ def steps_section(header: dict[str, Any], measurements: Sequence[Measurement]) -
         f"Steps of SGD in float32, one BLAS thread a rank, on {cores} cores "
         f"({header['machine']['cpu']}, {header['machine']['date']}): median of {rounds} rounds in "
         "turns, and quartiles of the ratios. The batch is that of all ranks together. DDP is "
-        "PyTorch's DistributedDataParallel over gloo. `python -m benchmarks.parallel` repeats it.",
+        "PyTorch's DistributedDataParallel over gloo. A turn in which other processes took more "
+        f"than {100 * QUIET:.0f} % of the processors is repeated for some seconds, and then the "
+        f"least disturbed counts{_disturbed(measurements)}. `python -m benchmarks.parallel` "
+        "repeats it.",
         "",
         *step_lines(measurements),
         "",
     ]
+
+
+def _disturbed(measurements: Sequence[Measurement]) -> str:
+    shares = [share for m in measurements for share in m.get("others", [])]
+    loud = sum(share >= QUIET for share in shares)
+    return f" ({loud} of {len(shares)} turns)" if loud else ""
 
 
 def model_section(header: dict[str, Any], measurements: Sequence[Measurement]) -> list[str]:
@@ -558,7 +615,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def attempt(what: str, work: Any, *words: Any) -> None:
         nonlocal failed
-        print(what, flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {what}", flush=True)
         try:
             work(*words, arguments, recorder)
         except (Failed, Skipped) as reason:
@@ -569,13 +626,13 @@ def main(args: Sequence[str] | None = None) -> int:
     with recording("parallel", arguments.out, ranks=arguments.ranks, load=load) as recorder:
         if "sums" in arguments.parts:
             attempt("all-reduce alone", measure_sums)
-        if "steps" in arguments.parts:
-            for word in arguments.networks:
-                attempt(f"steps of {word}", measure_steps, word)
         if "weak" in arguments.parts:
             for network in dict.fromkeys(form.network for form in forms):
                 if network not in IMAGES:
                     attempt(f"the same rows on each rank, {network}", measure_weak, network)
+        if "steps" in arguments.parts:
+            for word in arguments.networks:
+                attempt(f"steps of {word}", measure_steps, word)
         print("\n".join(_report(arguments, recorder.measurements)), flush=True)
     return 1 if failed else 0
 

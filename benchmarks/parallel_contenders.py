@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -232,6 +233,40 @@ def _join_gloo() -> int:
     return int(torch.distributed.get_rank())
 
 
+# -- Other work on the machine ---------------------------------------------------------
+
+STAT = Path("/proc/stat")
+
+
+def busy_seconds() -> float | None:
+    """Return how long the processors have worked, for whomever; None where no one says."""
+    try:
+        first, *ticks = STAT.read_text(encoding="ascii").splitlines()[0].split()
+        assert first == "cpu"
+    except OSError:
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    each = [int(tick) for tick in ticks[:8]]
+    return (sum(each) - each[3] - each[4]) / float(os.sysconf("SC_CLK_TCK"))
+
+
+class Watched:
+    """Measure a stretch of work: its wall time, this process's, and that of all processors.
+
+    The parent compares them over all ranks, and so knows of other work on the machine.
+    """
+
+    def __enter__(self) -> Watched:
+        self._busy, self._cpu = busy_seconds(), time.process_time()
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        wall, cpu, busy = time.perf_counter(), time.process_time(), busy_seconds()
+        self.found: dict[str, Any] = {"wall": wall - self._began, "cpu": cpu - self._cpu}
+        self.found["busy"] = None if busy is None or self._busy is None else busy - self._busy
+
+
 # -- The questions ---------------------------------------------------------------------
 
 
@@ -271,9 +306,9 @@ def _serve_training(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
         if question["do"] == "parts":
             return _parts(ours, order)
         ranks.wait()
-        began = time.perf_counter()
-        ranks.train(order)
-        return {"seconds": (time.perf_counter() - began) / len(order)}
+        with Watched() as watched:
+            ranks.train(order)
+        return {"seconds": watched.found["wall"] / len(order), **watched.found}
 
     return answer
 
@@ -282,13 +317,13 @@ def _parts(ours: OurTraining, order: np.ndarray) -> dict[str, Any]:
     found = Profile(ours.group)
     ours.use(found.reduce)
     ours.wait()
-    began = time.perf_counter()
-    ours.train(order)
-    seconds = time.perf_counter() - began
+    with Watched() as watched:
+        ours.train(order)
     ours.use(ours.backend.reducer(ours.group))
     named = {name: getattr(found, name) for name in ("pack", "wait", "sum", "unpack")}
-    named["compute"] = seconds - sum(named.values())
-    return {name: value / len(order) for name, value in named.items()}
+    named["compute"] = watched.found["wall"] - sum(named.values())
+    parts = {name: value / len(order) for name, value in named.items()}
+    return {"parts": parts, "seconds": 0.0, **watched.found}
 
 
 def _serve_sums(library: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -315,12 +350,13 @@ def _serve_sums(library: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         buffer = np.zeros(question["bytes"] // 4, np.float32)
         call, each = sums[question["of"]], []
-        for k in range(question["calls"] + 2):
-            wait()
-            began = time.perf_counter()
-            call(buffer)
-            if k > 1:
-                each.append(time.perf_counter() - began)
-        return {"seconds": float(np.median(each))}
+        with Watched() as watched:
+            for k in range(question["calls"] + 2):
+                wait()
+                began = time.perf_counter()
+                call(buffer)
+                if k > 1:
+                    each.append(time.perf_counter() - began)
+        return {"seconds": float(np.median(each)), **watched.found}
 
     return answer
