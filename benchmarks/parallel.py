@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal, NamedTuple
@@ -486,19 +487,20 @@ def paper_lines(measurements: Sequence[Measurement], rows: int = WEAK_ROWS) -> l
     """Write where the model sees the time go on up to 1,000 ranks, and the rows that are needed."""
     _, computes, sizes = fitted(measurements)
     lines = [
-        f"| network | link of a rank | ranks | computing | latency | transfer | efficiency "
-        f"| rows for {EFFICIENCY:.0%} | their batch |".replace("%", " %"),
+        "| network | link of a rank | ranks | computing | latency | transfer | efficiency "
+        "| 80 % of one rank | 80 % of a large batch |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for network, compute in computes.items():
         for name, link in LINKS.items():
             for ranks in PAPER_RANKS:
                 parts = step(compute, link, ranks, rows, sizes[network])
-                least = rows_needed(compute, link, ranks, sizes[network], EFFICIENCY)
+                rows_of = partial(rows_needed, compute, link, ranks, sizes[network], EFFICIENCY)
+                least, more = rows_of(), rows_of(fixed_is_lost=True)
                 cells = [f"{1e6 * part:,.0f} µs" for part in parts]
                 lines.append(
                     f"| {network} | {name} | {ranks:,} | {' | '.join(cells)} "
-                    f"| {100 * parts.efficiency:.0f} % | {least:,} | {ranks * least:,} |"
+                    f"| {100 * parts.efficiency:.0f} % | {ranks:,} x {least:,} | {ranks:,} x {more:,} |"
                 )
     return lines
 
@@ -551,7 +553,10 @@ def model_section(header: dict[str, Any], measurements: Sequence[Measurement]) -
             f"{name} ({1e6 * latency:.0f} µs, {bandwidth / 1e9:.1f} GB/s)"
             for name, (latency, bandwidth) in LINKS.items()
         )
-        + "; no waiting for the slowest, and no reduction while backward still runs:",
+        + "; no waiting for the slowest, and no reduction while backward still runs. The last "
+        "columns are the smallest batches, ranks x rows, that keep 80 % of the speed that one rank "
+        "has with as many rows; and that it has with a batch so large that the fixed part of its "
+        "steps is negligible:",
         "",
         *paper_lines(measurements),
         "",

@@ -1,6 +1,7 @@
 """``python -m benchmarks.readme`` writes the newest committed results into the pages.
 
-The pages are README.md, benchmarks/RESULTS.md, docs/speed.md, docs/tables.md and docs/defaults.md.
+The pages are README.md, benchmarks/RESULTS.md, docs/speed.md, docs/tables.md, docs/parallel.md and
+docs/defaults.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import book, convolution, results
+from benchmarks import book, convolution, parallel, results
 from benchmarks.defaults import section as scores_and_times
 from benchmarks.estimator_cases import named
 from benchmarks.estimators import BASELINE, Pair, pairs
@@ -597,6 +598,29 @@ def book_verdicts() -> list[str]:
     return ["Asked and measured:", "", *verdict_table(book.verdicts(measurements)), ""]
 
 
+def parallel_section() -> list[str]:
+    """Write all tables of training on several ranks."""
+    header, measurements = read(results.newest("parallel"))
+    return [
+        machine_line(header),
+        "",
+        *parallel.section(header, measurements),
+        "Asked and measured, times as fast:",
+        "",
+        *verdict_table(parallel.verdicts(measurements)),
+        "",
+    ]
+
+
+def ranks_page() -> list[str]:
+    """Write what the page on many machines shows: the steps, and the model of their cost."""
+    header, measurements = read(results.newest("parallel"))
+    return [
+        *parallel.steps_section(header, measurements),
+        *parallel.model_section(header, measurements),
+    ]
+
+
 def defaults_section() -> list[str]:
     """Write the defaults beside other libraries'; the times only where they are known."""
     times = sorted(results.FOLDER.glob("defaults-times-2*.jsonl"))[-1:]
@@ -618,6 +642,7 @@ def pages() -> dict[Path, list[str]]:
             *estimators_section(),
         ],
         ROOT / "docs/defaults.md": defaults_section(),
+        ROOT / "docs/parallel.md": ranks_page(),
         ROOT / "docs/tables.md": tables_section(*read(results.newest("tables"))),
         ROOT / "benchmarks/RESULTS.md": [
             "## Training steps",
@@ -648,6 +673,9 @@ def pages() -> dict[Path, list[str]]:
             *many_section(),
             "![model-steps a second against the number of models](results/many-sgd.png)",
             "",
+            "## Several ranks",
+            "",
+            *parallel_section(),
             "## Convolution networks",
             "",
             *convolution_section(),

@@ -109,18 +109,31 @@ def step(
 
 
 def rows_needed(
-    compute: Compute, link: Link, ranks: int, size: float, efficiency: float = 0.8
+    compute: Compute,
+    link: Link,
+    ranks: int,
+    size: float,
+    efficiency: float = 0.8,
+    fixed_is_lost: bool = False,
 ) -> int:
     """Return the fewest rows of a rank that keep the efficiency.
+
+    It is relative to one rank with as many rows; or, if `fixed_is_lost`, to one with a batch so
+    large that the fixed part of its steps is negligible.
 
     Examples
     --------
     >>> rows_needed(Compute(0.0, 1e-6), Link(1e-5, 1e9), 2, 1e5)
     440
+    >>> rows_needed(Compute(1e-4, 1e-6), Link(1e-5, 1e9), 2, 1e5)
+    340
+    >>> rows_needed(Compute(1e-4, 1e-6), Link(1e-5, 1e9), 2, 1e5, fixed_is_lost=True)
+    840
     """
-    least = link.all_reduce(ranks, size) * efficiency / (1 - efficiency)
-    # Rounding must not add a row.
-    return max(1, math.ceil(round((least - compute.fixed) / compute.each, 6)))
+    factor = efficiency / (1 - efficiency)
+    least = link.all_reduce(ranks, size) * factor
+    least += compute.fixed * factor if fixed_is_lost else -compute.fixed
+    return max(1, math.ceil(round(least / compute.each, 6)))  # rounding must not add a row
 
 
 def fitted_link(seconds: Mapping[int, float]) -> Link:
