@@ -500,7 +500,8 @@ def paper_lines(measurements: Sequence[Measurement], rows: int = WEAK_ROWS) -> l
                 cells = [f"{1e6 * part:,.0f} µs" for part in parts]
                 lines.append(
                     f"| {network} | {name} | {ranks:,} | {' | '.join(cells)} "
-                    f"| {100 * parts.efficiency:.0f} % | {ranks:,} x {least:,} | {ranks:,} x {more:,} |"
+                    f"| {100 * parts.efficiency:.0f} % | {ranks:,} x {least:,} "
+                    f"| {ranks:,} x {more:,} |"
                 )
     return lines
 
