@@ -152,7 +152,7 @@ class Backend:
         def reduce(arrays: Sequence[Array]) -> list[Array]:
             buffer = packed([self.to_numpy(array) for array in arrays])
             ranks.sum(buffer)
-            return [self.asarray(part) for part in unpacked(buffer, arrays)]
+            return [self.asarray(part) for part in unpacked(buffer, arrays, np.copy)]
 
         return reduce
 
@@ -179,12 +179,12 @@ def packed(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def unpacked(
-    buffer: Any, arrays: Sequence[Array], copy: Callable[[Any], Any] = np.copy
+    buffer: Any, arrays: Sequence[Array], copy: Callable[[Any], Any] = lambda part: part
 ) -> list[Any]:
     """Return the values of each array out of a buffer as `packed` makes it, in its shape.
 
-    A single number, such as the loss, is copied: a loop keeps the losses of many steps, and each
-    would keep its whole buffer.
+    An eager library copies a single number, such as the loss: a loop keeps the losses of many
+    steps, and each would keep its whole buffer.
     """
     found, start = [], 0
     for array in arrays:

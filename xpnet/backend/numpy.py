@@ -251,7 +251,7 @@ class NumPy(Backend):
         def reduce(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             buffer = packed(arrays)
             ranks.sum(buffer)
-            return unpacked(buffer, arrays)
+            return unpacked(buffer, arrays, np.copy)
 
         return reduce
 
