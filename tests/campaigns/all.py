@@ -30,6 +30,7 @@ PARTS = {
     "downloads": 1,
     "api": 1,
     "long_run": 1,
+    "ranks": 3,
 }
 
 

@@ -36,7 +36,7 @@ from xpnet.commands.several import is_sweep
 from xpnet.commands.splits import Parts, data_lines, load_parts
 from xpnet.data.augmentation import Augmentation
 from xpnet.data.description import aligned
-from xpnet.errors import CheckpointError, DataError, DeviceError, UsageError
+from xpnet.errors import CheckpointError, DataError, DeviceError, RankError, UsageError
 from xpnet.files import remove, sync, write_whole
 from xpnet.metrics import best_threshold
 from xpnet.models import checkpoint
@@ -186,7 +186,7 @@ def _train(config: Config, prog: str, folder: Path, parts: Parts, trainer: Train
                 extra={**extra, "settings": settings_of(config)},
                 progress=not config.quiet and sys.stderr.isatty(),
             )
-    except (UsageError, DataError, CheckpointError, DeviceError, MemoryError, OSError):
+    except (UsageError, DataError, CheckpointError, DeviceError, RankError, MemoryError, OSError):
         if writes and config.resume is None and not begun:  # refused: the folder is free again
             for path in checkpoint.numbered(folder / "checkpoints"):
                 path.unlink()

@@ -159,6 +159,7 @@ class MPIGroup(Group):
         self._since = 0.0  # when the main thread began to wait for the others
         self._watch: Watch | None = None
         self._over = False
+        self.settled = False  # whether `world` has been called
 
     def sum(self, buffer: np.ndarray) -> None:
         self._since = time.monotonic()
@@ -213,7 +214,8 @@ class MPIGroup(Group):
         if self._watch is not None and not outcome.status:
             self._watch.ended = True
         text = outcome.text.encode()[:TEXT_BYTES]
-        own = outcome.status.to_bytes(2, "little") + text.ljust(TEXT_BYTES, b"\0")
+        # The system, too, takes the last 8 bits of what sys.exit is given.
+        own = (outcome.status & 0xFF).to_bytes(2, "little") + text.ljust(TEXT_BYTES, b"\0")
         each = bytearray(len(own) * self.size)
         request = self._endings.Iallgather(own, each)
         began, pause = time.monotonic(), 1e-4
@@ -301,10 +303,12 @@ def world(timeout: float | None = TIMEOUT) -> Group:
     if timeout is not None:
         timeout = real("timeout", timeout, 0.0, ends="()")
     found = launch()
-    if found is None and "mpi4py.MPI" not in sys.modules:
+    # One process needs no MPI: an interactive shell of Slurm is a step of one task.
+    if (found is None or found.size == 1) and "mpi4py.MPI" not in sys.modules:
         return ALONE
     group = _world(found)
-    if isinstance(group, MPIGroup):
+    if isinstance(group, MPIGroup) and not group.settled:
+        group.settled = True
         _settle(group, timeout)
     return group
 
@@ -334,7 +338,6 @@ def _world(found: Launch | None) -> Group:
     return ALONE if comm.size == 1 else MPIGroup(comm)
 
 
-@cache
 def _settle(group: MPIGroup, timeout: float | None) -> None:
     """Watch the ranks, and mind the end of a script: its exceptions, and its last line."""
     if timeout is not None:

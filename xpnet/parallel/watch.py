@@ -8,10 +8,12 @@ rank 0's. It works while the main thread waits inside MPI.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from xpnet.errors import one_line
@@ -54,13 +56,20 @@ class Watch:
         self._peers = range(1, comm.size) if comm.rank == 0 else range(1)
         self._stop = threading.Event()
         self.ended = False
-        self._thread = threading.Thread(target=self._run, name="xpnet-watch", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name="xpnet-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread; the others must not need its beats any more."""
         self._stop.set()
         self._thread.join()
+
+    def _guarded(self) -> None:
+        """Watch; where MPI itself fails, as after a cut link, nobody would hear of a lost rank."""
+        try:
+            self._run()
+        except Exception as error:
+            self._give_up(f"cannot talk to the others ({error})", self._comm.rank)
 
     def _run(self) -> None:
         from mpi4py import MPI
@@ -97,7 +106,9 @@ class Watch:
                 if now - last > silence:
                     self._give_up(f"has not answered for {now - last:.0f} s", peer)
             since = self._waiting_since()
-            if gone not in (NOBODY, comm.rank) and since and now - since > WAITED_SECONDS:
+            says = comm.rank == (gone == 0)  # one of those that wait; the others leave it the time
+            waits = WAITED_SECONDS + (not says) * self._every
+            if gone not in (NOBODY, comm.rank) and since and now - since > waits:
                 self._give_up("has ended, and the others wait for it", gone)
         for request in sent.values():
             request.Cancel()
@@ -110,10 +121,13 @@ class Watch:
 
 def abort(comm: Any, status: int, text: str) -> None:
     """Say a line, end all ranks and this process."""
-    if text:
-        os.write(2, f"xpnet: {one_line(text)}\n".encode(errors="backslashreplace"))
+    # An alarm ends this process even where MPI holds Python's lock; where nobody reads stderr, too.
+    signal.setitimer(signal.ITIMER_REAL, 2 * ABORT_SECONDS)
     helper = threading.Timer(ABORT_SECONDS, os._exit, [status])
     helper.daemon = True
     helper.start()
+    if text:
+        with suppress(OSError):  # stderr is closed
+            os.write(2, f"xpnet: {one_line(text)}\n".encode(errors="backslashreplace"))
     comm.Abort(status)
     os._exit(status)

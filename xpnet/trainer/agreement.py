@@ -31,8 +31,8 @@ def check_same_run(group: Group, identity: Mapping[str, Any]) -> None:
     """
     each = group.gather(dict(identity))
     for rank, other in enumerate(each):
-        for name, value in other.items():
-            if value != each[0][name]:
+        for name in each[0] | other:
+            if other.get(name) != each[0].get(name):
                 what = WORDS.get(name, name).removesuffix(" has changed")
                 what = what.removesuffix(" have changed")
                 raise UsageError(

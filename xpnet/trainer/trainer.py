@@ -470,7 +470,9 @@ class Trainer:
         saved = self._saved(folder, given, batch_size, extra)
         if share is not None:
             saved.identity["validation_share"] = share
-        check_same_run(group, saved.identity)
+        # Of ranks with other numbers than these, one would wait for what another does not do.
+        agreed = {"epochs": epochs, "patience": patience, "metric": metric}
+        check_same_run(group, saved.identity | agreed)
         with ExitStack() as stack:
             group.first(lambda: stack.enter_context(saved.held()))
             self.history = history = self._begun(saved, resume)
