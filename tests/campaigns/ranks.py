@@ -69,6 +69,18 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def met(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait until the ranks have written a checkpoint, or have ended."""
+    began = time.time()
+    while process.poll() is None:
+        try:
+            if any(p.stat().st_mtime >= began for p in folder.glob("checkpoints/step-*.npz")):
+                return
+        except OSError:  # another has taken its place
+            continue
+        time.sleep(0.01)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -115,7 +127,11 @@ def attempt(trial: Trial) -> Iterator[str]:
         kind = trial.one_of(*DISTURBED)
         count = int(rng.integers(1, 4)) if drawn else count
         process = started(count, folder, settings)
-        time.sleep(rng.uniform(0.2 * seconds, seconds))
+        if kind == "rank stopped":  # before the ranks have met, none is missed
+            met(process, folder)
+            time.sleep(rng.uniform(0, 0.5))
+        else:
+            time.sleep(rng.uniform(0.2 * seconds, seconds))
         ranks = children(process.pid)
         target = process.pid
         if kind.startswith("rank") and ranks:
