@@ -179,8 +179,7 @@ def test_sigterm_saves_and_other_numbers_of_ranks_go_on(ranks: int, tmp_path: Pa
     status, _, _ = mpirun.finish(process)
     assert status != 0
     assert not (folder / "summary.json").exists()
-    done = schema.load(sorted(folder.glob("checkpoints/step-*.npz"))[-1])[0]
-    assert done["optimizer/step"] > 0 if "optimizer/step" in done else done
+    assert int(max(folder.glob("checkpoints/step-*.npz")).stem.removeprefix("step-")) > 0
     epochs = str(len((folder / "metrics.jsonl").read_text().splitlines()) + 5)
     assert mpirun.run(ranks, *TRAIN, "--resume", folder, "--epochs", epochs, "--quiet")[0] == 0
     assert mpirun.run(1, *TRAIN, *size, "--epochs", epochs, "--out", one)[0] == 0

@@ -456,6 +456,9 @@ class Trainer:
             if not callable(called):
                 raise UsageError(f"a callback is {shown(called)}; expected a function")
         group = self.group
+        # Of ranks that differ in these, one would wait for what another does not do.
+        asked = {"epochs": epochs, "patience": patience, "metric": metric, "resume": resume}
+        check_same_run(group, {**asked, "validation": pair is not None, "validation_share": share})
         given = group.together(
             lambda: prepare(
                 self.model, x, t, pair=pair, share=share, seed=self.seed,
@@ -470,9 +473,7 @@ class Trainer:
         saved = self._saved(folder, given, batch_size, extra)
         if share is not None:
             saved.identity["validation_share"] = share
-        # Of ranks with other numbers than these, one would wait for what another does not do.
-        agreed = {"epochs": epochs, "patience": patience, "metric": metric}
-        check_same_run(group, saved.identity | agreed)
+        check_same_run(group, saved.identity)
         with ExitStack() as stack:
             group.first(lambda: stack.enter_context(saved.held()))
             self.history = history = self._begun(saved, resume)
