@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mpirun
 import numpy as np
 import pytest
-from parallel import mpirun
-from parallel.mpirun import TRAIN, needs_mpi
+from mpirun import TRAIN, needs_mpi
 from ranks import on_ranks
 
 import xpnet
