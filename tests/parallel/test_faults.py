@@ -171,17 +171,9 @@ def test_a_job_that_was_stopped_as_a_whole_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_sigterm_saves_and_other_numbers_of_ranks_go_on(ranks: int, tmp_path: Path) -> None:
-    size = (
-        "--hidden",
-        "9",
-        "--dtype",
-        "float64",
-        "--optimizer",
-        "momentum",
-        "--lr",
-        "0.01",
-        "--quiet",
-    )
+    # The rate of another schedule would depend on --epochs.
+    rule = ("--optimizer", "momentum", "--lr", "0.01", "--schedule", "constant")
+    size = ("--hidden", "9", "--dtype", "float64", *rule, "--quiet")
     one, folder = tmp_path / "one", tmp_path / "run"
     process = mpirun.start(2, [*TRAIN, *size, "--epochs", "4000", "--out", folder])
     mpirun.wait_for(folder / "metrics.jsonl")
