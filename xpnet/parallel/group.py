@@ -66,6 +66,8 @@ class Group:
     rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def __repr__(self) -> str:
+        if self.size == 1:
+            return "ALONE"
         return f"<Group: rank {self.rank} of {self.size}>"
 
     def sum(self, buffer: np.ndarray) -> None:
@@ -113,8 +115,6 @@ class Group:
         """
         try:
             result = function()
-        except RankError:  # from within `gather`: another has failed, and waits for nobody
-            raise
         except Exception as error:
             if not hasattr(error, "told"):
                 self._exchange(_Failed(str(error) or type(error).__name__))
@@ -158,6 +158,7 @@ class MPIGroup(Group):
         self._number = array("q", [0])
         self._since = 0.0  # when the main thread began to wait for the others
         self._watch: Watch | None = None
+        self._grace = GRACE_SECONDS
         self._over = False
         self.settled = False  # whether `world` has been called
 
@@ -198,6 +199,7 @@ class MPIGroup(Group):
     def watch(self, seconds: float) -> None:
         if self._watch is not None:
             self._watch.stop()
+        self._grace = min(GRACE_SECONDS, seconds / 2)
         if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
             return
         self._watch = Watch(self._beats, seconds, lambda: self._since)
@@ -221,7 +223,7 @@ class MPIGroup(Group):
         began, pause = time.monotonic(), 1e-4
         while not request.Test():
             # Whoever has done its work waits for those that have not; whoever has failed, briefly.
-            if outcome.status and time.monotonic() - began > GRACE_SECONDS:
+            if outcome.status and time.monotonic() - began > self._grace:
                 said = f"rank {self.rank}: {outcome.text}" if outcome.text else ""
                 abort(self._endings, outcome.status, said)
             time.sleep(pause)
