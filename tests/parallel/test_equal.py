@@ -40,11 +40,12 @@ def trained(
     x: np.ndarray = X,
     t: np.ndarray = T,
     augment: str | None = None,
+    clip_norm: float = 1.0,
     **training: Any,
 ) -> tuple[dict[str, np.ndarray], xpnet.History]:
     """Train with all that a step can have; return the parameters and the history."""
     trainer = xpnet.Trainer(
-        net or network(), rule or optim.Adam(0.01), weight_decay=1e-3, l1=1e-5, clip_norm=1.0,
+        net or network(), rule or optim.Adam(0.01), weight_decay=1e-3, l1=1e-5, clip_norm=clip_norm,
         dtype=dtype, backend=xpnet.select("cpu", library, dtype=dtype), group=group,
         augment=augment,
     )  # fmt: skip
@@ -202,6 +203,8 @@ def test_weights_drawn_without_a_seed_are_those_of_rank_0() -> None:
         ({"batch_size": 17}, "batch_size"),
         ({"sample_weight": WEIGHT[::-1]}, "sample weights"),
         ({"rule": optim.SGD(0.1)}, "optimizer"),
+        ({"rule": optim.Adam(0.02)}, "optimizer"),
+        ({"clip_norm": 2.0}, "clip_norm"),
     ],
 )
 def test_ranks_that_train_something_else_are_refused(changed: dict[str, Any], what: str) -> None:

@@ -69,3 +69,26 @@ def test_other_libraries_and_ranks(tmp_path: Path, library: str, ranks: int) -> 
     for far, same in told(ranks, tmp_path, library, "float64"):
         assert far < 1e-12
         assert same == "True"
+
+
+FAILING = """
+import sys
+import xpnet
+
+group = xpnet.parallel.world(6)
+if sys.argv[1] == "all" or group.rank == 1:
+    raise ValueError("boom")
+group.gather(0)
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["all", "one"])
+def test_a_script_that_fails_shows_one_traceback(tmp_path: Path, who: str) -> None:
+    (tmp_path / "script.py").write_text(FAILING)
+    status, _, err = run(2, sys.executable, tmp_path / "script.py", who)
+    assert status == 1
+    assert err.count("Traceback") == 1
+    assert err.count("ValueError: boom") == (1 if who == "all" else 2)
+    assert ("xpnet: rank 1: ValueError: boom" in err) == (who == "one")

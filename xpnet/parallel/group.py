@@ -126,10 +126,11 @@ class Group:
     def watch(self, seconds: float) -> None:
         """From now on, end all ranks within so many seconds after one is lost."""
 
-    def end(self, outcome: Outcome) -> Outcome:
+    def end(self, outcome: Outcome, before_abort: Callable[[], None] = lambda: None) -> Outcome:
         """Tell the others how this rank's work ended; return how that of all did.
 
-        A rank that has failed, while the others go on, ends all of them.
+        A rank that has failed, while the others go on, ends all of them; it then calls
+        `before_abort` first.
         """
         return outcome
 
@@ -209,7 +210,7 @@ class MPIGroup(Group):
         """Whether a lost rank is noticed: MPI must be built for threads."""
         return self._watch is not None
 
-    def end(self, outcome: Outcome) -> Outcome:
+    def end(self, outcome: Outcome, before_abort: Callable[[], None] = lambda: None) -> Outcome:
         if self._over:
             return outcome
         self._over = True
@@ -224,6 +225,7 @@ class MPIGroup(Group):
         while not request.Test():
             # Whoever has done its work waits for those that have not; whoever has failed, briefly.
             if outcome.status and time.monotonic() - began > self._grace:
+                before_abort()
                 said = f"rank {self.rank}: {outcome.text}" if outcome.text else ""
                 abort(self._endings, outcome.status, said)
             time.sleep(pause)
@@ -347,10 +349,18 @@ def _settle(group: MPIGroup, timeout: float | None) -> None:
     process, before = os.getpid(), sys.excepthook
 
     def hook(kind: Any, error: Any, trace: Any) -> None:
-        before(kind, error, trace)
-        if os.getpid() == process:
+        def traceback() -> None:
+            before(kind, error, trace)
             sys.stderr.flush()
-            group.end(Outcome(1, f"{kind.__name__}: {error}"))
+
+        own = Outcome(1, f"{kind.__name__}: {error}")
+        if os.getpid() != process:
+            traceback()
+        elif group.rank == 0:
+            traceback()
+            group.end(own)
+        elif group.end(own, traceback) != own:
+            traceback()  # if all have failed alike, that of rank 0 is enough
 
     sys.excepthook = hook
     atexit.register(lambda: group.end(Outcome(0)) if os.getpid() == process else None)

@@ -473,7 +473,9 @@ class Trainer:
         saved = self._saved(folder, given, batch_size, extra)
         if share is not None:
             saved.identity["validation_share"] = share
-        check_same_run(group, saved.identity)
+        numbers = {name: value for name, value in saved.rules.items() if name != "optimizer"}
+        rule = (saved.identity.get("optimizer"), saved.rules.get("optimizer"))
+        check_same_run(group, {**saved.identity, **numbers, "optimizer": rule})
         with ExitStack() as stack:
             group.first(lambda: stack.enter_context(saved.held()))
             self.history = history = self._begun(saved, resume)
