@@ -109,8 +109,8 @@ def test_options_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None
         help_text += capsys.readouterr().out
     help_text = help_text.replace("[no-]", "no-") + "--inputs --editable --version"
     help_text += "--dist"  # of pytest-xdist
-    help_text += (
-        "--nodes --ntasks-per-node --cpus-per-task --gpus-per-task --signal --requeue"  # Slurm
+    help_text += (  # of mpirun and Slurm
+        "--map-by --nodes --ntasks-per-node --cpus-per-task --gpus-per-task --signal --requeue"
     )
     help_text += (ROOT / "examples/book/chapter.py").read_text()
     help_text += (ROOT / "benchmarks/gpu.sh").read_text().split("set -u")[0]
