@@ -588,8 +588,11 @@ def _report(arguments: Arguments, measurements: Sequence[Measurement]) -> list[s
     """Write the tables of the parts that were measured, for the terminal."""
     known = {m["case"]["what"] for m in measurements}
     cores = len(os.sched_getaffinity(0))
-    lines = ["", *step_lines(measurements), "", *part_lines(measurements)] * ("steps" in known)
-    lines += ["", *sum_lines(measurements)] * ("sums" in known)
+    lines: list[str] = []
+    if "steps" in known:
+        lines += ["", *step_lines(measurements), "", *part_lines(measurements)]
+    if "sums" in known:
+        lines += ["", *sum_lines(measurements)]
     if {"weak", "sums"} <= known and len(sums_of(measurements)) > 1:
         lines += ["", *weak_lines(measurements, cores)]
         lines += ["", *paper_lines(measurements, arguments.rows)]

@@ -63,10 +63,16 @@ def test_a_team_says_which_rank_failed() -> None:
     team.stop()
 
 
+# Without these, Open MPI starts nothing for root.
+ROOT = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+
+
 @needs_mpi
 def test_the_command_measures_and_reports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ROOT:
+        monkeypatch.setenv(name, "1")
     out = tmp_path / "parallel.jsonl"
     words = ["--parts", "steps", "--networks", "8-4-10/12", "--only", OURS, "--samples", "100"]
     assert parallel.main([*words, "--rounds", "2", "--seconds", "0.01", "--out", str(out)]) == 0
@@ -163,3 +169,13 @@ def test_the_pages_show_the_committed_results() -> None:
     section = "\n".join(parallel.section(header, measurements))
     page = readme.ROOT / "benchmarks/RESULTS.md"
     assert section in page.read_text(encoding="utf-8")
+
+
+@needs_mpi
+def test_ranks_that_cannot_start_are_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRTE_MCA_plm", "none")  # no way to start a process
+    words = ["--parts", "steps", "--networks", "8-4-10/12", "--only", OURS, "--samples", "100"]
+    assert parallel.main([*words, "--rounds", "1", "--seconds", "0.01"]) == 1
+    assert "FAILED, a rank ended" in capsys.readouterr().out
