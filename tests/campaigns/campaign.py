@@ -220,7 +220,10 @@ def status_of(kind: str, pid: int, seconds: float = 60.0) -> int:
 
 def words_of(kind: str, folder: Path) -> str:
     """What a fork said on stderr: lines that start with ``xpnet:``, no traceback."""
-    words = (folder / "stderr").read_text(errors="replace")
+    try:
+        words = (folder / "stderr").read_text(errors="replace")
+    except FileNotFoundError:  # the signal came before the fork had opened it
+        return ""
     if bad := [line for line in words.splitlines() if not line.startswith("xpnet: ")]:
         raise Broken(kind, f"stderr: {bad[0]} ... {bad[-1]}")
     return words

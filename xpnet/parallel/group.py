@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import signal
 import sys
 import time
 from array import array
@@ -160,6 +161,7 @@ class MPIGroup(Group):
         self._since = 0.0  # when the main thread began to wait for the others
         self._watch: Watch | None = None
         self._grace = GRACE_SECONDS
+        self._seconds = 0.0  # within which all end if one is lost
         self._over = False
         self.settled = False  # whether `world` has been called
 
@@ -200,7 +202,7 @@ class MPIGroup(Group):
     def watch(self, seconds: float) -> None:
         if self._watch is not None:
             self._watch.stop()
-        self._grace = min(GRACE_SECONDS, seconds / 2)
+        self._grace, self._seconds = min(GRACE_SECONDS, seconds / 2), seconds
         if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
             return
         self._watch = Watch(self._beats, seconds, lambda: self._since)
@@ -242,6 +244,13 @@ class MPIGroup(Group):
                 for part in found
             ]
         )
+
+    def leave(self) -> None:
+        """End, at the end of the process; an alarm then minds MPI's own end, where all wait."""
+        self.end(Outcome(0))
+        if self._seconds:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
 
 def merged(each: list[Outcome]) -> Outcome:
@@ -363,4 +372,4 @@ def _settle(group: MPIGroup, timeout: float | None) -> None:
             traceback()  # if all have failed alike, that of rank 0 is enough
 
     sys.excepthook = hook
-    atexit.register(lambda: group.end(Outcome(0)) if os.getpid() == process else None)
+    atexit.register(lambda: group.leave() if os.getpid() == process else None)
