@@ -1,8 +1,9 @@
 """Trainings on several ranks, disturbed at random moments and started again until they are done.
 
-Up to three times each: kill -9 of a rank or of mpirun, SIGSTOP of a rank, SIGTERM to mpirun. All
-ranks end, every file is whole; in the end the run holds the bits of an undisturbed one, where each
-start had the same number of ranks, and its numbers to rounding, where it was drawn.
+Up to three times each: kill -9 of a rank or of mpirun, SIGSTOP of a rank, SIGTERM or SIGUSR1 to
+mpirun.
+All ranks end, every file is whole; in the end the run holds the bits of an undisturbed one, where
+each start had the same number of ranks, and its numbers to rounding, where it was drawn.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ DISTURBED = {
     "rank stopped": signal.SIGSTOP,
     "mpirun killed": signal.SIGKILL,
     "mpirun terminated": signal.SIGTERM,
+    "mpirun told to save": signal.SIGUSR1,
 }
 
 

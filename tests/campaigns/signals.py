@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP at random moments, alone or two in a row.
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1 at random moments, alone or two in a row.
 
 The process ends soon, with the signal's status and without a traceback, in the imports too; what
 it leaves goes on to the bits of an undisturbed run.
@@ -30,7 +30,7 @@ from campaign import (
     words_of,
 )  # fmt: skip
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 QUIET, ENDED = "a signal ends a run in one line", "a stopped run ends in equal bits"
 SOON = 10.0  # seconds
 

@@ -19,7 +19,7 @@ import pytest
 
 import xpnet
 from xpnet.commands import predict, train
-from xpnet.commands.exits import run, say
+from xpnet.commands.exits import STOPPING, run, say
 from xpnet.errors import DataError
 
 COMMANDS = ["train", "predict", "explain", "gradcheck"]
@@ -82,7 +82,7 @@ def test_an_interrupt_within_a_command_ends_with_130(
     assert run(interrupted if where == "command" else refused) == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPPING)
 def test_an_interrupt_whose_exception_is_replaced_is_one(number: int) -> None:
     """A failing import turns the exception of a handler into a TypeError."""
 

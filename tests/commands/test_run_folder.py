@@ -251,7 +251,8 @@ def test_words_that_cannot_be_printed_cost_no_model(
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "status"),
+    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGTERM, 143)],
 )
 def test_a_signal_saves(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int

@@ -22,7 +22,7 @@ import xpnet
 from xpnet.errors import UsageError
 from xpnet.models import schema
 from xpnet.parallel import ALONE, Group, Outcome, world
-from xpnet.parallel.group import merged
+from xpnet.parallel.group import _alarm, merged
 from xpnet.parallel.launcher import Launch, launch, threads
 from xpnet.trainer.agreement import check_same_run
 
@@ -94,7 +94,7 @@ def test_a_setting_that_one_rank_lacks_is_a_difference(more: int) -> None:
 
 
 @needs_mpi
-def test_worlds_of_one_rank_are_refused_once() -> None:
+def test_worlds_of_one_rank_are_refused() -> None:
     said = []
     for rank in "01":  # as mpirun of another MPI starts them
         size = {"PMI_RANK": rank, "PMI_SIZE": "2"}
@@ -105,9 +105,73 @@ def test_worlds_of_one_rank_are_refused_once() -> None:
         assert done.returncode == UsageError.exit_status
         assert done.stdout == ""
         said.append(done.stderr)
-    assert said[0].startswith("xpnet: MPICH started 2 processes, but mpi4py's library (")
-    assert len(said[0].splitlines()) == 1
-    assert said[1] == ""
+    for start, line in zip(("", "rank 1: "), said, strict=True):
+        assert line.startswith(f"xpnet: {start}MPICH started 2 processes, but mpi4py's library (")
+        assert len(line.splitlines()) == 1
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_rank_that_has_no_mpi_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mpi4py.py").write_text("raise ImportError")
+    script = f'[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export PYTHONPATH={tmp_path}; exec "$@"'
+    status, out, err = mpirun.run(2, "sh", "-c", script, "sh", *TRAIN, "--quiet")
+    assert (status, out) == (UsageError.exit_status, "")
+    assert mpirun.lines(err) == [
+        "xpnet: rank 1: Open MPI started 2 processes, and mpi4py is not installed: "
+        "pip install 'xpnet[mpi]'"
+    ]
+
+
+@needs_mpi
+@pytest.mark.parametrize("command", [["predict", "none", "none.csv"], ["compare"]])
+def test_a_command_for_one_process_is_refused_on_several(command: list[str]) -> None:
+    status, out, err = mpirun.run(2, sys.executable, "-m", "xpnet", *command)
+    assert (status, out) == (UsageError.exit_status, "")
+    assert mpirun.lines(err) == [
+        "xpnet: Open MPI started 2 processes, and this command works in one: start it without the "
+        "launcher"
+    ]
+
+
+HANGING = """
+import os, signal, sys
+from xpnet.parallel import group
+group.START_SECONDS = 3.0
+if os.environ["OMPI_COMM_WORLD_RANK"] == "1":
+    {where}
+from xpnet.commands.train import main
+sys.exit(main())
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "where",
+    [
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        "group.MPIGroup = lambda comm: os.kill(os.getpid(), signal.SIGSTOP)",  # after MPI's start
+    ],
+)
+def test_a_rank_that_hangs_in_the_start_ends_all(where: str) -> None:
+    status, out, err = mpirun.run(2, sys.executable, "-c", HANGING.format(where=where))
+    assert status == 128 + signal.SIGALRM
+    assert out == ""
+    assert "Alarm clock" in err
+
+
+def test_an_alarm_that_was_set_goes_on() -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1000.0)
+        with _alarm(0.5):
+            assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        assert 900.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000.0
+        assert signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def checkpoints(folder: Path) -> list[dict[str, np.ndarray]]:
@@ -169,19 +233,32 @@ def test_a_job_that_was_stopped_as_a_whole_goes_on(tmp_path: Path) -> None:
 
 @needs_mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 3])
-def test_sigterm_saves_and_other_numbers_of_ranks_go_on(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "target", "expected", "ranks"),
+    [
+        (signal.SIGUSR1, "mpirun", 128 + signal.SIGUSR1, 3),
+        (signal.SIGTERM, "rank 1", 128 + signal.SIGTERM, 1),
+        (signal.SIGTERM, "mpirun", None, 3),
+    ],
+)
+def test_a_signal_saves_and_other_numbers_of_ranks_go_on(
+    number: int, target: str, expected: int | None, ranks: int, tmp_path: Path
+) -> None:
     # The rate of another schedule would depend on --epochs.
     rule = ("--optimizer", "momentum", "--lr", "0.01", "--schedule", "constant")
     size = ("--hidden", "9", "--dtype", "float64", *rule, "--quiet")
     one, folder = tmp_path / "one", tmp_path / "run"
     process = mpirun.start(2, [*TRAIN, *size, "--epochs", "4000", "--out", folder])
     mpirun.wait_for(folder / "metrics.jsonl")
-    os.kill(process.pid, signal.SIGTERM)
-    status, _, _ = mpirun.finish(process)
+    of_rank = target.startswith("rank") and mpirun.process_of(1, str(folder))
+    os.kill(of_rank or process.pid, number)
+    status, _, err = mpirun.finish(process)
+    assert mpirun.lines(err) == []
     assert status != 0
     assert not (folder / "summary.json").exists()
-    assert int(max(folder.glob("checkpoints/step-*.npz")).stem.removeprefix("step-")) > 0
+    if expected is not None:  # mpirun lets the ranks end
+        assert status == expected
+        assert int(max(folder.glob("checkpoints/step-*.npz")).stem.removeprefix("step-")) > 0
     epochs = str(len((folder / "metrics.jsonl").read_text().splitlines()) + 5)
     assert mpirun.run(ranks, *TRAIN, "--resume", folder, "--epochs", epochs, "--quiet")[0] == 0
     assert mpirun.run(1, *TRAIN, *size, "--epochs", epochs, "--out", one)[0] == 0

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +24,18 @@ from typing import Any
 
 from xpnet.errors import UsageError, XpnetError, one_line
 from xpnet.parallel import Group, Outcome, launcher, world
+from xpnet.parallel.launcher import Launch
 
-__all__ = ["call", "complain", "emit", "handling", "run", "run_on_ranks", "say", "start"]
+__all__ = [
+    "STOPPING", "call", "complain", "emit", "handling", "run", "run_on_ranks", "say", "start",
+]  # fmt: skip
 
 STDOUT = "standard output"
+# Signals that end a command. mpirun hands SIGUSR1 on to its ranks and waits for them; after any
+# other signal to itself it kills them a quarter of a second later (Open MPI 5).
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
+# How long rank 0 may take to say what is wrong.
+SAYING_SECONDS = 2.0
 IMPORTING = "<frozen importlib"  # how the file names of Python's own import begin
 
 
@@ -58,14 +67,24 @@ def call(name: str, args: Sequence[str] | None, prog: str | None) -> int:
     return status
 
 
-def run(command: Callable[[], int]) -> int:
+def run(command: Callable[[], int], once: bool = True) -> int:
     """Run a command; returns its exit status, or that of what went wrong, said in one line.
 
+    A launcher that starts it several times would get several results, one after the other: such a
+    command is refused, unless `once` is false.
+
     0 done; 1 a file could not be read or written; 2 usage, bad data, or too large for the memory;
-    3 device; 5 a loss that is not finite; 6 a rank was lost; 129 / 130 / 143 ended by SIGHUP /
-    SIGINT / SIGTERM.
+    3 device; 5 a loss that is not finite; 6 a rank was lost; 129 / 130 / 138 / 143 ended by
+    SIGHUP / SIGINT / SIGUSR1 / SIGTERM.
     """
-    return _guarded(lambda: _said(_outcome(command)))
+    launched = launcher.launch() if once else None
+    if launched is None or launched.size == 1:
+        return _guarded(lambda: _said(_outcome(command)))
+    several = UsageError(
+        f"{launched.name} started {launched.size} processes, and this command works in one: "
+        "start it without the launcher"
+    )
+    return _guarded(lambda: _refused(several, launched))
 
 
 def run_on_ranks(command: Callable[[Group], int]) -> int:
@@ -76,11 +95,9 @@ def run_on_ranks(command: Callable[[Group], int]) -> int:
 
     def on_ranks() -> int:
         try:
-            group = world(None)
+            group = world()
         except UsageError as error:
-            launched = launcher.launch()
-            first = launched is None or launched.rank == 0
-            return _said(Outcome(error.exit_status, str(error) if first else ""))
+            return _refused(error, launcher.launch())
         if group.size == 1:
             return _said(_outcome(lambda: command(group)))
         with nullcontext() if group.rank == 0 else _silence():
@@ -88,6 +105,18 @@ def run_on_ranks(command: Callable[[Group], int]) -> int:
         return _said(outcome) if group.rank == 0 else outcome.status
 
     return _guarded(on_ranks)
+
+
+def _refused(error: UsageError, launched: Launch | None) -> int:
+    """Say what is wrong before the ranks can talk to each other, in one line if possible.
+
+    If rank 0 says it too, the launcher ends the others, who wait for that. It may also have ended
+    rank 0 first, or rank 0 has nothing to say.
+    """
+    rank = 0 if launched is None else launched.rank
+    if rank:
+        time.sleep(SAYING_SECONDS)
+    return _said(Outcome(error.exit_status, f"rank {rank}: {error}" if rank else str(error)))
 
 
 def _outcome_of_rank(command: Callable[[], int]) -> Outcome:
@@ -136,7 +165,7 @@ def _guarded(work: Callable[[], int]) -> int:
     try:
         with (
             _open_streams(),
-            handling((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), terminate),
+            handling(STOPPING, terminate),
             warnings.catch_warnings(),
         ):
             warnings.showwarning = show

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.commands.config import Config
-from xpnet.commands.exits import handling
+from xpnet.commands.exits import STOPPING, handling
 from xpnet.errors import UsageError
 from xpnet.files import leftovers, locked, make_folder
 
@@ -29,14 +29,14 @@ FILES = (
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list; a second one ends the process at once."""
+    """Collect the signals that stop a run; a second one of a kind ends the process at once."""
     seen: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
         signal.signal(number, signal.SIG_DFL)
 
-    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), note):
+    with handling(STOPPING, note):
         yield seen
 
 

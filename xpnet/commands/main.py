@@ -59,7 +59,7 @@ def main(args: Sequence[str] | None = None, prog: str = "xpnet") -> int:
         command = words[0], words[1:], f"{prog} {words[0]}"
         # In Python, Ctrl-C is the caller's; `start` sets what it does in a process of its own.
         return start(*command) if args is None else call(*command)
-    return run(lambda: _without_command(words, prog))
+    return run(lambda: _without_command(words, prog), once=False)
 
 
 def _without_command(words: Sequence[str], prog: str) -> int:

@@ -3,7 +3,7 @@
 Exit status: 0 the run is complete; 1 a file cannot be read or written; 2 a wrong option or bad
 data; 3 the device cannot be used; 4 the test accuracy is below --target-acc; 5 the loss became
 infinite or NaN, in a sweep that of every network; 6 one of several ranks was lost; 129 / 130 /
-143 SIGHUP / SIGINT / SIGTERM stopped the run, which is saved.
+138 / 143 SIGHUP / SIGINT / SIGUSR1 / SIGTERM stopped the run, which is saved.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 GRACE_SECONDS = 5.0
 TEXT_BYTES = 2000
 TIMEOUT = 60.0
+# Within which all ranks must have met: those of a large job start one after the other.
+START_SECONDS = 300.0
 
 
 class Outcome(NamedTuple):
@@ -249,8 +253,29 @@ class MPIGroup(Group):
         """End, at the end of the process; an alarm then minds MPI's own end, where all wait."""
         self.end(Outcome(0))
         if self._seconds:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            _set_alarm(self._seconds)
+
+
+def _set_alarm(seconds: float) -> None:
+    """Let the system end this process: while MPI waits in C, no code of Python runs."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer; the process's own alarm is put back."""
+    if threading.current_thread() is not threading.main_thread():  # it cannot set one
+        yield
+        return
+    handler, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    _set_alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        if handler is not None:  # else: one of C
+            signal.signal(signal.SIGALRM, handler)
 
 
 def merged(each: list[Outcome]) -> Outcome:
@@ -319,10 +344,12 @@ def world(timeout: float | None = TIMEOUT) -> Group:
     # One process needs no MPI: an interactive shell of Slurm is a step of one task.
     if (found is None or found.size == 1) and "mpi4py.MPI" not in sys.modules:
         return ALONE
-    group = _world(found)
-    if isinstance(group, MPIGroup) and not group.settled:
-        group.settled = True
-        _settle(group, timeout)
+    # Until it is watched, a rank that hangs holds up the others, here or in MPI's own start.
+    with _alarm(START_SECONDS):
+        group = _world(found)
+        if isinstance(group, MPIGroup) and not group.settled:
+            group.settled = True
+            _settle(group, timeout)
     return group
 
 
