@@ -152,12 +152,14 @@ def test_ch06_activations(run: Callable[..., Any]) -> None:
     assert spread["ReLU, He"] / spread["ReLU, Xavier"] == pytest.approx(2**2.5, rel=0.3)
 
 
+@pytest.mark.slow  # trains deep networks
 def test_ch06_initial_losses(run: Callable[..., Any]) -> None:
     found = run("ch06", "ch06_initial_losses.png", "--only", "initial_losses")["initial_losses"]
     assert found["std 0.01"] == pytest.approx(np.log(10), abs=0.02)
     assert found["He"] < found["Xavier"] < found["std 0.01"]
 
 
+@pytest.mark.slow  # trains deep networks
 def test_ch06_batch_normalization(run: Callable[..., Any]) -> None:
     """It learns at most scales of the weights; the plain network at few."""
     found = run("ch06", "ch06_batch_normalization.png", "--only", "batch_normalization")
@@ -166,6 +168,7 @@ def test_ch06_batch_normalization(run: Callable[..., Any]) -> None:
     assert learned["without"] <= 4
 
 
+@pytest.mark.slow  # trains several networks
 def test_ch06_weight_decay(run: Callable[..., Any]) -> None:
     found = run("ch06", "ch06_weight_decay.png", "--only", "weight_decay")["weight_decay"]
     assert found["without weight decay, training"] > 0.98
@@ -173,6 +176,7 @@ def test_ch06_weight_decay(run: Callable[..., Any]) -> None:
     assert found["weight decay 0.1, test"] > 0.4
 
 
+@pytest.mark.slow  # trains several networks
 def test_ch06_dropout(run: Callable[..., Any]) -> None:
     found = run("ch06", "ch06_dropout.png", "--only", "dropout")["dropout"]
     plain = found["without dropout, training"] - found["without dropout, test"]
@@ -182,6 +186,7 @@ def test_ch06_dropout(run: Callable[..., Any]) -> None:
     assert found["dropout 0.2, test"] > 0.25
 
 
+@pytest.mark.slow  # trains several networks
 def test_ch06_random_search(run: Callable[..., Any]) -> None:
     """The best trials are those with large rates; the rates run from 1e-6 to 1e-2."""
     found = run("ch06", "ch06_random_search.png", "--only", "random_search")["random_search"]

@@ -279,6 +279,7 @@ def test_sklearn_text() -> None:
 
 
 @pytest.mark.mnist
+@pytest.mark.slow  # 2,000 steps and four looks at all of MNIST
 def test_chapter5_layers(mnist_dir: Path) -> None:
     example = load("chapter5_layers")
     train, test = example.load_mnist(mnist_dir)

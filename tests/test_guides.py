@@ -101,7 +101,13 @@ def same_words(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, "\n".join([*found, ""])) is not None
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def of_page(page: Path) -> Any:
+    """A page as a parameter; one that trains on images for long is slow."""
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, id=name, marks=[pytest.mark.slow] * (page.name == "images.md"))
+
+
+@pytest.mark.parametrize("page", [of_page(page) for page in GUIDES])
 def test_guide(
     page: Path, in_tmp: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
