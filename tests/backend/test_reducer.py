@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -48,3 +51,37 @@ def test_nor_does_one_of_torch() -> None:
     for arrays in summed("torch", 2):
         assert arrays[0].untyped_storage().nbytes() == 4 * 17
         assert arrays[-1].untyped_storage().nbytes() == 4
+
+
+PENDING = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import numpy as np
+import jax, jax.numpy as jnp
+import xpnet
+from xpnet.parallel import Group
+from xpnet.trainer.share import Share
+from xpnet.trainer.step import make_step
+
+trainer = xpnet.Trainer(xpnet.mlp([784, 50, 10]), xpnet.optim.SGD(0.1), backend=xpnet.select("cpu", "jax"))
+backend, group = trainer.backend, Group()
+step = make_step(
+    trainer.network, trainer.optimizer, share=Share(0, 2, 64, backend.reducer(group))
+)
+run = backend.loop(step, trainer.feed.prepare, group.least)
+data = jnp.zeros((64, 784), jnp.float32), jnp.zeros(64, jnp.int32)
+slow = jax.jit(lambda w: w @ w @ w)
+w, rows = jnp.ones((500, 500)), jnp.asarray(np.tile(np.arange(32), (100, 1)))
+params, state = trainer.params, trainer.state
+for _ in range(10):
+    order = slow(w)[0, 0].astype(jnp.int32) * 0 + rows  # not there yet
+    for params, state, losses in run(params, state, data, order):
+        backend.to_numpy(losses)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen")
+def test_jax_with_one_processor_does_not_wait_for_itself() -> None:
+    # The callback got a copy that the only thread of XLA, which was waiting for it, was to make.
+    pytest.importorskip("jax", reason="jax is not installed")
+    subprocess.run([sys.executable, "-c", PENDING], check=True, timeout=60)

@@ -81,7 +81,8 @@ class JAX(Backend):
         """See `Backend.loop`; trainers with equal `step` and `prepare` share a compiled loop."""
         # On a GPU, JAX multiplies float32 in TF32 by default; the other libraries do not.
         products = "tensorfloat32" if self.precision == "tf32" else "highest"
-        key = step, prepare, self._device, frozenset(self.kernels.items()), products
+        on_ranks = agree is not None
+        key = step, prepare, self._device, frozenset(self.kernels.items()), products, on_ranks
         try:
             hash(key)
         except TypeError:  # for example, the rule holds an array
@@ -186,7 +187,12 @@ _compiled = lru_cache(maxsize=KEPT_LOOPS)(jax.jit)
 
 @lru_cache(maxsize=KEPT_LOOPS)
 def _compiled_loop(
-    step: Step, prepare: Prepare, device: Any, kernels: frozenset[Any], products: str
+    step: Step,
+    prepare: Prepare,
+    device: Any,
+    kernels: frozenset[Any],
+    products: str,
+    on_ranks: bool,
 ) -> Run:
     """Return the loop of one step; JAX compiles it when new shapes or dtypes first appear."""
     work = with_kernels(on_rows(step, gathering(_take, prepare)), dict(kernels))
@@ -218,8 +224,13 @@ def _compiled_loop(
         # All chunks but the last have one length, since JAX compiles the loop for each length.
         length = -(-steps // max(1, -(-steps // most)))
         for start in range(0, steps, length):
+            rows = order[start : start + length]
+            if on_ranks:
+                # While an input is not there yet, XLA leaves the scan to a thread of its own. With
+                # one processor that is its only one, and JAX copies what a callback gets there.
+                jax.block_until_ready((params, state, data, rows))
             with jax.default_matmul_precision(products):
-                params, state, losses = scan(params, state, data, order[start : start + length])
+                params, state, losses = scan(params, state, data, rows)
             yield params, state, losses  # without waiting, since the old params are already gone
 
     return run
