@@ -265,8 +265,14 @@ def _list(word: str) -> list[str]:
     return names
 
 
-def _joined(names: Sequence[str]) -> str:
-    """Join names as `_list` splits them."""
+def joined_names(names: Sequence[str]) -> str:
+    """Return the names of columns as one word, which the option's type splits again.
+
+    Examples
+    --------
+    >>> joined_names(["age", "height, cm"])
+    'age,"height, cm"'
+    """
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(names)
     return line.getvalue()
@@ -351,12 +357,12 @@ Metric = Annotated[str | None, _one("NAME", _or_none(_metric))]
 # Columns may be called none, so this word does not leave the option open.
 Columns = Annotated[
     tuple[str, ...],
-    _one("COLUMN,...", lambda word: tuple(_list(word)), _joined),
+    _one("COLUMN,...", lambda word: tuple(_list(word)), joined_names),
     tyro.conf.arg(help_behavior_hint="(default: all)"),
 ]
 Dropped = Annotated[
     tuple[str, ...],
-    _one("COLUMN,...", lambda word: tuple(_list(word)), _joined),
+    _one("COLUMN,...", lambda word: tuple(_list(word)), joined_names),
     tyro.conf.arg(help_behavior_hint="(default: none)"),
 ]
 Rule = Annotated[str | None, _choice(*OPTIMIZERS), _chosen("default: adamw")]
@@ -664,16 +670,16 @@ def parse(args: Sequence[str], *, quiet: bool = False, prog: str = PROG) -> Conf
         raise UsageError("--preset is for a new run; --resume goes on with the settings of its own")
     # Put a file's settings in front of the user's options: one mechanism reads, checks and
     # overrides them.
-    of_run = [] if given.resume is None else _options(*_of_run(given.resume, quiet))
+    of_run = [] if given.resume is None else words_of(*_of_run(given.resume, quiet))
     from_files = [*of_run]
     if given.config is not None:
-        from_files += _options(_read(given.config), given.config)
+        from_files += words_of(read_toml(given.config), given.config)
     config = tyro.cli(Config, args=[*from_files, *args], prog=prog)
     if is_sweep(config) and config.folds is None and not config.val_fraction:
         config = replace(config, val_fraction=TO_CHOOSE)
     if given.resume is not None:
         _refuse_another_sweep(config, tyro.cli(Config, args=of_run, prog=prog))
-    _check(config)
+    check(config)
     return config
 
 
@@ -723,8 +729,8 @@ def settled(config: Config, n: int) -> Config:
     layers = layers_of(config.model, config.channels)
     if config.channels is None and images:
         layers |= {
-            "channels": tuple(map(_joined_block, layers["channels"])),
-            "padding": _as_word(layers["padding"]),
+            "channels": tuple(map(joined_block, layers["channels"])),
+            "padding": filter_word(layers["padding"]),
         }
     layers = {**dict.fromkeys(OF_IMAGES), **layers}
     by_size |= layers
@@ -744,8 +750,14 @@ def settled(config: Config, n: int) -> Config:
     )
 
 
-def _joined_block(block: Any) -> int | str:
-    """Return a block of filters as `blocks_of` does."""
+def joined_block(block: Any) -> int | str:
+    """Return a block of filters as `blocks_of` does.
+
+    Examples
+    --------
+    >>> joined_block([16, 16]), joined_block([32]), joined_block(32)
+    ('16-16', 32, 32)
+    """
     if not isinstance(block, list):
         return int(block)
     words = [_joined_pair(each) for each in block]
@@ -759,12 +771,16 @@ def _joined_pair(value: Any) -> int | str:
     return int(value[0]) if len({*value}) == 1 else "x".join(map(str, value))
 
 
-def _as_word(setting: Any) -> int | str:
-    """Return a setting of filters as `filter_setting` reads it."""
+def filter_word(setting: Any) -> int | str:
+    """Return a setting of filters as `filter_setting` reads it.
+
+    Examples
+    --------
+    >>> filter_word(3), filter_word("same"), filter_word([[1, 1], [1, 2]])
+    (3, 'same', '1-1,1-2')
+    """
     return (
-        setting
-        if not isinstance(setting, list)
-        else ",".join(map(str, map(_joined_block, setting)))
+        setting if not isinstance(setting, list) else ",".join(map(str, map(joined_block, setting)))
     )
 
 
@@ -785,9 +801,9 @@ def of_model(config: Config, network: Network) -> Config:
     if network.builder != "cnn":
         return config
     own = network.arguments
-    words: dict[str, Any] = {"channels": tuple(map(_joined_block, own["channels"]))}
+    words: dict[str, Any] = {"channels": tuple(map(joined_block, own["channels"]))}
     for name in ("kernel", "padding"):
-        word = _as_word(own[name])
+        word = filter_word(own[name])
         try:
             filter_setting(word)
         except ValueError:  # rows and columns differ
@@ -812,8 +828,14 @@ def _refuse_another_network(args: Sequence[str]) -> None:
             raise UsageError(f"{flag} is the model's own with --init-from: leave it out")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file."""
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, is too large, or is not TOML.
+    """
     try:
         with open_regular(file) as stream:
             content = stream.read(LARGEST_FILE + 1)
@@ -847,7 +869,7 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     file, checkpoints = folder / "config.toml", folder / "checkpoints"
     stored, path = None, file
     try:
-        found = _read(file)
+        found = read_toml(file)
     except UsageError:
         found = {}
     if _has_several(found):
@@ -864,7 +886,7 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
             raise
         stored = meta["extra"].get("settings")
     if not isinstance(stored, dict):
-        settings = _read(file)
+        settings = read_toml(file)
         needed = {field.name for field in fields(Config) if field.default is not None} | {*LATER}
         # Not every rule has a beta2, and a run of version 0.2.0 has no preset and no l1.
         free = {
@@ -888,8 +910,21 @@ def _of_run(folder: Path, quiet: bool) -> tuple[dict[str, Any], Path]:
     return stored, path
 
 
-def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
-    """Return the settings of a file as command-line words."""
+def words_of(settings: Mapping[str, Any], file: Path) -> list[str]:
+    """Return the settings of a file as command-line words.
+
+    Parameters
+    ----------
+    settings : mapping from str to Any
+        As `read_toml` returns them.
+    file : Path
+        Where they stand, for messages.
+
+    Raises
+    ------
+    UsageError
+        A key is no setting, or a value is no printable text.
+    """
     known = {field.name for field in fields(Config)} - {*CALL_ONLY[3:]}
     free = {field.name for field in fields(Config) if field.type in FREE}
     words = []
@@ -905,7 +940,7 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
         word = str(value)
         if isinstance(value, list):
             nested = any(isinstance(part, list) for part in value)
-            word = joined(value) if nested else _joined(value) if value else ""
+            word = joined(value) if nested else joined_names(value) if value else ""
         # tyro prints a wrong word as it is; it finds none wrong where any text will do.
         if name not in free and not word.isprintable():
             raise UsageError(f"{file}: {key} is {shown(value)}; expected printable text")
@@ -913,8 +948,13 @@ def _options(settings: Mapping[str, Any], file: Path) -> list[str]:
     return words
 
 
-def _check(config: Config) -> None:
-    """Refuse settings that are impossible for any data, each value of a sweep."""
+def check(config: Config) -> None:
+    """Refuse settings that are impossible for any data, each value of a sweep.
+
+    Raises
+    ------
+    UsageError
+    """
     _check_sweep(config)
     for layers in combinations(config, LISTS):
         _check_one(first(config, **layers))
