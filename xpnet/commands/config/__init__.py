@@ -1,0 +1,40 @@
+"""The settings of ``python -m xpnet.train``: a dataclass, its command-line flags, its TOML file."""
+
+from xpnet.commands.config.parsing import (
+    PROG,
+    Channels,
+    Column,
+    Config,
+    File,
+    Float,
+    IdColumn,
+    Image,
+    Kernel,
+    Kind,
+    Library,
+    Loss,
+    ModelOrKind,
+    OneActivations,
+    OneSizes,
+    Padding,
+    Pool,
+    blocks_of,
+    filter_setting,
+    filters_of,
+    of_model,
+    parse,
+    refuse_filters,
+    schedule_of,
+    settings_of,
+    settled,
+    settled_sweep,
+    to_toml,
+    weights_of,
+)
+
+__all__ = [
+    "PROG", "Channels", "Column", "Config", "File", "Float", "IdColumn", "Image", "Kernel", "Kind",
+    "Library", "Loss", "ModelOrKind", "OneActivations", "OneSizes", "Padding", "Pool", "blocks_of",
+    "filter_setting", "filters_of", "of_model", "parse", "refuse_filters", "schedule_of",
+    "settings_of", "settled", "settled_sweep", "to_toml", "weights_of",
+]  # fmt: skip
