@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from xpnet import optim
-from xpnet.commands.config import Config, parse, schedule_of, settled, to_toml
+from xpnet.commands.config.defaults import schedule_of, settled
+from xpnet.commands.config.parsing import parse
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.toml import to_toml
 from xpnet.errors import UsageError
 from xpnet.layers.activations import ACTIVATIONS
 from xpnet.losses import LOSSES

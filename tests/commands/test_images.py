@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from xpnet.commands import compare, evaluate, explain, gradcheck, predict, train
-from xpnet.commands.config import Config, blocks_of, filter_setting, parse, settled, to_toml
+from xpnet.commands.config.defaults import settled
+from xpnet.commands.config.filters import blocks_of, filter_setting
+from xpnet.commands.config.parsing import parse
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.toml import to_toml
 from xpnet.models import Model
 
 RNG = np.random.default_rng(0)

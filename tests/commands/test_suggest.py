@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 from xpnet.commands import compare, explain, gradcheck, predict
-from xpnet.commands.config import Config
+from xpnet.commands.config.settings import Config
 from xpnet.commands.options import Option, options_of
 from xpnet.commands.suggest import ADVICE, ELSEWHERE, SHORT, suggest, wants_help
 from xpnet.commands.usage import help_text, read

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from xpnet.commands import compare, evaluate, explain, predict, sweep, train
-from xpnet.commands.config import Config, parse, to_toml
+from xpnet.commands.config.parsing import parse
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.toml import to_toml
 from xpnet.commands.several import SWEPT, Several, first, is_sweep, sweep_in_words, swept
 from xpnet.commands.standings import failures, standings, table_lines
 from xpnet.many import Member, ModelSet

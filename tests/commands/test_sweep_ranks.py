@@ -17,7 +17,7 @@ import xpnet
 from tests.commands.test_sweep import params, run, summary, table, write_data
 from tests.ranks import on_ranks
 from xpnet.commands import sweep
-from xpnet.commands.config import parse
+from xpnet.commands.config.parsing import parse
 from xpnet.errors import UsageError
 
 WORDS = ["--data", "d.csv", "--device", "cpu", "--hidden", "5", "--epochs", "3"]

@@ -8,7 +8,10 @@ import numpy as np
 
 from xpnet.backend.interface import Backend
 from xpnet.backend.local import select_together
-from xpnet.commands.config import Config, filters_of, schedule_of, weights_of
+from xpnet.commands.config.defaults import schedule_of
+from xpnet.commands.config.filters import filters_of
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.types import weights_of
 from xpnet.commands.splits import Parts
 from xpnet.data.cells import is_number
 from xpnet.data.dataset import Dataset

@@ -12,7 +12,7 @@ import tyro
 
 from xpnet import datasets
 from xpnet.backend.select import select
-from xpnet.commands.config import Column, File, Float, Library
+from xpnet.commands.config.types import Column, File, Float, Library
 from xpnet.commands.exits import complain, emit, run, say
 from xpnet.commands.predict import class_names, layout_in
 from xpnet.commands.report import report

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from xpnet import datasets
-from xpnet.commands.config import (
+from xpnet.commands.config.filters import filters_of, refuse_filters
+from xpnet.commands.config.types import (
     Channels,
     File,
     Float,
@@ -22,8 +23,6 @@ from xpnet.commands.config import (
     OneSizes,
     Padding,
     Pool,
-    filters_of,
-    refuse_filters,
 )
 from xpnet.commands.exits import emit, run, say
 from xpnet.commands.usage import read

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xpnet.commands.config import Config
+from xpnet.commands.config.settings import Config
 from xpnet.commands.exits import STOPPING, handling
 from xpnet.errors import UsageError
 from xpnet.files import leftovers, locked, make_folder

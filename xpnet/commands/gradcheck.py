@@ -11,18 +11,8 @@ import numpy as np
 import tyro
 
 from xpnet.backend.select import select
-from xpnet.commands.config import (
-    Channels,
-    Float,
-    Image,
-    Kernel,
-    Kind,
-    Loss,
-    Padding,
-    Pool,
-    filters_of,
-    refuse_filters,
-)
+from xpnet.commands.config.filters import filters_of, refuse_filters
+from xpnet.commands.config.types import Channels, Float, Image, Kernel, Kind, Loss, Padding, Pool
 from xpnet.commands.exits import run, say
 from xpnet.commands.usage import read
 from xpnet.errors import UsageError

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from xpnet.backend.select import select
-from xpnet.commands.config import IdColumn, Library
+from xpnet.commands.config.types import IdColumn, Library
 from xpnet.commands.exits import complain, emit, run
 from xpnet.commands.usage import read
 from xpnet.data.cells import is_gap, is_number, shown

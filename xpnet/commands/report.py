@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.commands.config import Config
+from xpnet.commands.config.settings import Config
 from xpnet.metrics import lines as per_class_lines
 from xpnet.metrics import per_class_table
 from xpnet.models.evaluation import class_indices

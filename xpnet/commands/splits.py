@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet import datasets
-from xpnet.commands.config import Config
+from xpnet.commands.config.settings import Config
 from xpnet.data.checks import check_nonnegative, in_one_unit
 from xpnet.data.dataset import Dataset, select_rows
 from xpnet.data.encoder import Encoder

@@ -22,7 +22,9 @@ from xpnet.commands.build import (
     predicts_names,
     rule_of,
 )
-from xpnet.commands.config import Config, settings_of, settled, settled_sweep, to_toml
+from xpnet.commands.config.defaults import settled, settled_sweep
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.toml import settings_of, to_toml
 from xpnet.commands.exits import complain, say
 from xpnet.commands.folder import check_folder, claimed, signals
 from xpnet.commands.report import epoch_record, figure, measured_lines, report, summary_of

@@ -20,15 +20,10 @@ from typing import Any
 
 from xpnet.backend.local import in_words, place_of
 from xpnet.commands.build import backend_of, build_trainer, check_fits, class_weight_of, source_of
-from xpnet.commands.config import (
-    PROG,
-    Config,
-    of_model,
-    parse,
-    settings_of,
-    settled,
-    to_toml,
-)
+from xpnet.commands.config.defaults import of_model, settled
+from xpnet.commands.config.parsing import PROG, parse
+from xpnet.commands.config.settings import Config
+from xpnet.commands.config.toml import settings_of, to_toml
 from xpnet.commands.exits import complain, emit, run_on_ranks, say
 from xpnet.commands.folder import check_folder, claimed, signals
 from xpnet.commands.report import epoch_record, report, summary_of

@@ -1,40 +1,7 @@
-"""The settings of ``python -m xpnet.train``: a dataclass, its command-line flags, its TOML file."""
+"""The settings of ``xpnet train``: from words to values, and to the TOML file of a run.
 
-from xpnet.commands.config.parsing import (
-    PROG,
-    Channels,
-    Column,
-    Config,
-    File,
-    Float,
-    IdColumn,
-    Image,
-    Kernel,
-    Kind,
-    Library,
-    Loss,
-    ModelOrKind,
-    OneActivations,
-    OneSizes,
-    Padding,
-    Pool,
-    blocks_of,
-    filter_setting,
-    filters_of,
-    of_model,
-    parse,
-    refuse_filters,
-    schedule_of,
-    settings_of,
-    settled,
-    settled_sweep,
-    to_toml,
-    weights_of,
-)
-
-__all__ = [
-    "PROG", "Channels", "Column", "Config", "File", "Float", "IdColumn", "Image", "Kernel", "Kind",
-    "Library", "Loss", "ModelOrKind", "OneActivations", "OneSizes", "Padding", "Pool", "blocks_of",
-    "filter_setting", "filters_of", "of_model", "parse", "refuse_filters", "schedule_of",
-    "settings_of", "settled", "settled_sweep", "to_toml", "weights_of",
-]  # fmt: skip
+An option is a field of `Config` in `settings`, with its default and its help. `types` has its type,
+which reads its word; `filters` has what the types of convolutions share. Where the default is None,
+`defaults` chooses by the number of samples. `checks` refuses impossible values, `toml` writes and
+reads files, and `parsing` puts options, files and the settings of a resumed run together.
+"""
