@@ -320,14 +320,16 @@ ARGUMENTS: dict[str, list[Any]] = {
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, normal(7), normal(7)],
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 3.0, 0.5],
     ],
-    "optim.scaled_norm": [
+    "optim.rules.scaled_norm": [
         [[normal(5, 7), normal(7)], 0.5],
         [[1e20 * normal(5, 7)], 1.0],
         [[normal(5, 7)], 100.0],
     ],
-    "optim._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
-    "optim._pulled": [[normal(5, 7), np.where(normal(5, 7) > 0, normal(5, 7), np.float32(0)), 0.1]],
-    "optim._rates": [
+    "optim.rules._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
+    "optim.rules._pulled": [
+        [normal(5, 7), np.where(normal(5, 7) > 0, normal(5, 7), np.float32(0)), 0.1]
+    ],
+    "optim.rules._rates": [
         [optimizer, lr, level, np.asarray(np.int32(5)), np.float32]
         for optimizer, lr, level in (
             (optim.Adam(0.01), None, None),
@@ -344,7 +346,7 @@ ARGUMENTS: dict[str, list[Any]] = {
 }
 
 
-ARGUMENTS["optim._rates_per_model"] = [
+ARGUMENTS["optim.rules._rates_per_model"] = [
     [optim.PerModel(rule, varied), lr, None, np.asarray(np.int32(5)), np.float32, *settings]
     for rule, varied, lr, settings in (
         (optim.Adam(0.01), ("lr",), None, [np.array([0.1, 0.2])]),
@@ -473,7 +475,7 @@ def test_every_marked_function_is_tested() -> None:
     assert len(marked) >= 12
     # Only torch has an update of its own, and only NumPy squares: `test_precision` and
     # `test_numpy_kernels` hold them against the lines. Ranks are no matter of a kernel.
-    others = {"optim.update", "arrays.ops.squares"}
+    others = {"optim.rules.update", "arrays.ops.squares"}
     others |= {"arrays.ranks.sum_over_ranks", "arrays.ranks.place_in_batch"}
     assert set(marked) - others == set(ARGUMENTS)
 
@@ -527,7 +529,7 @@ def test_kernels_agree_with_the_lines(
         "arrays.windows.spread",
         "arrays.windows.add_windows",
         "losses.classification.target_scores",  # a sum
-        "optim.scaled_norm",
+        "optim.rules.scaled_norm",
     ):
         # It was a kernel of ours that computed it.
         assert made, f"{name} was not fused"

@@ -13,6 +13,7 @@ from xpnet.commands.several import first, swept
 from xpnet.models.kinds import OF_IMAGES, layers_of, takes_images
 from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
+from xpnet.optim.rules import Schedule
 from xpnet.trainer.defaults import BOOK_OF, defaults
 
 __all__ = ["LATER", "of_model", "schedule_of", "settled", "settled_sweep"]
@@ -91,7 +92,7 @@ def of_model(config: Config, network: Network) -> Config:
 LONGEST_WAIT = 5
 
 
-def schedule_of(config: Config, steps: int) -> float | optim.Schedule:
+def schedule_of(config: Config, steps: int) -> float | Schedule:
     """Return the learning rate, or its schedule over a run of `steps` steps."""
     assert config.lr is not None  # it is settled
     lr = config.lr
