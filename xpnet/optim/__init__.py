@@ -1,7 +1,8 @@
 """Optimizers, learning-rate schedules, penalties on weights and gradient clipping."""
 
 # The names with an underscore are for pickles of when this room was one module.
-from xpnet.optim.rules import (  # noqa: F401
+from xpnet.optim.plateaus import Watch, _Plateau, plateau  # noqa: F401
+from xpnet.optim.rules import (
     OPTIMIZERS,
     SGD,
     AdaGrad,
@@ -12,26 +13,25 @@ from xpnet.optim.rules import (  # noqa: F401
     Optimizer,
     PerModel,
     RMSProp,
-    Watch,
-    _Constant,
-    _Cosine,
-    _Exponential,
-    _InverseTime,
-    _Plateau,
-    _StepDecay,
-    _Warm,
     add_l1,
     add_weight_decay,
     clip_by_global_norm,
     clip_per_model,
+    init,
+    update,
+)
+from xpnet.optim.schedules import (  # noqa: F401
+    _Constant,
+    _Cosine,
+    _Exponential,
+    _InverseTime,
+    _StepDecay,
+    _Warm,
     constant,
     cosine,
     exponential,
-    init,
     inverse_time,
-    plateau,
     step_decay,
-    update,
 )
 
 __all__ = [

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 from xpnet.arrays.dispatch import along, elementwise, for_each, replaceable, underflowing
-from xpnet.arrays.ops import Array, add_scaled, at_least, at_most, device, namespace
-from xpnet.errors import UsageError, real, whole
+from xpnet.arrays.ops import Array, add_scaled, at_least, device, namespace
+from xpnet.errors import UsageError, real
+from xpnet.optim.plateaus import Watch
+from xpnet.optim.schedules import RATES, Schedule, rate_after
 
 __all__ = [
     "OPTIMIZERS",
@@ -34,23 +36,15 @@ __all__ = [
     "Optimizer",
     "PerModel",
     "RMSProp",
-    "Watch",
     "add_l1",
     "add_weight_decay",
     "clip_by_global_norm",
     "clip_per_model",
-    "constant",
-    "cosine",
-    "exponential",
     "init",
-    "inverse_time",
-    "plateau",
-    "step_decay",
     "update",
 ]
 
 Params = dict[str, Array]
-Schedule = Callable[[Array], Any]  # step (0-d array of the parameters' dtype, from 0) -> lr
 
 
 class Optimizer(Protocol):
@@ -78,7 +72,7 @@ class Optimizer(Protocol):
 
 
 _RANGES: dict[str, tuple[float, float, str]] = {
-    "lr": (0.0, math.inf, "()"),
+    "lr": RATES,
     "momentum": (0.0, 1.0, "[]"),
     "decay_rate": (0.0, 1.0, "[)"),
     "beta1": (0.0, 1.0, "[)"),
@@ -427,7 +421,7 @@ def _rates_per_model(
 ) -> Any:
     k = namespace(step).astype(step, dtype)
     optimizer = rule._with(rule.varied, settings)
-    lr = _rate(optimizer.lr, level, k) if lr is None else lr
+    lr = rate_after(optimizer.lr, level, k) if lr is None else lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
 
 
@@ -546,14 +540,8 @@ def update(
 def _rates(optimizer: Any, lr: Any, level: Array | None, step: Array, dtype: Any) -> Any:
     """Return the lr of this step, or the rates that the optimizer computes from it."""
     k = namespace(step).astype(step, dtype)  # the number of finished steps
-    lr = _rate(optimizer.lr, level, k) if lr is None else lr
+    lr = rate_after(optimizer.lr, level, k) if lr is None else lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
-
-
-def _rate(lr: float | Schedule, level: Array | None, k: Array) -> Any:
-    """Return the rate after k steps, at the level to which a plateau has lowered it."""
-    rate = lr(k) if callable(lr) else lr
-    return rate if level is None else rate * level
 
 
 def add_weight_decay(
@@ -694,300 +682,3 @@ def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
     unit = at_least(functools.reduce(xp.maximum, [xp.max(xp.abs(a)) for a in arrays]), floor)
     total = sum(xp.sum((a / unit) ** 2) for a in arrays)
     return xp.sqrt(total), unit
-
-
-def constant(lr: float, *, warmup: int = 0) -> float | Schedule:
-    """Return a constant learning rate.
-
-    Here and in all schedules below, `warmup` is a number of steps: the rate grows linearly from
-    lr / warmup to lr in these steps, and the schedule starts after them. Source: Goyal et al.,
-    "Accurate, large minibatch SGD", 2017. All schedules raise `xpnet.errors.UsageError` for a
-    number out of range. Two schedules with the same numbers are equal, and pickles keep them.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(constant(0.1, warmup=4)(np.array(k))), 3) for k in (0.0, 1.0, 5.0)]
-    [0.025, 0.05, 0.1]
-    """
-    lr, warmup = _checked(lr, warmup)
-    return _Warm(_Constant(lr), lr, warmup) if warmup else lr
-
-
-def step_decay(lr: float, every: int, factor: float = 0.1, *, warmup: int = 0) -> Schedule:
-    """Return lr factor^⌊k / every⌋ at step k: multiply the rate by `factor` every `every` steps.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(step_decay(0.1, 10)(np.array(k))), 4) for k in (9.0, 10.0, 20.0)]
-    [0.1, 0.01, 0.001]
-    """
-    lr, warmup = _checked(lr, warmup)
-    every = whole("every", every, 1)
-    log = math.log(real("factor", factor, 0.0, 1.0, "(]"))
-    return _warm(_StepDecay(lr, every, log), lr, warmup)
-
-
-def exponential(lr: float, steps: int, end: float = 0.01, *, warmup: int = 0) -> Schedule:
-    """Return lr end^(k / steps) at step k: the rate reaches lr · end after `steps` steps.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(exponential(0.1, 100)(np.array(k))), 4) for k in (0.0, 50.0, 100.0)]
-    [0.1, 0.01, 0.001]
-    """
-    lr, warmup = _checked(lr, warmup)
-    rate = math.log(real("end", end, 0.0, 1.0, "(]")) / whole("steps", steps, 1)
-    return _warm(_Exponential(lr, rate), lr, warmup)
-
-
-def cosine(lr: float, steps: int, end: float = 0.0, *, warmup: int = 0) -> Schedule:
-    """Return lr (end + (1 - end) (1 + cos(π k / steps)) / 2) at step k.
-
-    The rate reaches lr · end after `steps` steps and stays there. Source: Loshchilov and Hutter,
-    "SGDR", 2017, eq. 5, one period.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(cosine(0.1, 100)(np.array(k))), 3) for k in (0.0, 50.0, 100.0)]
-    [0.1, 0.05, 0.0]
-    """
-    lr, warmup = _checked(lr, warmup)
-    steps, end = whole("steps", steps, 1), real("end", end, 0.0, 1.0, "[]")
-    return _warm(_Cosine(lr, steps, end), lr, warmup)
-
-
-def inverse_time(lr: float, decay: float, *, warmup: int = 0) -> Schedule:
-    """Return lr / (1 + decay k) at step k: after 1 / decay steps, half the rate is left.
-
-    Source: Robbins and Monro, 1951, whose conditions on the rates it meets; Bottou, "Stochastic
-    gradient descent tricks", 2012, section 5.2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [round(float(inverse_time(0.1, 0.01)(np.array(k))), 4) for k in (0.0, 100.0, 900.0)]
-    [0.1, 0.05, 0.01]
-    """
-    lr, warmup = _checked(lr, warmup)
-    return _warm(_InverseTime(lr, real("decay", decay, 0.0)), lr, warmup)
-
-
-def plateau(
-    lr: float,
-    factor: float = 0.5,
-    patience: int = 5,
-    min_lr: float = 0.0,
-    *,
-    threshold: float = 1e-4,
-    cooldown: int = 0,
-    warmup: int = 0,
-) -> Schedule:
-    """Return a rate that is multiplied by `factor` when training no longer gets better.
-
-    `xpnet.Trainer.fit` and `xpnet.fit_many` look after each epoch, for each model, at the metric
-    that you name, else at the validation loss; without validation data at the training loss. A loop
-    of your own asks `Watch`. The level of the rate lies in the optimizer's state, so nothing is
-    compiled or captured anew.
-
-    Parameters
-    ----------
-    lr : float
-        The rate at the start.
-    factor : float
-        From above 0 to below 1.
-    patience : int
-        After so many epochs without a better one, the rate falls, and the count begins anew.
-        PyTorch's ``ReduceLROnPlateau`` tolerates so many: its patience=4 is 5 here, as in Keras.
-    min_lr : float
-        The rate falls no further.
-    threshold : float
-        An epoch is better if it improves on the best one by more than this share.
-    cooldown : int
-        So many epochs after a fall, nothing is counted.
-    warmup : int
-        As for `constant`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import xpnet
-    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
-    >>> rule = SGD(plateau(1e-9, patience=2))  # nothing moves at this rate
-    >>> trainer = xpnet.Trainer(xpnet.mlp([4, 2]), rule)
-    >>> history = trainer.fit(x, t, epochs=6)
-    >>> trainer.rate  # fell after epochs 3 and 5
-    2.5e-10
-    """
-    lr, warmup = _checked(lr, warmup)
-    made = _Plateau(
-        lr,
-        real("factor", factor, 0.0, 1.0, "()"),
-        whole("patience", patience, 1),
-        real("min_lr", min_lr, 0.0, lr, "[]"),
-        real("threshold", threshold, 0.0, 1.0, "[)"),
-        whole("cooldown", cooldown),
-    )
-    return _warm(made, lr, warmup)
-
-
-@dataclass
-class Watch:
-    """Say after each epoch whether the rate of a `plateau` falls.
-
-    The answer follows from the epochs alone, so a training that goes on counts those before first.
-
-    Attributes
-    ----------
-    schedule : Schedule
-        The plateau, without its warmup. `Watch.of` finds it.
-    best : float or None
-        Of all epochs.
-    waited, resting : int
-        The epochs without a better one since, and those of the cooldown that are left.
-
-    Examples
-    --------
-    >>> watch = Watch.of(plateau(0.1, factor=0.5, patience=2))
-    >>> [watch.falls(-loss) for loss in (1.0, 0.5, 0.5, 0.6, 0.5)]
-    [False, False, False, True, False]
-    >>> watch.lowered(1.0)
-    0.5
-    """
-
-    schedule: _Plateau
-    best: float | None = None
-    waited: int = 0
-    resting: int = 0
-
-    @classmethod
-    def of(cls, lr: Any) -> Watch | None:
-        """Return a new watch for this rate; None if it is not that of a plateau."""
-        schedule = getattr(lr, "schedule", lr)
-        return cls(schedule) if isinstance(schedule, _Plateau) else None
-
-    def falls(self, merit: float | None) -> bool:
-        """Say whether the rate falls now.
-
-        Parameters
-        ----------
-        merit : float or None
-            Of the epoch, the larger the better: minus its loss, or a metric. None is no better.
-        """
-        plateau = self.schedule
-        if merit is not None and (self.best is None or merit > self._least(self.best)):
-            self.best, self.waited = merit, 0
-        else:
-            self.waited += 1
-        if self.resting:
-            self.resting, self.waited = self.resting - 1, 0
-        if self.waited < plateau.patience:
-            return False
-        self.resting, self.waited = plateau.cooldown, 0
-        return True
-
-    def _least(self, best: float) -> float:
-        """Return what a better epoch exceeds, also where the best merit is below 0."""
-        return best * (1.0 + math.copysign(self.schedule.threshold, best))
-
-    def catch_up(self, merits: Iterable[float | None]) -> None:
-        """Count the epochs before; their falls are in the state already."""
-        for merit in merits:
-            self.falls(merit)
-
-    def lowered(self, level: float) -> float:
-        """Return the level after a fall: state["level"], the part that is left of the rate."""
-        plateau = self.schedule
-        return min(level, max(level * plateau.factor, plateau.min_lr / plateau.lr))
-
-
-def _checked(lr: float, warmup: int) -> tuple[float, int]:
-    return real("lr", lr, *_RANGES["lr"]), whole("warmup", warmup)
-
-
-def _warm(schedule: Schedule, lr: float, warmup: int) -> Schedule:
-    return _Warm(schedule, lr, warmup) if warmup else schedule
-
-
-# Classes and not closures: equal numbers make equal steps, which JAX compiles once, and a trainer
-# with a schedule can be pickled.
-
-
-@dataclass(frozen=True)
-class _Constant:
-    lr: float
-
-    def __call__(self, k: Array) -> float:
-        return self.lr
-
-
-@dataclass(frozen=True)
-class _StepDecay:
-    lr: float
-    every: int
-    log: float
-
-    def __call__(self, k: Array) -> Array:
-        xp = namespace(k)
-        # The 0.5 keeps k / every away from a whole number: XLA multiplies by a rounded reciprocal.
-        return self.lr * xp.exp(xp.floor((k + 0.5) / self.every) * self.log)
-
-
-@dataclass(frozen=True)
-class _Exponential:
-    lr: float
-    rate: float
-
-    def __call__(self, k: Array) -> Array:
-        return self.lr * namespace(k).exp(k * self.rate)
-
-
-@dataclass(frozen=True)
-class _Cosine:
-    lr: float
-    steps: int
-    end: float
-
-    def __call__(self, k: Array) -> Array:
-        xp = namespace(k)
-        angle = at_most(k / self.steps, 1.0) * math.pi
-        return (self.lr * self.end) + (0.5 * self.lr * (1.0 - self.end)) * (1.0 + xp.cos(angle))
-
-
-@dataclass(frozen=True)
-class _InverseTime:
-    lr: float
-    decay: float
-
-    def __call__(self, k: Array) -> Array:
-        return self.lr / (1.0 + self.decay * k)
-
-
-@dataclass(frozen=True)
-class _Plateau:
-    """The rate before any fall; what is left of it is in the state."""
-
-    lr: float
-    factor: float = 0.5
-    patience: int = 5
-    min_lr: float = 0.0
-    threshold: float = 1e-4
-    cooldown: int = 0
-
-    def __call__(self, k: Array) -> float:
-        return self.lr
-
-
-@dataclass(frozen=True)
-class _Warm:
-    schedule: Schedule
-    lr: float
-    warmup: int
-
-    def __call__(self, k: Array) -> Array:
-        xp = namespace(k)
-        warm = (k + 1.0) * (self.lr / self.warmup)
-        return xp.where(k < self.warmup, warm, self.schedule(k - self.warmup))

@@ -13,7 +13,7 @@ from xpnet.commands.several import first, swept
 from xpnet.models.kinds import OF_IMAGES, layers_of, takes_images
 from xpnet.models.network import Network
 from xpnet.optim import OPTIMIZERS
-from xpnet.optim.rules import Schedule
+from xpnet.optim.schedules import Schedule
 from xpnet.trainer.defaults import BOOK_OF, defaults
 
 __all__ = ["LATER", "of_model", "schedule_of", "settled", "settled_sweep"]
