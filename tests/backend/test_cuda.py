@@ -320,13 +320,13 @@ ARGUMENTS: dict[str, list[Any]] = {
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, normal(7), normal(7)],
         [RNG.integers(0, 256, (5, 7)).astype(np.uint8), np.float32, 3.0, 0.5],
     ],
-    "optim.rules.scaled_norm": [
+    "optim.clipping.scaled_norm": [
         [[normal(5, 7), normal(7)], 0.5],
         [[1e20 * normal(5, 7)], 1.0],
         [[normal(5, 7)], 100.0],
     ],
-    "optim.rules._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
-    "optim.rules._pulled": [
+    "optim.penalties._decayed": [[normal(5, 7), normal(5, 7), 0.1]],
+    "optim.penalties._pulled": [
         [normal(5, 7), np.where(normal(5, 7) > 0, normal(5, 7), np.float32(0)), 0.1]
     ],
     "optim.rules._rates": [
@@ -529,7 +529,7 @@ def test_kernels_agree_with_the_lines(
         "arrays.windows.spread",
         "arrays.windows.add_windows",
         "losses.classification.target_scores",  # a sum
-        "optim.rules.scaled_norm",
+        "optim.clipping.scaled_norm",
     ):
         # It was a kernel of ours that computed it.
         assert made, f"{name} was not fused"

@@ -11,7 +11,7 @@ from xpnet import select
 from xpnet.arrays import ops
 from xpnet.arrays.dispatch import with_kernels
 from xpnet.losses import classification
-from xpnet.optim.rules import scaled_norm
+from xpnet.optim.clipping import scaled_norm
 
 KERNELS = select("cpu").kernels
 RNG = np.random.default_rng(0)

@@ -1,5 +1,8 @@
 """Optimizers, learning-rate schedules, penalties on weights and gradient clipping."""
 
+from xpnet.optim.clipping import clip_by_global_norm, clip_per_model
+from xpnet.optim.penalties import add_l1, add_weight_decay
+
 # The names with an underscore are for pickles of when this room was one module.
 from xpnet.optim.plateaus import Watch, _Plateau, plateau  # noqa: F401
 from xpnet.optim.rules import (
@@ -13,10 +16,6 @@ from xpnet.optim.rules import (
     Optimizer,
     PerModel,
     RMSProp,
-    add_l1,
-    add_weight_decay,
-    clip_by_global_norm,
-    clip_per_model,
     init,
     update,
 )

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
-from xpnet.arrays.dispatch import along, elementwise, for_each, replaceable, underflowing
-from xpnet.arrays.ops import Array, add_scaled, at_least, device, namespace
+from xpnet.arrays.dispatch import elementwise, for_each, replaceable, underflowing
+from xpnet.arrays.ops import Array, add_scaled, device, namespace
 from xpnet.errors import UsageError, real
 from xpnet.optim.plateaus import Watch
 from xpnet.optim.schedules import RATES, Schedule, rate_after
@@ -36,10 +36,6 @@ __all__ = [
     "Optimizer",
     "PerModel",
     "RMSProp",
-    "add_l1",
-    "add_weight_decay",
-    "clip_by_global_norm",
-    "clip_per_model",
     "init",
     "update",
 ]
@@ -542,143 +538,3 @@ def _rates(optimizer: Any, lr: Any, level: Array | None, step: Array, dtype: Any
     k = namespace(step).astype(step, dtype)  # the number of finished steps
     lr = rate_after(optimizer.lr, level, k) if lr is None else lr
     return optimizer.rates(lr, k + 1.0) if hasattr(optimizer, "rates") else lr
-
-
-def add_weight_decay(
-    grads: Params, params: Mapping[str, Array], decay: Any, *, per_model: bool = False
-) -> Params:
-    """Add the gradient of the L2 term ½ λ ΣW²: g ← g + λ W, where λ is `decay`.
-
-    The term applies to weights (two axes or more), not to biases. With `per_model`, each array has
-    a first axis of models, and `decay` may be an array of shape (K,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> params = {"W": np.array([[2.0]]), "b": np.array([2.0])}
-    >>> grads = {"W": np.array([[1.0]]), "b": np.array([1.0])}
-    >>> {name: g.tolist() for name, g in add_weight_decay(grads, params, 0.1).items()}
-    {'W': [[1.2]], 'b': [1.0]}
-    """
-    return _penalized(_decayed, grads, params, decay, per_model)
-
-
-def add_l1(
-    grads: Params, params: Mapping[str, Array], l1: Any, *, per_model: bool = False
-) -> Params:
-    """Add the gradient of the L1 term λ Σ|W|: g ← g + λ sign(W), where λ is `l1`.
-
-    The sign of 0 is 0, the subgradient that lets a weight stay there. Weights come close to 0, and
-    swing around it by about lr λ; few are 0 exactly. Biases and `per_model` are as for
-    `add_weight_decay`. Source: Tibshirani, "Regression shrinkage and selection via the lasso", J.
-    R. Statist. Soc. B 58, 1996.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> params = {"W": np.array([[2.0, 0.0, -3.0]]), "b": np.array([2.0])}
-    >>> grads = {"W": np.array([[1.0, 1.0, 1.0]]), "b": np.array([1.0])}
-    >>> {name: g.tolist() for name, g in add_l1(grads, params, 0.5).items()}
-    {'W': [[1.5, 1.0, 0.5]], 'b': [1.0]}
-    """
-    return _penalized(_pulled, grads, params, l1, per_model)
-
-
-def _penalized(
-    term: Callable[..., Array],
-    grads: Params,
-    params: Mapping[str, Array],
-    size: Any,
-    per_model: bool,
-) -> Params:
-    """Apply ``term(g, p, size)`` to the weights; biases have fewer than two axes."""
-    return {
-        name: term(g, params[name], along(size, g)) if g.ndim - per_model > 1 else g
-        for name, g in grads.items()
-    }
-
-
-@elementwise
-@underflowing
-def _decayed(g: Array, p: Array, decay: Any) -> Array:
-    return g + decay * p
-
-
-@elementwise
-@underflowing
-def _pulled(g: Array, p: Array, l1: Any) -> Array:
-    xp = namespace(p)
-    # PyTorch's `sign` writes where NaN is, which a CUDA graph cannot record.
-    return g + l1 * (xp.astype(p > 0, p.dtype) - xp.astype(p < 0, p.dtype))
-
-
-@underflowing
-def clip_by_global_norm(grads: Params, max_norm: float) -> Params:
-    """Scale all gradients by max_norm / ‖g‖ if ‖g‖, their norm taken together, exceeds max_norm.
-
-    The squares do not overflow, however large the gradients are.
-
-    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training RNNs", 2013, algorithm 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> grads = {"W": np.array([[3.0]]), "b": np.array([4.0])}
-    >>> {name: g.round(3).tolist() for name, g in clip_by_global_norm(grads, 1.0).items()}
-    {'W': [[0.6]], 'b': [0.8]}
-    """
-    norm, unit = scaled_norm(list(grads.values()), max_norm)
-    # max(‖g‖, max_norm) is never 0, so this line needs no branch on a value.
-    most = max_norm / unit
-    scale = most / namespace(norm).maximum(norm, most)
-    return {name: g * scale for name, g in grads.items()}
-
-
-@underflowing
-def clip_per_model(grads: Params, max_norm: Any) -> Params:
-    """Do what `clip_by_global_norm` does, for each of K models.
-
-    Parameters
-    ----------
-    grads : dict of str to array, shape=(K, ...)
-    max_norm : float, or array, shape=(K,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> grads = {"W": np.array([[3.0], [0.3]]), "b": np.array([[4.0], [0.4]])}
-    >>> {name: g.round(3).tolist() for name, g in clip_per_model(grads, 1.0).items()}
-    {'W': [[0.6], [0.3]], 'b': [[0.8], [0.4]]}
-    """
-    arrays = list(grads.values())
-    xp = namespace(arrays[0])
-    flat = [xp.reshape(g, (g.shape[0], -1)) for g in arrays]
-    largest = functools.reduce(xp.maximum, [xp.max(xp.abs(g), axis=1) for g in flat])
-    unit = at_least(largest, max_norm)
-    total = sum(xp.sum((g / unit[:, None]) ** 2, axis=1) for g in flat)
-    most = max_norm / unit
-    scale = most / xp.maximum(xp.sqrt(total), most)
-    return {name: g * along(scale, g) for name, g in grads.items()}
-
-
-@replaceable
-def scaled_norm(arrays: Sequence[Array], floor: float) -> tuple[Array, Any]:
-    """Return (‖a‖ / unit, unit) over all arrays, with a unit so large that no square overflows.
-
-    Parameters
-    ----------
-    arrays : sequence of array
-        All of one dtype.
-    floor : float
-        The smallest unit. Values much smaller than `floor` may underflow.
-
-    Returns
-    -------
-    norm : 0-d array
-    unit : 0-d array, or float
-        The largest |a|, but at least `floor`. A kernel may use 1 if nothing overflows.
-    """
-    xp = namespace(arrays[0])
-    unit = at_least(functools.reduce(xp.maximum, [xp.max(xp.abs(a)) for a in arrays]), floor)
-    total = sum(xp.sum((a / unit) ** 2) for a in arrays)
-    return xp.sqrt(total), unit
