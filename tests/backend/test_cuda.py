@@ -329,7 +329,7 @@ ARGUMENTS: dict[str, list[Any]] = {
     "optim.penalties._pulled": [
         [normal(5, 7), np.where(normal(5, 7) > 0, normal(5, 7), np.float32(0)), 0.1]
     ],
-    "optim.rules._rates": [
+    "optim.updating._rates": [
         [optimizer, lr, level, np.asarray(np.int32(5)), np.float32]
         for optimizer, lr, level in (
             (optim.Adam(0.01), None, None),
@@ -346,7 +346,7 @@ ARGUMENTS: dict[str, list[Any]] = {
 }
 
 
-ARGUMENTS["optim.rules._rates_per_model"] = [
+ARGUMENTS["optim.per_model._rates_per_model"] = [
     [optim.PerModel(rule, varied), lr, None, np.asarray(np.int32(5)), np.float32, *settings]
     for rule, varied, lr, settings in (
         (optim.Adam(0.01), ("lr",), None, [np.array([0.1, 0.2])]),
@@ -475,7 +475,7 @@ def test_every_marked_function_is_tested() -> None:
     assert len(marked) >= 12
     # Only torch has an update of its own, and only NumPy squares: `test_precision` and
     # `test_numpy_kernels` hold them against the lines. Ranks are no matter of a kernel.
-    others = {"optim.rules.update", "arrays.ops.squares"}
+    others = {"optim.updating.update", "arrays.ops.squares"}
     others |= {"arrays.ranks.sum_over_ranks", "arrays.ranks.place_in_batch"}
     assert set(marked) - others == set(ARGUMENTS)
 

@@ -1,7 +1,23 @@
-"""Optimizers, learning-rate schedules, penalties on weights and gradient clipping."""
+"""Optimizers, learning-rate schedules, penalties on weights and gradient clipping.
+
+An optimizer defines the update of one parameter: ``rule(p, g, lr, *slots)`` returns the new
+parameter and its new slots (the velocity, the moments). `init` and `update` apply the rule to flat
+dicts. A rule consumes the parameter and the slots: it writes into them if arrays are mutable, and
+creates new arrays if they are not. A rule only reads gradients, because two parameters may share
+one gradient array. An optimizer that needs the step number also defines ``rates(lr, step)``:
+`update` calls it once per step and passes the result to ``rule`` instead of lr. ``squares`` names
+slots that sum squares: a file in which one is negative is refused.
+
+The rules are in `rules`, the rates in `schedules` and `plateaus`. `updating` has `init` and
+`update`, `per_model` the rule of many models. `penalties` and `clipping` are what a step does to
+the gradients before.
+
+Symbols: p is a parameter, g its gradient, lr the learning rate, and k = 1, 2, ... the step.
+"""
 
 from xpnet.optim.clipping import clip_by_global_norm, clip_per_model
 from xpnet.optim.penalties import add_l1, add_weight_decay
+from xpnet.optim.per_model import PerModel
 
 # The names with an underscore are for pickles of when this room was one module.
 from xpnet.optim.plateaus import Watch, _Plateau, plateau  # noqa: F401
@@ -14,10 +30,7 @@ from xpnet.optim.rules import (
     Momentum,
     Nesterov,
     Optimizer,
-    PerModel,
     RMSProp,
-    init,
-    update,
 )
 from xpnet.optim.schedules import (  # noqa: F401
     _Constant,
@@ -32,6 +45,7 @@ from xpnet.optim.schedules import (  # noqa: F401
     inverse_time,
     step_decay,
 )
+from xpnet.optim.updating import init, update
 
 __all__ = [
     "Optimizer", "SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "OPTIMIZERS",
