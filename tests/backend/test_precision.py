@@ -18,6 +18,7 @@ from xpnet.backend import Backend, cpu
 from xpnet.errors import DeviceError, UsageError
 from xpnet.layers import activations
 from xpnet.losses import classification, samples
+from xpnet.optim import clipping
 
 SHAPES = [(3, 4), (100, 50), (300, 10), (257, 1)]
 
@@ -57,7 +58,7 @@ def test_every_kernel_stands_for_a_function(single: Backend) -> None:
         name
         for module in (
             ops,
-            optim,
+            clipping,
             windows,
             convolution,
             augmentation,
