@@ -63,8 +63,8 @@ from xpnet.parallel import Group
 from xpnet.trainer.share import Share
 from xpnet.trainer.step import make_step
 
-trainer = xpnet.Trainer(xpnet.mlp([784, 50, 10]), xpnet.optim.SGD(0.1), backend=xpnet.select("cpu", "jax"))
-backend, group = trainer.backend, Group()
+backend, group = xpnet.select("cpu", "jax"), Group()
+trainer = xpnet.Trainer(xpnet.mlp([784, 50, 10]), xpnet.optim.SGD(0.1), backend=backend)
 step = make_step(
     trainer.network, trainer.optimizer, share=Share(0, 2, 64, backend.reducer(group))
 )

@@ -92,3 +92,74 @@ def test_a_script_that_fails_shows_one_traceback(tmp_path: Path, who: str) -> No
     assert err.count("Traceback") == 1
     assert err.count("ValueError: boom") == (1 if who == "all" else 2)
     assert ("xpnet: rank 1: ValueError: boom" in err) == (who == "one")
+
+
+CHILDREN = """
+import os, subprocess, sys
+import numpy as np
+import xpnet
+from xpnet.errors import UsageError
+
+group = xpnet.parallel.world(20)
+x = np.eye(2).repeat(8, axis=0)
+t = np.repeat([0, 1], 8)
+
+def fit(group):
+    trainer = xpnet.Trainer(xpnet.mlp([2, 2], seed=0), xpnet.optim.SGD(0.1), group=group)
+    return trainer.fit(x, t, epochs=2, batch_size=4)
+
+if group.rank == 0:
+    child = os.fork()
+    if child == 0:
+        try:
+            fit(group)
+        except UsageError as error:
+            os._exit(7 if "a child of rank 0" in str(error) and xpnet.parallel.world().size == 1
+                     and len(fit(xpnet.parallel.world()).epochs) == 2 else 1)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    code = "import xpnet; print(xpnet.parallel.world().size)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).stdout == b"1\\n"
+fit(group)
+print("done")
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_child_of_a_rank_is_none(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(CHILDREN)
+    status, out, err = run(2, sys.executable, tmp_path / "script.py")
+    assert (status, out.split()) == (0, ["done", "done"]), err
+
+
+DIFFERING = """
+import sys
+import numpy as np
+import xpnet
+
+group = xpnet.parallel.world(20)
+np.save(f"{sys.argv[2]}/{group.rank}.npy", np.eye(4).repeat(8, axis=0))
+x, library = np.load(f"{sys.argv[2]}/{group.rank}.npy"), "numpy"
+if group.rank and sys.argv[1] == "memory":
+    x = np.load(f"{sys.argv[2]}/1.npy", mmap_mode="r")
+if group.rank and sys.argv[1] == "library":
+    library = "strict"
+backend = xpnet.select("cpu", library)
+trainer = xpnet.Trainer(xpnet.mlp([4, 2], seed=0), backend=backend, scaling=None, group=group)
+trainer.fit(x, np.arange(32) % 2, epochs=2, batch_size=8)
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "said"), [("memory", "memory-mapped samples"), ("library", "library")]
+)
+def test_ranks_that_would_meet_at_other_moments_are_refused(
+    what: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(DIFFERING)
+    status, _, err = run(2, sys.executable, tmp_path / "script.py", what, tmp_path)
+    assert status == 1
+    assert f"UsageError: rank 1 and rank 0 differ in {said}; start all ranks" in err

@@ -98,6 +98,12 @@ def run_on_ranks(command: Callable[[Group], int]) -> int:
             group = world()
         except UsageError as error:
             return _refused(error, launcher.launch())
+        except (SystemExit, KeyboardInterrupt) as end:  # by a signal
+            if launcher.launch() is None:
+                raise
+            # MPI's own end would wait for the others, which are still in its start.
+            status = end.code if isinstance(end, SystemExit) else 130
+            os._exit(status if isinstance(status, int) else 1)
         if group.size == 1:
             return _said(_outcome(lambda: command(group)))
         with nullcontext() if group.rank == 0 else _silence():

@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from xpnet.errors import RankError, UsageError, real
-from xpnet.parallel.launcher import Launch, launch
+from xpnet.parallel.launcher import MARK, Launch, launch, started_by_a_rank
 from xpnet.parallel.watch import Watch, abort
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class MPIGroup(Group):
         local = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = local.rank, local.size
         local.Free()
+        self._process = os.getpid()
         self._number = array("q", [0])
         self._since = 0.0  # when the main thread began to wait for the others
         self._watch: Watch | None = None
@@ -169,33 +170,43 @@ class MPIGroup(Group):
         self._over = False
         self.settled = False  # whether `world` has been called
 
+    def _now(self) -> float:
+        """Return when this rank begins to wait; refuse a child, which would take its place."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"this process is a child of rank {self.rank}, and no rank itself: train in the "
+                "rank, or make the group in the child, xpnet.parallel.world(), which is then alone"
+            )
+        return time.monotonic()
+
     def sum(self, buffer: np.ndarray) -> None:
-        self._since = time.monotonic()
+        self._since = self._now()
         self._comm.Allreduce(self._mpi.IN_PLACE, buffer)
         self._since = 0.0
 
     def least(self, number: int) -> int:
+        self._since = self._now()
         self._number[0] = number
-        self._since = time.monotonic()
         self._comm.Allreduce(self._mpi.IN_PLACE, self._number, op=self._mpi.MIN)
         self._since = 0.0
         return self._number[0]
 
     def _exchange(self, value: Any) -> list[Any]:
-        self._since = time.monotonic()
+        self._since = self._now()
         values: list[Any] = self._comm.allgather(value)
         self._since = 0.0
         return values
 
     def first(self, function: Callable[[], T]) -> T:
         outcome: Any = None
+        self._now()
         if self.rank == 0:
             try:
                 outcome = function(), None
             except Exception as error:
                 self._comm.bcast((None, _picklable(error)))
                 raise
-        self._since = time.monotonic()
+        self._since = self._now()
         value, failed = self._comm.bcast(outcome)
         self._since = 0.0
         if failed is not None:
@@ -222,7 +233,7 @@ class MPIGroup(Group):
         self._over = True
         if self._watch is not None and not outcome.status:
             self._watch.ended = True
-        text = outcome.text.encode()[:TEXT_BYTES]
+        text = outcome.text.encode(errors="backslashreplace")[:TEXT_BYTES]
         # The system, too, takes the last 8 bits of what sys.exit is given.
         own = (outcome.status & 0xFF).to_bytes(2, "little") + text.ljust(TEXT_BYTES, b"\0")
         each = bytearray(len(own) * self.size)
@@ -243,7 +254,7 @@ class MPIGroup(Group):
             [
                 Outcome(
                     int.from_bytes(part[:2], "little"),
-                    part[2:].rstrip(b"\0").decode(errors="replace"),
+                    part[2:].rstrip(b"\0").decode(errors="ignore"),  # it may be cut
                 )
                 for part in found
             ]
@@ -330,6 +341,8 @@ def world(timeout: float | None = TIMEOUT) -> Group:
 
     Notes
     -----
+    A process that a rank starts or forks is none itself: there, this is the group of one process.
+
     An exception that your script does not catch on one rank ends all of them, after its traceback.
     At its end, a script waits for the other ranks.
 
@@ -340,6 +353,8 @@ def world(timeout: float | None = TIMEOUT) -> Group:
     """
     if timeout is not None:
         timeout = real("timeout", timeout, 0.0, ends="()")
+    if started_by_a_rank():
+        return ALONE
     found = launch()
     # One process needs no MPI: an interactive shell of Slurm is a step of one task.
     if (found is None or found.size == 1) and "mpi4py.MPI" not in sys.modules:
@@ -375,7 +390,10 @@ def _world(found: Launch | None) -> Group:
             f"{started}but mpi4py's library ({library}) sees {comm.size}: they are of two MPIs; "
             "start with the mpirun of that library, or install mpi4py for the launcher's"
         )
-    return ALONE if comm.size == 1 else MPIGroup(comm)
+    if comm.size == 1:
+        return ALONE
+    os.environ[MARK] = str(os.getpid())
+    return MPIGroup(comm)
 
 
 def _settle(group: MPIGroup, timeout: float | None) -> None:

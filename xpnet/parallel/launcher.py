@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Launch", "launch", "threads"]
+__all__ = ["MARK", "Launch", "launch", "started_by_a_rank", "threads"]
 
 
 class Launch(NamedTuple):
@@ -34,14 +34,31 @@ VARIABLES = {
 }
 
 
+# A rank writes its process number here: whatever it starts inherits the launcher's variables too.
+MARK = "XPNET_RANK_PROCESS"
+
+
+def started_by_a_rank(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a rank started this process, or was forked into it.
+
+    Examples
+    --------
+    >>> started_by_a_rank({})
+    False
+    """
+    return environment.get(MARK, str(os.getpid())) != str(os.getpid())
+
+
 def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
-    """Return what the launcher says, or None if there is none.
+    """Return what the launcher says, or None if it did not start this process.
 
     Examples
     --------
     >>> launch({"PMI_RANK": "1", "PMI_SIZE": "4"})
     Launch(name='MPICH', rank=1, size=4)
     """
+    if started_by_a_rank(environment):
+        return None
     for name, variables in VARIABLES.items():
         rank, size = (environment.get(variable, "") for variable in variables)
         if rank.isdecimal() and size.isdecimal():

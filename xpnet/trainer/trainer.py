@@ -475,7 +475,9 @@ class Trainer:
             saved.identity["validation_share"] = share
         numbers = {name: value for name, value in saved.rules.items() if name != "optimizer"}
         rule = (saved.identity.get("optimizer"), saved.rules.get("optimizer"))
-        check_same_run(group, {**saved.identity, **numbers, "optimizer": rule})
+        # Libraries and files take other chunks of steps, and meet the others at other moments.
+        place = {"library": self.backend.library, "memory-mapped samples": is_streamed(given.x)}
+        check_same_run(group, {**place, **saved.identity, **numbers, "optimizer": rule})
         with ExitStack() as stack:
             group.first(lambda: stack.enter_context(saved.held()))
             self.history = history = self._begun(saved, resume)
@@ -807,6 +809,7 @@ class Trainer:
         clip_norm: float | None = None,
         augment: Augmentation | str | None = None,
         seed: int = 0,
+        group: Group = ALONE,
         **options: Any,
     ) -> Trainer:
         """Make a trainer from a saved model or checkpoint, to train on.
@@ -818,7 +821,7 @@ class Trainer:
         ----------
         path, network, **options
             As for `Model.load`: backend, ...
-        optimizer, weight_decay, l1, clip_norm, augment, seed
+        optimizer, weight_decay, l1, clip_norm, augment, seed, group
             As for `Trainer`.
 
         Raises
@@ -829,7 +832,7 @@ class Trainer:
         arrays, meta = schema.load(path)
         model = Model.unpacked(arrays, meta, path=path, network=network, **options)
         rules: dict[str, Any] = {"weight_decay": weight_decay, "l1": l1, "clip_norm": clip_norm}
-        trainer = cls(model, optimizer, **rules, augment=augment, seed=seed)
+        trainer = cls(model, optimizer, **rules, augment=augment, seed=seed, group=group)
         if state := optimizer_state(arrays, meta, trainer.optimizer, trainer.state):
             trainer.state = trainer.feed.copies(state)
         return trainer
