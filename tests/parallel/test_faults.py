@@ -161,6 +161,35 @@ def test_a_rank_that_hangs_in_the_start_ends_all(where: str) -> None:
     assert "Alarm clock" in err
 
 
+LATE = """
+import pathlib, sys, time
+from xpnet.parallel import group
+class Late(group.MPIGroup):
+    def __init__(self, comm):
+        if comm.rank == {rank}:
+            pathlib.Path({path!r}).touch()
+            time.sleep(60)
+        super().__init__(comm)
+group.MPIGroup = Late
+from xpnet.commands.train import main
+sys.exit(main())
+"""
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_while_the_ranks_meet_ends_all(rank: int, tmp_path: Path) -> None:
+    path = tmp_path / "waits"
+    script = LATE.format(rank=rank, path=str(path))
+    process = mpirun.start(2, [sys.executable, "-c", script, "--out", tmp_path / "run"])
+    mpirun.wait_for(path)
+    os.kill(process.pid, signal.SIGUSR1)
+    status, out, _ = mpirun.finish(process, 30)
+    assert (status, out) == (128 + signal.SIGUSR1, "")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_alarm_that_was_set_goes_on() -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
