@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 from ranks import on_ranks
 
 import xpnet
-from xpnet import optim
+from xpnet import functions, optim
 from xpnet.errors import RankError, UsageError
+from xpnet.graph.graph import Graph
 from xpnet.models import checkpoint
+from xpnet.models.network import Network
 from xpnet.parallel import ALONE, Group
 from xpnet.trainer.agreement import check_same_bits
 from xpnet.trainer.share import Share
@@ -259,3 +261,61 @@ def test_callbacks_of_one_rank_end_all() -> None:
         return len(history.epochs), history.reason
 
     assert on_ranks(2, work) == [(2, "callback"), (2, "callback")]
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """A loss that divides by the rows that it sees."""
+
+    reduction: str = "mean"
+    targets = "real"
+    integers = ()
+
+    def forward(self, y: Any, t: Any) -> tuple[Any, Any]:
+        d = y - t.reshape(y.shape)
+        return (d * d).sum() / len(y), d
+
+    def backward(self, d: Any, dout: Any, needs: Any = None) -> tuple[Any, None]:
+        return 2 * d / len(d) * dout, None
+
+    def decide(self, y: Any) -> Any:
+        return y
+
+
+def own_network(kind: str) -> Network:
+    """A network of nodes, of which some take their rows for the whole batch."""
+    graph = Graph()
+    x, t, W, b = graph.inputs("x t W b")
+    scores = functions.affine(x, W, b)
+    if kind == "centered":
+        scores = scores - functions.mean(scores, axis=0)
+    elif kind == "rows":
+        scores = scores * functions.sigmoid(scores) + 1.0
+    loss = (
+        graph.apply(OwnLoss(), scores, t)
+        if kind == "loss"
+        else functions.softmax_with_loss(scores, t)
+    )
+    outputs = 1 if kind == "loss" else 2
+    params = {"W": np.random.default_rng(0).standard_normal((6, outputs)), "b": np.zeros(outputs)}
+    return Network(graph, params, scores, loss, outputs=outputs)
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("loss", "OwnLoss"), ("centered", "Mean")])
+def test_what_takes_its_rows_for_the_whole_batch_is_refused(kind: str, gate: str) -> None:
+    net = own_network(kind)
+    t = X[:, 0] * 2 if kind == "loss" else T
+
+    def work(group: Group) -> None:
+        with pytest.raises(UsageError, match=rf"^the first batch has the loss .*\b{gate}\b"):
+            trained(group, net=net, t=t, epochs=1, rule=optim.SGD(0.01), sample_weight=None)
+
+    on_ranks(2, work)
+
+
+def test_what_takes_each_row_by_itself_is_not() -> None:
+    def work(group: Group) -> dict[str, np.ndarray]:
+        rule = optim.Adam(0.02)
+        return trained(group, net=own_network("rows"), epochs=3, rule=rule, sample_weight=None)[0]
+
+    assert far(work(ALONE), on_ranks(2, work)[0]) < 1e-12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,16 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import RankError, UsageError
+from xpnet.models.network import Network
 from xpnet.parallel.group import Group
 from xpnet.trainer.resume import WORDS
 
-__all__ = ["check_same_bits", "check_same_run"]
+__all__ = ["check_same_bits", "check_same_run", "check_whole_batch", "unsure_of_rows"]
+
+# Where these take sums over the rows, they add them up over the ranks.
+SURE = ("xpnet.layers.", "xpnet.losses.")
+# Losses of a batch further apart than this, of the larger one, differ by more than rounding.
+APART = 1e-3
 
 
 def check_same_run(group: Group, identity: Mapping[str, Any]) -> None:
@@ -58,3 +65,43 @@ def check_same_bits(group: Group, arrays: Mapping[str, np.ndarray], step: int) -
                     f"rank {rank}: {name} is not that of rank 0 after step {step}: a rank computes "
                     "wrongly, or its MPI gives each rank another sum; the last checkpoint is good"
                 )
+
+
+def unsure_of_rows(network: Network) -> list[str]:
+    """Return the gates of a network that may take the rows they see for the whole batch.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> unsure_of_rows(xpnet.mlp([2, 2], batch_norm=True))
+    []
+    """
+    gates = {type(node.gate) for node in network.graph.nodes.values() if node.gate is not None}
+    return sorted(gate.__name__ for gate in gates if not gate.__module__.startswith(SURE))
+
+
+def check_whole_batch(gates: list[str], alone: float, together: float) -> None:
+    """Refuse gates that take a rank's rows for the whole batch.
+
+    Parameters
+    ----------
+    gates : list of str
+        From `unsure_of_rows`.
+    alone, together : float
+        The loss of the same batch, of all its rows in one process, and added up over the ranks.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> check_whole_batch(["Mean"], 0.69315, 0.69314)
+    """
+    apart = abs(alone - together)  # NaN says nothing of the ranks
+    if math.isfinite(apart) and apart > APART * max(abs(alone), abs(together)):
+        raise UsageError(
+            f"the first batch has the loss {alone:.6g} in one process, and {together:.6g} on these "
+            f"ranks: what takes a sum over the rows ({', '.join(gates)}?) must add it up over the "
+            "ranks, by xpnet.arrays.ranks.sum_over_ranks"
+        )

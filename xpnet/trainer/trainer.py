@@ -28,9 +28,14 @@ from xpnet.models.network import Network
 from xpnet.models.summary import Summary, in_words
 from xpnet.parallel.group import ALONE, Group
 from xpnet.trainer.advice import advise
-from xpnet.trainer.agreement import check_same_bits, check_same_run
+from xpnet.trainer.agreement import (
+    check_same_bits,
+    check_same_run,
+    check_whole_batch,
+    unsure_of_rows,
+)
 from xpnet.trainer.defaults import Defaults, defaults
-from xpnet.trainer.epochs import train_epoch
+from xpnet.trainer.epochs import Shared, train_epoch
 from xpnet.trainer.history import (
     Epoch,
     History,
@@ -581,6 +586,11 @@ class Trainer:
         data: tuple[Any, ...] = (samples, targets, *given.weights)
         if not is_streamed(samples):
             data = (samples, *map(self.backend.asarray, data[1:]))
+        if group.size > 1 and (gates := unsure_of_rows(self.network)):
+            alone, together = (
+                self._first_loss(data, batch_size, shared) for shared in (None, self._share)
+            )
+            check_whole_batch(gates, alone, together)
         self._keep()
         begun = history.steps
         watch = optim.Watch.of(self.optimizer.lr)
@@ -615,6 +625,19 @@ class Trainer:
         history.reason = history.reason or _ended(history, epochs, patience)
         if history.steps > begun:
             self._save(saved, history, required=True)
+
+    def _first_loss(self, data: tuple[Any, ...], batch_size: int, shared: Shared | None) -> float:
+        """Return the loss of the first batch; the steps change copies alone."""
+        params, state = (
+            self.feed.copies({name: self.backend.to_numpy(a) for name, a in arrays.items()})
+            for arrays in (self.params, self.state)
+        )
+        chunks = train_epoch(
+            self.run, self.feed, data, params, state,
+            batch_size=batch_size, seed=self.seed, shared=shared,
+        )  # fmt: skip
+        _, _, losses = next(chunks)
+        return float(self.backend.to_numpy(losses)[0])
 
     def _saved(
         self,
