@@ -84,6 +84,14 @@ def test_ranks_that_would_wait_for_each_other_are_refused(changed: dict[str, Any
     on_ranks(2, work)
 
 
+def test_other_data_are_said_before_the_network_that_they_make() -> None:
+    def work(group: Group) -> None:
+        with pytest.raises(UsageError, match=r"^rank 1 and rank 0 differ in the samples; start"):
+            check_same_run(group, {"network": group.rank, "samples": f"{group.rank}"})
+
+    on_ranks(2, work)
+
+
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_setting_that_one_rank_lacks_is_a_difference(more: int) -> None:
     def work(group: Group) -> None:

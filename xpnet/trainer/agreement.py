@@ -38,7 +38,8 @@ def check_same_run(group: Group, identity: Mapping[str, Any]) -> None:
     """
     each = group.gather(dict(identity))
     for rank, other in enumerate(each):
-        for name in each[0] | other:
+        # Other data often make another network: say the cause first.
+        for name in sorted(each[0] | other, key=lambda name: name not in WORDS):
             if other.get(name) != each[0].get(name):
                 what = WORDS.get(name, name).removesuffix(" has changed")
                 what = what.removesuffix(" have changed")
