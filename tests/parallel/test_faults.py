@@ -19,7 +19,7 @@ from mpirun import TRAIN, needs_mpi
 from ranks import on_ranks
 
 import xpnet
-from xpnet.errors import UsageError
+from xpnet.errors import RankError, UsageError
 from xpnet.models import schema
 from xpnet.parallel import ALONE, Group, Outcome, world
 from xpnet.parallel.group import _alarm, merged
@@ -82,6 +82,24 @@ def test_ranks_that_would_wait_for_each_other_are_refused(changed: dict[str, Any
             trainer.fit(x, t, **({"epochs": 2} | (changed if group.rank else {})))
 
     on_ranks(2, work)
+
+
+def test_a_callback_that_fails_on_one_rank_leaves_the_ranks_in_step() -> None:
+    x, t = np.eye(2).repeat(5, axis=0), np.repeat([0, 1], 5)
+
+    def work(group: Group) -> bytes:
+        def callback(trainer: xpnet.Trainer, epoch: Any) -> None:
+            if group.rank == 1 and epoch.epoch == 2:
+                raise ValueError("mine")
+
+        trainer = xpnet.Trainer(xpnet.mlp([2, 2], seed=0), xpnet.optim.SGD(0.1), group=group)
+        own = group.rank == 1
+        with pytest.raises(ValueError if own else RankError, match="^mine" if own else "^rank 1: "):
+            trainer.fit(x, t, epochs=3, callbacks=callback)
+        assert len(trainer.fit(x, t, epochs=3).epochs) == 3
+        return trainer.model.to_host()["W1"].tobytes()
+
+    assert len({*on_ranks(3, work)}) == 1
 
 
 def test_other_data_are_said_before_the_network_that_they_make() -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from xpnet.errors import RankError, UsageError, real
+from xpnet.errors import RankError, UsageError, one_line, real
 from xpnet.parallel.launcher import MARK, Launch, launch, started_by_a_rank
 from xpnet.parallel.watch import Watch, abort
 
@@ -411,6 +411,10 @@ def _settle(group: MPIGroup, timeout: float | None) -> None:
         own = Outcome(1, f"{kind.__name__}: {error}")
         if os.getpid() != process:
             traceback()
+        elif isinstance(error, RankError) and hasattr(error, "told"):  # another's, who shows it
+            found = group.end(Outcome(RankError.exit_status, str(error)))
+            if group.rank == 0:
+                print(f"xpnet: {one_line(found.text)}", file=sys.stderr, flush=True)
         elif group.rank == 0:
             traceback()
             group.end(own)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -617,7 +618,8 @@ class Trainer:
             if best:
                 history.best_epoch = record.epoch
                 history.best_params = self.model.to_host() if patience else {}
-            asked = [callback(self, record) for callback in callbacks]  # call all of them
+            # Call all of them, and let no rank go on where one of another fails.
+            asked = group.together(partial(_answers, callbacks, self, record))
             if group.any(any(asked)):
                 history.reason = "callback"
             if watch is not None and watch.falls(history.progress(record, held is not None)):
@@ -867,6 +869,10 @@ def _is_auto(scaling: Any) -> bool:
 
 def _given(scaling: Any) -> Any:
     return None if _is_auto(scaling) else scaling
+
+
+def _answers(callbacks: Sequence[Callback], trainer: Trainer, record: Epoch) -> list[Any]:
+    return [callback(trainer, record) for callback in callbacks]
 
 
 def _ended(history: History, epochs: int, patience: int | None) -> str:
