@@ -55,8 +55,9 @@ def run(ranks: int, *command: str | Path, **options: str) -> tuple[int, str, str
 
 
 def lines(err: str) -> list[str]:
-    """Return xpnet's own lines, without those of the launcher."""
-    return [line for line in err.splitlines() if line.startswith("xpnet: ")]
+    """Return xpnet's own lines, without those of the launcher, which may end theirs with a zero."""
+    found = (line.lstrip("\0") for line in err.splitlines())
+    return [line for line in found if line.startswith("xpnet: ")]
 
 
 def process_of(rank: int, word: str, seconds: float = 30.0) -> int:

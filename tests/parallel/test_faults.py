@@ -358,7 +358,7 @@ def test_a_script_that_ends_early_on_one_rank(what: str, line: str, tmp_path: Pa
     assert status != 0
     assert "done" not in out
     if line:
-        assert [text for text in mpirun.lines(err) if text.endswith(line)]
+        assert [text for text in mpirun.lines(err) if text.endswith(line)], err
 
 
 @needs_mpi
