@@ -118,6 +118,8 @@ class Group:
         Exception
             The function's own; on the other ranks a `RankError` that names the first with an error.
         """
+        if self.size == 1:
+            return function()
         try:
             result = function()
         except Exception as error:
